@@ -1,0 +1,111 @@
+# Everything from a clean clone:  make report   or   make test   (GNU make, Python >= 3.11)
+
+PYTHON  ?= python3
+PROFILE ?= nano
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+TESTED  := $(VENV)/.installed-test
+PIP     := $(BIN)/python -m pip --disable-pip-version-check
+
+# apt names of what typesets Chinese and English, by XeLaTeX and (the font) by Typst
+SYSTEM_PACKAGES := texlive-xetex texlive-lang-chinese texlive-latex-recommended texlive-fonts-recommended \
+                   lmodern latexmk fonts-noto-cjk
+APT_INSTALL := apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends
+# true where all of it works, whatever way it was installed
+TYPESETTING := { command -v xelatex && command -v latexmk && kpsewhich ctexart.cls lmodern.sty pzdr.tfm && \
+                 { fc-list | grep "Noto Serif CJK SC" || ls /usr/share/fonts/opentype/noto/NotoSerifCJK*; }; \
+               } >/dev/null 2>&1
+# nbval compares cells only when nothing random or local slips into their output
+NBVAL_ENV := TQDM_DISABLE=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test system report run test lint unit nbval base-model data notebooks publish lock clean
+.DELETE_ON_ERROR:
+
+help:  ## show this list
+	@echo "make <target> [PROFILE=nano] [SET=\"notebook.key=value ...\"] [ARGS=...] [PYTHON=python3.12]"
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+report: setup system  ## run the notebooks that are out of date, then build the report (PDF and HTML, two languages)
+	$(BIN)/rlhf-hw run --profile $(PROFILE) $(if $(SET),--set $(SET)) $(ARGS)
+	$(BIN)/rlhf-hw report --profile $(PROFILE) $(REPORT_ARGS)
+
+run: setup  ## only the notebooks
+	$(BIN)/rlhf-hw run --profile $(PROFILE) $(if $(SET),--set $(SET)) $(ARGS)
+
+test: lint unit nbval  ## lint, unit tests, and every notebook against its stored outputs
+
+lint: setup-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+unit: setup-test
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests $(ARGS)
+
+nbval: setup-test
+	rm -rf runs/smoke
+	$(NBVAL_ENV) $(BIN)/python -m pytest --nbval notebooks/ -p no:cacheprovider --nbval-cell-timeout=600
+
+setup: $(STAMP)  ## make .venv and install the pinned packages
+
+setup-test: $(TESTED)
+
+# A directory is no proof of a working environment: an interrupted build leaves one behind.
+# torch first: whatever build satisfies the version (a CPU wheel at hand, say) then stays in use.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not: make ... PYTHON=/path/to/python3.11"; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
+	  { [ "$$(id -u)" = 0 ] && $(APT_INSTALL) python3-venv >/dev/null 2>&1 && \
+	    $(PYTHON) -m venv --clear $(VENV); } || { \
+	  echo "Python's venv module is missing (Debian: apt-get install python3-venv)"; exit 1; }
+	@echo "installing the pinned packages into $(VENV); this takes some minutes"
+	@$(PIP) install "$$(grep '^torch==' requirements.lock)"
+	@$(PIP) install --quiet --quiet --constraint requirements.lock --editable .
+	@touch $@
+
+$(TESTED): $(STAMP)
+	@$(PIP) install --quiet --quiet --constraint requirements.lock --editable '.[test]'
+	@touch $@
+
+system:  ## install TeX and a Chinese font (Debian, as root), or name what is missing
+	@$(TYPESETTING) && exit 0; \
+	if [ -f /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing $(SYSTEM_PACKAGES)"; \
+	  ( $(APT_INSTALL) $(SYSTEM_PACKAGES) ) >/dev/null 2>&1; \
+	  $(TYPESETTING) && exit 0; \
+	fi; \
+	echo "not all there for typesetting; the report uses what is. To complete it, install (Debian names):" \
+	  "$(SYSTEM_PACKAGES)"
+
+base-model: setup  ## rebuild the embedded base model (under an hour on two cores) and print its quality
+	$(BIN)/python -m rlhf_hw.base_model $(ARGS)
+
+data: setup  ## rebuild the embedded data set from its seed
+	$(BIN)/python -m rlhf_hw.world_data --out data/nano $(ARGS)
+
+notebooks: setup-test  ## run the notebooks at their defaults and store their outputs, for nbval
+	rm -rf runs/smoke
+	for notebook in notebooks/*.ipynb; do \
+	  $(NBVAL_ENV) $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level=WARN \
+	    --KernelManager.transport_encryption=auto \
+	    --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=600 "$$notebook" || exit 1; \
+	done
+	$(BIN)/python -m pytest -q tests/test_notebooks.py
+
+publish: setup  ## copy the figures and reports of the default run to fig/ and report/
+	@test -f runs/nano/metrics.json || { echo "no finished run in runs/nano: make report first"; exit 1; }
+	mkdir -p fig
+	cp runs/nano/fig/*.png runs/nano/fig/*.pdf fig/
+	$(BIN)/python -m rlhf_hw.diagrams
+	cp runs/nano/report/report.*.pdf report/
+
+lock: setup-test  ## write requirements.lock from what is installed
+	@head -3 requirements.lock > requirements.lock.new
+	@$(PIP) freeze --all --exclude-editable | grep -viE '^(pip|nvidia|cuda|triton)|@' | sed 's/+[a-z0-9.]*$$//' \
+	  >> requirements.lock.new && mv requirements.lock.new requirements.lock
+
+clean:  ## remove runs and caches (the environment stays; rm -r .venv removes it)
+	rm -rf runs build report/build .pytest_cache .ruff_cache *.egg-info
+	find rlhf_hw tests notebooks benchmarks -name __pycache__ -o -name .ipynb_checkpoints 2>/dev/null | xargs rm -rf
