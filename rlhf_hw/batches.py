@@ -1,0 +1,225 @@
+"""Shared-prompt batches: each prompt is computed once for all of its replies.
+
+A row holds `prompt + reply 1 + ... + reply K`. An attention mask lets each reply see the prompt and itself,
+never the other replies, and its position ids go on where the prompt ended; so every reply gets exactly the
+hidden states it would get in a row of its own. The prompt's share of the work is done once instead of K
+times (Wang et al. 2024, "Accelerating direct preference optimization with prefix sharing", arXiv 2410.20305).
+
+Tokenized data is two flat arrays, so that building a batch needs no Python loop over tokens or rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from rlhf_hw.rendering import Renderer
+from rlhf_hw.templates import Preference
+
+# Row lengths are rounded up to this: with many distinct shapes the CPU kernels spend their time on set-up.
+PAD_TO = 32
+IGNORED = -1
+
+
+@dataclass(frozen=True)
+class TokenizedGroups:
+    """G prompts with K replies each, tokenized once.
+
+    Attributes:
+        ids: Token ids of all groups, one after the other: prompt, reply 1, ..., reply K. Shape (N,).
+        offsets: Where each part starts in `ids`, and where the last one ends. Shape (G, K + 2).
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @property
+    def replies(self) -> int:
+        """K, the number of replies of each prompt."""
+        return self.offsets.shape[1] - 2
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens in each group's row, shape (G,)."""
+        return self.offsets[:, -1] - self.offsets[:, 0]
+
+    @property
+    def reply_lengths(self) -> np.ndarray:
+        """Tokens in each reply, its end token included, shape (G, K)."""
+        return np.diff(self.offsets[:, 1:], axis=1)
+
+    @property
+    def prompt_lengths(self) -> np.ndarray:
+        """Tokens in each prompt, shape (G,)."""
+        return self.offsets[:, 1] - self.offsets[:, 0]
+
+    def select(self, indices: Sequence[int]) -> "TokenizedGroups":
+        """A view of some groups; the ids are shared, not copied."""
+        return TokenizedGroups(self.ids, self.offsets[np.asarray(indices, dtype=np.int64)])
+
+    def save(self, folder: Path) -> None:
+        """Write both arrays; `open` maps them back into memory."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "ids.npy", self.ids)
+        np.save(folder / "offsets.npy", self.offsets)
+
+    @classmethod
+    def open(cls, folder: Path) -> "TokenizedGroups":
+        """Map saved arrays: pages are read when a batch needs them."""
+        return cls(np.load(folder / "ids.npy", mmap_mode="r"), np.load(folder / "offsets.npy"))
+
+
+def group_tokens(prompts: Sequence[list[int]], replies: Sequence[Sequence[list[int]]]) -> TokenizedGroups:
+    """Lay out token lists as `TokenizedGroups`.
+
+    Args:
+        prompts: G lists of ids; none may be empty, since a reply's first token is predicted from the prompt.
+        replies: G lists of K lists of ids each.
+    """
+    lengths = np.array([[len(p), *map(len, rs)] for p, rs in zip(prompts, replies, strict=True)], dtype=np.int64)
+    if not lengths.size or lengths.min() < 1:
+        raise ValueError("every prompt and every reply needs at least one token")
+    ends = lengths.ravel().cumsum().reshape(lengths.shape)
+    offsets = np.concatenate([ends[:, :1] - lengths[:, :1], ends], axis=1)
+    ids = np.empty(ends[-1, -1], dtype=np.int32)
+    for start, prompt, group in zip(offsets[:, 0], prompts, replies, strict=True):
+        for part in (prompt, *group):
+            ids[start : start + len(part)] = part
+            start += len(part)
+    return TokenizedGroups(ids, offsets)
+
+
+def tokenize_preferences(
+    preferences: Sequence[Preference], renderer: Renderer, chunk: int = 4096
+) -> tuple[TokenizedGroups, np.ndarray, dict[str, int]]:
+    """Render preferences as groups of two replies, chosen first.
+
+    Returns:
+        The groups; the index into `preferences` of each group, shape (G,), since pairs that truncation made
+        equal are dropped; and counts of what truncation did: `truncated_prompts`, `truncated_replies`,
+        `equal_after_truncation`.
+    """
+    prompts, pairs, kept = [], [], []
+    counts = {"truncated_prompts": 0, "truncated_replies": 0, "equal_after_truncation": 0}
+    for start in range(0, len(preferences), chunk):
+        part = preferences[start : start + chunk]
+        prompt_ids = renderer.prompt_ids([p.prompt for p in part])
+        replies = [renderer.reply_ids([getattr(p, side) for p in part]) for side in ("chosen", "rejected")]
+        for number, (prompt, chosen, rejected) in enumerate(zip(prompt_ids, *replies, strict=True)):
+            counts["truncated_prompts"] += len(prompt) == renderer.max_prompt_tokens
+            counts["truncated_replies"] += max(len(chosen), len(rejected)) == renderer.max_reply_tokens
+            if chosen == rejected:
+                counts["equal_after_truncation"] += 1
+                continue
+            kept.append(start + number)
+            prompts.append(np.asarray(prompt, dtype=np.int32))
+            pairs.append([np.asarray(chosen, dtype=np.int32), np.asarray(rejected, dtype=np.int32)])
+    if not kept:
+        raise ValueError("truncation made every pair equal; raise max_reply_tokens")
+    return group_tokens(prompts, pairs), np.array(kept), counts
+
+
+def build_batch(
+    groups: TokenizedGroups, indices: Sequence[int], pad_id: int, targets: str = "none", pad_to: int = PAD_TO
+) -> dict[str, torch.Tensor]:
+    """Build the shared-prompt batch of some groups.
+
+    Args:
+        groups: Tokenized data with K replies a prompt.
+        indices: Which groups, B of them.
+        pad_id: Id written into padding; no result depends on it.
+        targets: "none" for rewards, "replies" to add what reply log-probabilities need, "all" to count the
+            prompt's tokens too (language-model training).
+        pad_to: Row length is a multiple of this.
+
+    Returns:
+        `input_ids`, `position_ids`, `segment_ids` (B, L): segment 0 is the prompt, 1..K the replies, -1 padding;
+        `ends` (B, K): position of each reply's last token. With targets, for each of T predicted tokens:
+        `predict_from` (T,) flat position whose hidden state predicts it, `target_ids` (T,), and `reply_of` (T,)
+        the flat number b * K + k of its reply (-1: filling, counts nowhere).
+    """
+    offsets = groups.offsets[np.asarray(indices, dtype=np.int64)]
+    parts = offsets - offsets[:, :1]  # (B, K + 2), relative to the row's start
+    length = int(-(-parts[:, -1].max() // pad_to) * pad_to)
+    position = np.arange(length)[None, :]
+    valid = position < parts[:, -1:]
+    flat = np.minimum(offsets[:, :1] + position, len(groups.ids) - 1)
+    input_ids = np.where(valid, groups.ids[flat], pad_id)
+    segment = (position[:, :, None] >= parts[:, None, 1:-1]).sum(-1)
+    start_of_segment = np.take_along_axis(parts, segment, axis=1)
+    position_ids = np.where(segment > 0, position - start_of_segment + parts[:, 1:2], position)
+    segment = np.where(valid, segment, IGNORED)
+    batch = {
+        "input_ids": input_ids.astype(np.int64),
+        "position_ids": np.where(valid, position_ids, 0).astype(np.int64),
+        "segment_ids": segment.astype(np.int64),
+        "ends": (parts[:, 2:] - 1).astype(np.int64),
+    }
+    if targets != "none":
+        batch |= _targets(batch, parts, with_prompt=targets == "all")
+    return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+def _targets(batch: dict[str, np.ndarray], parts: np.ndarray, with_prompt: bool) -> dict[str, np.ndarray]:
+    """Which hidden state predicts which token; a reply's first token is predicted by the prompt's last."""
+    segment, (rows, length), replies = batch["segment_ids"], batch["input_ids"].shape, parts.shape[1] - 2
+    row, column = np.nonzero(segment >= (0 if with_prompt else 1))
+    keep = column > 0  # nothing predicts a row's first token
+    row, column = row[keep], column[keep]
+    part = segment[row, column]
+    first = (part > 0) & (column == parts[row, part])
+    source = np.where(first, parts[row, 1] - 1, column - 1)
+    # prompt tokens count with the first reply; only language-model training asks for them
+    reply_of = row * replies + np.maximum(part - 1, 0)
+    filling = -len(row) % PAD_TO
+    return {
+        "predict_from": np.pad(row * length + source, (0, filling)),
+        "target_ids": np.pad(batch["input_ids"][row, column], (0, filling)),
+        "reply_of": np.pad(reply_of, (0, filling), constant_values=IGNORED),
+    }
+
+
+class GroupDataset(Dataset):
+    """Hands out indices of groups; the collator turns a list of them into a batch at once."""
+
+    def __init__(self, groups: TokenizedGroups):
+        self.groups = groups
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> int:
+        return int(index)
+
+
+class LengthGroupedSampler(Sampler[int]):
+    """Random order in which neighbours have similar lengths, so that batches hold little padding.
+
+    The order depends on seed and epoch only, so a resumed run goes on with the batches it would have had.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int):
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths.tolist(), batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + 1000003 * self.epoch)
+        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+
+
+def sorted_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cut indices into batches by length, longest first (so that memory peaks at once), for scoring."""
+    order = np.argsort(-lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -1,0 +1,179 @@
+"""Load and save reward models and policies, and run them on shared-prompt batches.
+
+A reward model is `AutoModelForSequenceClassification` with one label, a policy `AutoModelForCausalLM`: what
+TRL, RewardBench and plain transformers load too. For training, the model's own `forward` is replaced by the
+pair forward below. It stays one module's `forward`, since DDP and DeepSpeed see gradients only there, and the
+saved checkpoint stays a standard one.
+"""
+
+from functools import partial
+from pathlib import Path
+from types import MethodType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+
+# The language-model head works on chunks of at most this many logits; 2^25 floats are 128 MiB in fp32.
+MAX_LOGITS = 2**25
+
+
+def pick_dtype(dtype: str = "auto") -> torch.dtype:
+    """Return the dtype for matrix products: bf16 where the hardware multiplies it natively, else fp32.
+
+    Args:
+        dtype: "auto", "bf16" or "fp32".
+    """
+    names = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    if dtype in names:
+        return names[dtype]
+    if dtype != "auto":
+        raise ValueError(f"dtype: expected auto, bf16 or fp32, found {dtype!r}")
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def load_policy(path: str | Path) -> PreTrainedModel:
+    """Load a causal language model with fp32 weights (small updates would be lost in bf16 weights)."""
+    return AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32, trust_remote_code=False)
+
+
+def load_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
+    """Load a reward model, or put a new scalar head on a language model.
+
+    A new head is drawn from `seed` with standard deviation 1 / sqrt(hidden size), so that an untrained model's
+    scores have about unit variance and different seeds give different, equally meaningless rankings.
+    """
+    config = AutoConfig.from_pretrained(str(path))
+    trained = "SequenceClassification" in "".join(config.architectures or [])
+    if trained and config.num_labels != 1:
+        raise ValueError(f"{path}: a reward model has one label, this checkpoint has {config.num_labels}")
+    model = AutoModelForSequenceClassification.from_pretrained(
+        str(path), num_labels=1, dtype=torch.float32, trust_remote_code=False
+    )
+    if not trained:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            weight = torch.randn(model.score.weight.shape, generator=generator)
+            model.score.weight.copy_(weight * model.config.hidden_size**-0.5)
+    return model
+
+
+def backbone(model: PreTrainedModel) -> nn.Module:
+    """The transformer without its head."""
+    return getattr(model, model.base_model_prefix)
+
+
+def pair_mask(segment_ids: Tensor) -> Tensor:
+    """Attention mask of a shared-prompt batch.
+
+    Args:
+        segment_ids: Shape (B, L); 0 prompt, 1..K replies, -1 padding.
+
+    Returns:
+        Shape (B, 1, L, L), True where position i may look at position j: j is not later than i, and j belongs
+        to the prompt or to i's own reply.
+    """
+    length = segment_ids.shape[1]
+    query, key = segment_ids[:, :, None], segment_ids[:, None, :]
+    causal = torch.ones(length, length, dtype=torch.bool, device=segment_ids.device).tril()
+    return (causal & ((key == 0) | (key == query)))[:, None]
+
+
+def hidden_states(model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor) -> Tensor:
+    """Last hidden states of a shared-prompt batch, shape (B, L, D)."""
+    output = backbone(model)(
+        input_ids=input_ids,
+        position_ids=position_ids,
+        attention_mask=pair_mask(segment_ids),
+        use_cache=False,
+    )
+    return output.last_hidden_state
+
+
+def score_batch(
+    model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, ends: Tensor
+) -> Tensor:
+    """Rewards of a shared-prompt batch, read at each reply's last token.
+
+    The head works in fp32 and on those tokens only: in bf16 near-equal replies would tie.
+
+    Args:
+        model: A reward model.
+        input_ids, position_ids, segment_ids: Shape (B, L), see `batches.build_batch`.
+        ends: Shape (B, K).
+
+    Returns:
+        Rewards, shape (B, K), fp32.
+    """
+    hidden = hidden_states(model, input_ids, position_ids, segment_ids)
+    at_end = hidden.gather(1, ends[:, :, None].expand(-1, -1, hidden.shape[-1]))
+    with torch.autocast(hidden.device.type, enabled=False):
+        return F.linear(at_end.float(), model.score.weight.float()).squeeze(-1)
+
+
+def log_prob_batch(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    position_ids: Tensor,
+    segment_ids: Tensor,
+    ends: Tensor,
+    predict_from: Tensor,
+    target_ids: Tensor,
+    reply_of: Tensor,
+) -> Tensor:
+    """Summed log-probabilities of the replies of a shared-prompt batch.
+
+    The head runs on the positions that predict a reply token, not on prompts and padding.
+
+    Args:
+        model: A causal language model.
+        input_ids, position_ids, segment_ids, ends: See `score_batch`.
+        predict_from, target_ids, reply_of: Shape (T,), see `batches.build_batch`.
+
+    Returns:
+        Shape (B, K), fp32.
+    """
+    hidden = hidden_states(model, input_ids, position_ids, segment_ids)
+    used = hidden.reshape(-1, hidden.shape[-1])[predict_from]
+    log_probs = token_log_probs(model.get_output_embeddings(), used, target_ids)
+    sums = log_probs.new_zeros(ends.numel() + 1)  # the last place takes the filling, whose reply is -1
+    sums = sums.index_add(0, reply_of.remainder(ends.numel() + 1), log_probs)
+    return sums[:-1].view_as(ends)
+
+
+def token_log_probs(head: nn.Module, hidden: Tensor, target_ids: Tensor) -> Tensor:
+    """Log-probability of each target token, with log-sum-exp in fp32.
+
+    Works through the tokens in chunks; with more than one, logits are recomputed in the backward pass instead
+    of kept, so that memory does not grow with the vocabulary times the number of tokens.
+
+    Args:
+        head: The language-model head, D -> V.
+        hidden: Shape (T, D).
+        target_ids: Shape (T,).
+
+    Returns:
+        Shape (T,), fp32.
+    """
+    chunk = max(1, MAX_LOGITS // head.weight.shape[0])
+    pieces = list(zip(hidden.split(chunk), target_ids.split(chunk), strict=True))
+    function = partial(_chunk_log_probs, head)
+    if len(pieces) > 1 and torch.is_grad_enabled():
+        function = partial(checkpoint, function, use_reentrant=False)
+    return torch.cat([function(h, t) for h, t in pieces])
+
+
+def _chunk_log_probs(head: nn.Module, hidden: Tensor, target_ids: Tensor) -> Tensor:
+    logits = head(hidden).float()
+    return logits.gather(1, target_ids[:, None]).squeeze(1) - logits.logsumexp(dim=1)
+
+
+def use_pair_forward(model: PreTrainedModel, forward) -> PreTrainedModel:
+    """Make `score_batch` or `log_prob_batch` the model's own `forward`."""
+    model.forward = MethodType(forward, model)
+    return model
