@@ -1,0 +1,100 @@
+"""The one style of all figures, and how they are saved.
+
+Okabe and Ito's palette, told apart by readers of every kind of colour vision and in grey print by line style
+or fill as well; 16 cm wide, the text width of the report, with text of 8 to 9 points. Figures are drawn
+inside `styled`, so that importing this library changes nothing for anybody else's plots; they work inline in
+Jupyter (the caller shows or closes them).
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito (2008), "Color Universal Design"
+BLUE, ORANGE, GREEN, SKY, PURPLE, GOLD = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#E69F00"
+INK, GREY, LIGHT = "#222222", "#6B7076", "#D9DCE0"
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, GOLD, SKY)
+# One colour for one thing throughout the report.
+CHOSEN, REJECTED, MARGIN = BLUE, ORANGE, GREEN
+BASE, DPO, REFERENCE = GREY, BLUE, GOLD
+KNOWN_COLOURS = {"chosen": CHOSEN, "rejected": REJECTED, "base": BASE, "DPO": DPO, "reference": REFERENCE}
+
+WIDTH = 6.3  # inches: 16 cm
+STYLE = {
+    "figure.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "white",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": mpl.cycler(color=CYCLE),
+    "grid.color": LIGHT,
+    "grid.linewidth": 0.5,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "errorbar.capsize": 2.5,
+    "pdf.fonttype": 42,
+    "savefig.facecolor": "white",
+}
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Runs a drawing function with this style and leaves matplotlib's settings as they were."""
+
+    @wraps(draw)
+    def inner(*args, **kwargs) -> Figure:
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Writes `folder/name.png` (300 dpi) and `folder/name.pdf`; the same figure gives the same bytes.
+
+    Returns:
+        The two paths.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
+    with mpl.rc_context(STYLE):
+        figure.savefig(paths[0], dpi=300, metadata={"Software": None})
+        figure.savefig(paths[1], dpi=300, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return paths
+
+
+def canvas(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = 2.9, **options):
+    """Figure and axes of this style; options go to `plt.subplots`."""
+    return plt.subplots(rows, columns, figsize=(width, height), **options)
+
+
+def whiskers(value, low, high) -> list:
+    """Distances from the value to the ends of its interval, as `Axes.errorbar` wants them."""
+    return [[max(0.0, v - at) for v, at in zip(value, low, strict=True)]] + [
+        [max(0.0, at - v) for v, at in zip(value, high, strict=True)]
+    ]
+
+
+def note_line(axes: Axes, value: float, text: str, *, vertical: bool = False) -> None:
+    """A thin dashed line at a value that means something (chance, zero, best possible), with its name."""
+    draw = axes.axvline if vertical else axes.axhline
+    draw(value, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1, label=text)

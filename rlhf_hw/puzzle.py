@@ -1,0 +1,230 @@
+"""Why do generated replies score so differently? The gap between two means of scores, taken apart.
+
+The gap is mean r(generated, as scored) - mean r(reference, as in training) over the same prompts. k factors
+can be corrected one by one (module `puzzle_edits`), so there are 2^k cells: cell S holds the gap of every
+prompt after the factors of S are corrected. A factor's part is its Shapley value (Shapley 1953), the mean
+over all orders of correction of what the correction takes away:
+
+    phi_j = sum over S without j of |S|! (k - |S| - 1)! / k! * (gap(S) - gap(S + j)),   sum_j phi_j = gap(0) -
+    gap(all).
+
+What no correction removes, gap(all), is split by regression over prompts. With the gold reward known,
+quality = a * mean gold gap, where a, the score paid for a unit of gold, comes from ordinary preference pairs;
+what is left is regressed on signs of unfamiliar text (spread of an ensemble, distance of the last hidden
+state from training), whose share is `ood`, and `rest` is unexplained. Gaps are linear in the cells, so the
+Shapley values of the mean are the means of the prompts' Shapley values, and one bootstrap over prompts gives
+all intervals.
+
+    cells = gap_cells(pairs, reward_model.score_ids, ends)
+    parts = decompose(cells, FACTORS, prompts, gold_gap=..., gold_slope=..., ood=...)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from math import factorial
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.covariance import LedoitWolf
+
+from rlhf_hw.intervals import DRAWS, Estimate, as_vector, cluster_codes, percentile_interval, row_weights
+from rlhf_hw.puzzle_edits import FACTORS, Pair, Reply, correct
+
+Cells = Mapping[frozenset[str], ArrayLike]
+Score = Callable[[Sequence[list[int]], Sequence[list[int]]], np.ndarray]
+
+
+def subsets(factors: Sequence[str]) -> list[frozenset[str]]:
+    """All 2^k subsets, the empty one first."""
+    return [frozenset(chosen) for size in range(len(factors) + 1) for chosen in combinations(factors, size)]
+
+
+def gap_cells(
+    pairs: Sequence[Pair], score: Score, ends: frozenset[int], factors: Sequence[str] = FACTORS
+) -> dict[frozenset[str], np.ndarray]:
+    """Gap of every prompt in every cell; texts that are equal in several cells are scored once.
+
+    Args:
+        pairs: from `puzzle_edits.make_pairs`.
+        score: (prompt ids, reply ids), one each a text -> scores, read at the last id of the reply;
+            `scoring.RewardModel.score_ids` is one.
+        ends: ids that end a sentence, from `puzzle_edits.sentence_end_ids`.
+        factors: those to be corrected, up to five.
+
+    Returns:
+        Corrected factors -> r(generated) - r(reference), shape (prompts,).
+    """
+    edited = {cell: [correct(pair, cell, ends) for pair in pairs] for cell in subsets(factors)}
+    values = score_once(
+        [side for cell in edited.values() for pair in cell for side in (pair.generated, pair.reference)],
+        score,
+    )
+    table = values.reshape(len(edited), len(pairs), 2)
+    return dict(zip(edited, table[..., 0] - table[..., 1], strict=True))
+
+
+def score_once(replies: Sequence[Reply], score: Score) -> np.ndarray:
+    """Scores of replies, of which many may be equal; shape (replies,)."""
+    keys = [(reply.prompt, reply.reply_ids) for reply in replies]
+    unique = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    scores = score([list(prompt) for prompt, _ in unique], [list(reply) for _, reply in unique])
+    return as_vector(scores, "scores", len(unique))[[unique[key] for key in keys]]
+
+
+def shapley_values(cells: Cells, factors: Sequence[str]) -> np.ndarray:
+    """What each factor contributes to the gap of each prompt.
+
+    Args:
+        cells: corrected factors -> gap of each prompt, all 2^k of them.
+        factors: their names.
+
+    Returns:
+        Shape (k, prompts).
+
+    Raises:
+        KeyError: a cell is missing.
+    """
+    missing = [sorted(cell) for cell in subsets(factors) if cell not in cells]
+    if missing:
+        raise KeyError(f"{len(missing)} of {2 ** len(factors)} cells are missing, for instance {missing[0]}")
+    gaps = {cell: as_vector(cells[cell], f"cell {sorted(cell)}") for cell in subsets(factors)}
+    count, values = len(factors), []
+    for factor in factors:
+        others = [cell for cell in gaps if factor not in cell]
+        weight = {
+            cell: factorial(len(cell)) * factorial(count - len(cell) - 1) / factorial(count)
+            for cell in others
+        }
+        values.append(sum(weight[cell] * (gaps[cell] - gaps[cell | {factor}]) for cell in others))
+    return np.array(values)
+
+
+def gold_slope(margins: ArrayLike, gold_margins: ArrayLike) -> float:
+    """Score the reward model pays for a unit of gold: least squares through zero over preference pairs."""
+    margins = as_vector(margins, "margins")
+    gold = as_vector(gold_margins, "gold_margins", margins.size)
+    if not gold.any():
+        raise ValueError("all gold margins are zero: no price of gold can be read from these pairs")
+    return float(gold @ margins / (gold @ gold))
+
+
+def hidden_distance(states: ArrayLike, familiar: ArrayLike) -> np.ndarray:
+    """Mahalanobis distance of hidden states from those of familiar texts (Lee et al. 2018).
+
+    Args:
+        states: shape (replies, width).
+        familiar: states of replies from the training distribution, shape (replies, width); their covariance
+            is shrunk (Ledoit and Wolf 2004).
+
+    Returns:
+        Shape (replies,), divided by sqrt(width), so that familiar text is near 1.
+    """
+    model = LedoitWolf().fit(np.asarray(familiar, dtype=float))
+    return np.sqrt(model.mahalanobis(np.asarray(states, dtype=float)) / np.shape(states)[1])
+
+
+def split_rest(
+    weights: np.ndarray, rest: np.ndarray, quality: np.ndarray | None, ood: np.ndarray | None
+) -> dict:
+    """Quality, out-of-distribution and unexplained parts of the corrected gap, for many weightings.
+
+    Args:
+        weights: shape (draws, prompts).
+        rest: gap after all corrections, shape (prompts,).
+        quality: score that the gold gap is worth, shape (prompts,), or None.
+        ood: generated minus reference of each sign of unfamiliarity, shape (prompts, signs), or None.
+
+    Returns:
+        name -> shape (draws,).
+    """
+    total, parts = weights.sum(axis=1), {}
+    remainder = rest if quality is None else rest - quality
+    if quality is not None:
+        parts["quality"] = weights @ quality / total
+    if ood is not None:
+        design = np.column_stack([np.ones_like(rest), ood])
+        gram = np.einsum("br,ri,rj->bij", weights, design, design, optimize=True)
+        moment = (weights * remainder) @ design
+        slopes = np.linalg.solve(gram + 1e-9 * np.eye(design.shape[1]), moment[..., None])[..., 0]
+        parts["ood"] = (slopes[:, 1:] * (weights @ ood) / total[:, None]).sum(axis=1)
+    parts["rest"] = weights @ remainder / total - parts.get("ood", 0.0)
+    return parts
+
+
+def decompose(
+    cells: Cells,
+    factors: Sequence[str] = FACTORS,
+    prompts: Sequence | None = None,
+    *,
+    gold_gap: ArrayLike | None = None,
+    gold_slope: float | None = None,
+    ood: ArrayLike | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Estimate]:
+    """The gap and its parts, with intervals from one bootstrap over prompts.
+
+    Args:
+        cells: corrected factors -> gap of each prompt.
+        prompts: identifies prompts that occur more than once.
+        gold_gap: gold of the corrected generated reply minus gold of the corrected reference, shape
+            (prompts,). gold_slope: score paid for a unit of gold, from `gold_slope`; needed with `gold_gap`.
+            ood: signs of unfamiliarity, generated minus reference, shape (prompts,) or (prompts, signs).
+            level: of the intervals.
+
+    Returns:
+        `gap`, each factor, `quality` (with gold), `ood` (with signs of unfamiliarity), `rest`. The parts sum
+        to the gap. Without gold, better quality is part of `ood` and `rest`.
+    """
+    values, everything = shapley_values(cells, factors), frozenset(factors)
+    gap, rest = as_vector(cells[frozenset()], "gap"), as_vector(cells[everything], "corrected gap")
+    quality = None
+    if gold_gap is not None:
+        if gold_slope is None:
+            raise ValueError("gold_gap needs gold_slope, the score paid for a unit of gold")
+        quality = gold_slope * as_vector(gold_gap, "gold_gap", gap.size)
+    signs = None if ood is None else np.asarray(ood, dtype=float).reshape(gap.size, -1)
+
+    def parts(weights: np.ndarray) -> dict[str, np.ndarray]:
+        total = weights.sum(axis=1)
+        found = {"gap": weights @ gap / total}
+        found |= {factor: weights @ value / total for factor, value in zip(factors, values, strict=True)}
+        return found | split_rest(weights, rest, quality, signs)
+
+    point = parts(np.ones((1, gap.size)))
+    codes = cluster_codes(prompts, gap.size)
+    resampled = [parts(weights) for weights in row_weights(codes, draws, seed)]
+    return {
+        name: percentile_interval(point[name][0], np.concatenate([part[name] for part in resampled]), level)
+        for name in point
+    }
+
+
+def named_factors(
+    parts: Mapping[str, Estimate], scale: float, factors: Sequence[str] = FACTORS, *, smallest: float = 0.2
+) -> list[str]:
+    """Factors that the decomposition blames, largest first: interval without zero, and large enough.
+
+    Args:
+        parts: from `decompose`; use `level=0.99` there, since several factors are tested at once.
+        scale: what counts as large: the standard deviation of the reference scores.
+        smallest: least absolute part, in units of `scale`.
+    """
+    blamed = [
+        f for f in factors if parts[f].low * parts[f].high > 0 and abs(parts[f].value) >= smallest * scale
+    ]
+    return sorted(blamed, key=lambda factor: -abs(parts[factor].value))
+
+
+def shares(parts: Mapping[str, Estimate]) -> dict[str, float]:
+    """Each part as a share of the gap (1 = all of it; parts against the gap are negative)."""
+    gap = parts["gap"].value
+    if gap == 0:
+        raise ValueError("the gap is zero: there is nothing to take apart")
+    return {name: part.value / gap for name, part in parts.items() if name != "gap"}
+
+
+def puzzle_metrics(parts: Mapping[str, Estimate]) -> dict[str, float]:
+    """Flat dict of the parts, each with _low and _high; the caller adds the prefix of the keys."""
+    return {key: number for name, part in parts.items() for key, number in part.named(name).items()}

@@ -1,0 +1,222 @@
+"""Score files: what a reward model said about texts, one JSON object a row; enough for every analysis.
+
+Rows are of two kinds.
+
+    pairs    {"id", "prompt", "chosen", "rejected", "chosen_score", "rejected_score",
+              "chosen_tokens", "rejected_tokens", "meta": {...}}
+    replies  {"id", "prompt", "response", "score", "tokens", "finished", "meta": {...}}
+
+Required are the texts and the scores; `prompt` is a text or a list of messages. Read are JSON lines and JSON
+lists, plain or gzip, and the names other frameworks use (`LAYOUTS`); for any other name there is `mapping`,
+from the name here to the name in the file:
+
+    read_replies("scores.json", mapping={"response": "answer", "score": "reward"})
+
+What cannot be read is refused with the file, the row, the key and the remedy. NaN and infinite scores are
+refused, and numbers are written with every digit.
+"""
+
+import gzip
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+PAIR_KEYS = ("prompt", "chosen", "rejected", "chosen_score", "rejected_score")
+REPLY_KEYS = ("prompt", "response", "score")
+OPTIONAL = ("chosen_tokens", "rejected_tokens", "tokens", "finished", "meta")
+# Names in the file for the names here; the first layout whose names are all in the first row is taken.
+LAYOUTS: dict[str, dict[str, str]] = {
+    "this project's": {},
+    "align-anything's pairs": {
+        "chosen": "better_response",
+        "rejected": "worse_response",
+        "chosen_score": "better_score",
+        "rejected_score": "worse_score",
+    },
+}
+
+
+def read_pairs(path: str | Path, mapping: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Scored preference pairs.
+
+    Args:
+        path: .json, .jsonl, .json.gz or .jsonl.gz.
+        mapping: name here -> name in the file, for names that no known layout has.
+
+    Returns:
+        Columns id, prompt, prompt_key (text that is equal for equal prompts), chosen, rejected, chosen_score,
+        rejected_score, margin, and the optional columns that every row has.
+
+    Raises:
+        ValueError: unreadable JSON, or a score that is not a finite number.
+        KeyError: a key is missing.
+    """
+    table = read_rows(Path(path), PAIR_KEYS, mapping)
+    table["margin"] = table["chosen_score"] - table["rejected_score"]
+    return table
+
+
+def read_replies(path: str | Path, mapping: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Scored replies, one for each prompt or several.
+
+    Returns:
+        Columns id, prompt, prompt_key, response, score, and the optional columns that every row has.
+        Arguments and errors as in `read_pairs`.
+    """
+    return read_rows(Path(path), REPLY_KEYS, mapping)
+
+
+def read_rows(path: Path, keys: Sequence[str], mapping: Mapping[str, str] | None) -> pd.DataFrame:
+    """Rows with `keys` under the names of this project."""
+    rows = load_rows(path)
+    names = choose_names(path, rows[0], keys, mapping)
+    extra = [key for key in OPTIONAL if all(key in row for row in rows)]
+    records = []
+    for number, row in enumerate(rows, start=1):
+        record: dict[str, Any] = {"id": row.get("id", number - 1)}
+        for key in keys:
+            value = take(path, number, row, key, names.get(key, key))
+            record[key] = score(path, number, names.get(key, key), value) if "score" in key else value
+        record |= {key: row[key] for key in extra}
+        record["prompt_key"] = prompt_key(record["prompt"])
+        records.append(record)
+    return pd.DataFrame(records)
+
+
+def load_rows(path: Path) -> list[dict]:
+    """All JSON objects of a file that holds a list of them or one a line.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file and the line.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no score file at {path}")
+    with (
+        gzip.open(path, "rt", encoding="utf-8-sig")
+        if path.suffix == ".gz"
+        else path.open(encoding="utf-8-sig") as file
+    ):
+        text = file.read()
+    rows = parse(path, text, 1) if text.lstrip().startswith("[") else parse_lines(path, text)
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"{path} holds no rows: expected a JSON list or one JSON object a line")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, row {number}: expected a JSON object, found {type(row).__name__}")
+    return rows
+
+
+def parse_lines(path: Path, text: str) -> list:
+    """The JSON value of every line that is not blank."""
+    # Not splitlines(): it also cuts at U+2028 and its like, which JSON allows inside a string.
+    return [parse(path, line, n) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def parse(path: Path, text: str, line: int) -> Any:
+    """One JSON value; NaN and Infinity, which Python would let pass, are refused."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{path}, line {line}: {constant} is not a score; drop the row or score it again")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        where = f"line {line + error.lineno - 1}, column {error.colno}"
+        raise ValueError(
+            f"{path}, {where}: not JSON ({error.msg}); expected a list or one object a line"
+        ) from error
+
+
+def choose_names(
+    path: Path, row: dict, keys: Sequence[str], mapping: Mapping[str, str] | None
+) -> Mapping[str, str]:
+    """The mapping given, or the known layout that the first row has.
+
+    Raises:
+        ValueError: the mapping has a name that this kind of file does not know.
+        KeyError: no layout fits.
+    """
+    if mapping:
+        unknown = sorted(set(mapping) - set(keys))
+        if unknown:
+            raise ValueError(f"{path}: mapping has {unknown}, but the names it can map are {list(keys)}")
+        return mapping
+    for names in LAYOUTS.values():
+        if all(names.get(key, key) in row for key in keys):
+            return names
+    missing = [key for key in keys if key not in row]
+    remedy = f"pass mapping={{{missing[0]!r}: '<name in the file>', ...}}"
+    raise KeyError(f"{path}, row 1: no {missing} among the keys {sorted(row)}; {remedy}")
+
+
+def take(path: Path, number: int, row: dict, key: str, name: str) -> Any:
+    """`row[name]`, or a KeyError that says how to name it."""
+    if name not in row:
+        remedy = f"every row needs it; if it has another name, pass mapping={{{key!r}: '<name in the file>'}}"
+        raise KeyError(f"{path}, row {number}: no key {name!r} among {sorted(row)}; {remedy}")
+    return row[name]
+
+
+def score(path: Path, number: int, name: str, value: Any) -> float:
+    """`value` as a finite float; texts, truth values, lists and NaN are refused."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{path}, row {number}: {name} is {value!r}; expected one finite number")
+    return float(value)
+
+
+def prompt_key(prompt: Any) -> str:
+    """A text that is equal exactly for equal prompts: the prompt itself, or its messages as JSON."""
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, ensure_ascii=False)
+
+
+def pairs_from_replies(chosen: pd.DataFrame, rejected: pd.DataFrame) -> pd.DataFrame:
+    """Pairs from two reply files in the same order: chosen replies in one, rejected in the other.
+
+    Raises:
+        ValueError: different numbers of rows, or another prompt at some row.
+    """
+    if len(chosen) != len(rejected):
+        raise ValueError(f"{len(chosen)} chosen and {len(rejected)} rejected replies: expected one for one")
+    other = (chosen["prompt_key"].to_numpy() != rejected["prompt_key"].to_numpy()).nonzero()[0]
+    if other.size:
+        raise ValueError(
+            f"row {other[0] + 1}: the two files have different prompts; put them in the same order"
+        )
+    table = chosen[["id", "prompt", "prompt_key"]].copy()
+    for side, rows in (("chosen", chosen), ("rejected", rejected)):
+        table[side], table[f"{side}_score"] = rows["response"].to_numpy(), rows["score"].to_numpy()
+    table["margin"] = table["chosen_score"] - table["rejected_score"]
+    return table
+
+
+def write_scores(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Writes rows as JSON lines (gzip if the name ends in .gz), in one step and the same bytes each time.
+
+    Raises:
+        ValueError: a score or any other number is NaN or infinite; nothing is written then.
+    """
+    path = Path(path)
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False, default=plain))
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, row {number}: a number is NaN or infinite and cannot be analysed"
+            ) from error
+    content = "".join(line + "\n" for line in lines).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    os.replace(partial, path)
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Numbers of numpy and torch as Python's own, with every digit."""
+    return value.item()

@@ -1,0 +1,116 @@
+"""Which of two policies answers better, judged by scores of their replies to the same prompts.
+
+Raw means of two reward models, or of replies to different prompts, cannot be compared: the Bradley-Terry
+reward has no zero. Replies of two policies to one prompt under one reward model can:
+
+    win rate = mean over prompts of [r(A) > r(B)] + [r(A) = r(B)] / 2,
+
+with an interval from the bootstrap over prompts (Wilson's where every prompt occurs once). Beside it stand
+the paired difference and both again at equal length (module `length_control`; Dubois et al. 2024).
+
+    compare_policies(dpo_scores, base_scores, prompts, dpo_words, base_words)["win_rate"]
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rlhf_hw.calibration import outcomes
+from rlhf_hw.intervals import as_vector, mean_interval, rate_interval
+from rlhf_hw.length_control import length_controlled_difference, length_controlled_win_rate
+
+
+def win_rate(first: ArrayLike, second: ArrayLike, prompts: Sequence | None = None, *, seed: int = 0):
+    """Share of prompts on which the first policy scores higher, ties one half.
+
+    Args:
+        first, second: scores of the two replies to each prompt, shape (prompts,).
+        prompts: identifies prompts that occur more than once, for the interval.
+
+    Returns:
+        win_rate (+_low, _high), wins, losses, win_ties, prompts (the number of comparisons).
+    """
+    first = as_vector(first, "first")
+    difference = first - as_vector(second, "second", first.size)
+    return {
+        **rate_interval(outcomes(difference), prompts, seed=seed).named("win_rate"),
+        "wins": int((difference > 0).sum()),
+        "losses": int((difference < 0).sum()),
+        "win_ties": int((difference == 0).sum()),
+        "prompts": first.size,
+    }
+
+
+def score_difference(first: ArrayLike, second: ArrayLike, prompts=None, *, seed: int = 0) -> dict[str, float]:
+    """Mean paired difference with its interval, and in units of its own spread (Cohen's d_z).
+
+    Returns:
+        score_difference (+_low, _high), score_difference_sd, and score_difference_effect where the
+        differences vary.
+    """
+    first = as_vector(first, "first")
+    difference = first - as_vector(second, "second", first.size)
+    found = mean_interval(difference, prompts, seed=seed).named("score_difference")
+    if difference.size > 1:
+        found["score_difference_sd"] = spread = float(difference.std(ddof=1))
+        if spread > 0:
+            found["score_difference_effect"] = float(difference.mean() / spread)
+    return found
+
+
+def compare_policies(
+    first: ArrayLike,
+    second: ArrayLike,
+    prompts: Sequence | None = None,
+    first_lengths: ArrayLike | None = None,
+    second_lengths: ArrayLike | None = None,
+    *,
+    gold_first: ArrayLike | None = None,
+    gold_second: ArrayLike | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Everything notebook 05 reports about two policies; the caller adds the prefix of the keys.
+
+    Args:
+        first, second: scores of the policy in question and of the one it is compared with, shape (prompts,).
+        first_lengths, second_lengths: both or neither; adds the length-controlled keys.
+        gold_first, gold_second: both or neither; adds the `gold_` keys.
+
+    Returns:
+        The keys of `win_rate` and `score_difference`; win_rate_length_controlled,
+        score_difference_length_controlled; gold_win_rate, gold_difference (each with _low, _high) and
+        gold_gain_in_sd (in standard deviations of the second policy's gold).
+    """
+    found = win_rate(first, second, prompts, seed=seed) | score_difference(first, second, prompts, seed=seed)
+    if first_lengths is not None:
+        lengths = (first_lengths, second_lengths)
+        found |= length_controlled_win_rate(first, second, *lengths, prompts, seed=seed)
+        if np.ptp(np.subtract(*lengths)) > 0:
+            found |= length_controlled_difference(first, second, *lengths, prompts, seed=seed)
+    if gold_first is not None:
+        gold = (
+            as_vector(gold_first, "gold_first", len(first)),
+            as_vector(gold_second, "gold_second", len(first)),
+        )
+        found |= rate_interval(outcomes(gold[0] - gold[1]), prompts, seed=seed).named("gold_win_rate")
+        found |= mean_interval(gold[0] - gold[1], prompts, seed=seed).named("gold_difference")
+        if np.ptp(gold[1]) > 0:
+            found["gold_gain_in_sd"] = found["gold_difference"] / float(gold[1].std(ddof=1))
+    return found
+
+
+def cases(first: ArrayLike, second: ArrayLike, count: int = 3) -> dict[str, list[int]]:
+    """Row numbers worth reading: the largest gains, the largest losses, and ties (or the closest calls).
+
+    Returns:
+        `gains` and `losses` (largest first; never of the wrong sign), `ties` (smallest difference first).
+    """
+    first = as_vector(first, "first")
+    difference = first - as_vector(second, "second", first.size)
+    order = np.argsort(difference, kind="stable")
+    return {
+        "gains": [int(row) for row in order[::-1][:count] if difference[row] > 0],
+        "losses": [int(row) for row in order[:count] if difference[row] < 0],
+        "ties": [int(row) for row in np.argsort(np.abs(difference), kind="stable")[:count]],
+    }

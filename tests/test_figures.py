@@ -1,0 +1,119 @@
+"""Every figure is drawn, saved twice with the same bytes, and leaves matplotlib as it was."""
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from rlhf_hw import calibration, figures, length_control
+from rlhf_hw.intervals import Estimate
+
+GENERATOR = np.random.default_rng(0)
+CHOSEN, REJECTED = GENERATOR.normal(1, 1, 300), GENERATOR.normal(0, 1, 300)
+LENGTHS = GENERATOR.integers(5, 200, 300)
+CURVE = [{"step": step, "value": step / 60 + float(GENERATOR.normal(0, 0.1))} for step in range(60)]
+RATE = Estimate(0.6, 0.5, 0.7)
+
+DRAWINGS = {
+    "training_curve": lambda: figures.training_curve(
+        CURVE, "accuracy (share of pairs)", chance=0.5, limits=(0, 1)
+    ),
+    "evaluation_curve": lambda: figures.evaluation_curve(
+        [
+            {"step": 0, "value": 0.5, "low": 0.4, "high": 0.6},
+            {"step": 9, "value": 0.7, "low": 0.6, "high": 0.8},
+        ],
+        training=CURVE,
+    ),
+    "dpo_rewards": lambda: figures.dpo_rewards(CURVE, CURVE, CURVE),
+    "dpo_log_probabilities": lambda: figures.dpo_log_probabilities(CURVE, CURVE),
+    "learning_curve": lambda: figures.learning_curve(
+        [{"pairs": 100, "accuracy": 0.6, "low": 0.5, "high": 0.7}], baselines={"length": 0.55}, best=0.8
+    ),
+    "score_distribution": lambda: figures.score_distribution(CHOSEN, REJECTED),
+    "side_by_side": lambda: figures.side_by_side(
+        {"untrained": (CHOSEN, CHOSEN), "trained": (CHOSEN, REJECTED)}
+    ),
+    "margin_histogram": lambda: figures.margin_histogram(CHOSEN - REJECTED),
+    "score_against_length": lambda: figures.score_against_length({"base": (CHOSEN, LENGTHS)}),
+    "accuracy_by_length": lambda: figures.accuracy_by_length(
+        length_control.accuracy_by_length_gap(CHOSEN - REJECTED, LENGTHS - 100)
+    ),
+    "calibration_curve": lambda: figures.calibration_curve(
+        {"as trained": calibration.reliability_curve(CHOSEN - REJECTED)}, CHOSEN - REJECTED
+    ),
+    "inference_distributions": lambda: figures.inference_distributions({"base": CHOSEN, "DPO": REJECTED}),
+    "win_rate_forest": lambda: figures.win_rate_forest({"validation": RATE, "training": RATE}),
+    "gold_gain": lambda: figures.gold_gain({"validation": RATE}, {"validation": RATE}),
+    "waterfall": lambda: figures.waterfall(
+        Estimate(1, 0.5, 2), {"a": Estimate(1.5, 1, 2), "b": Estimate(-0.5, -1, 0)}
+    ),
+    "planted_matrix": lambda: figures.planted_matrix(np.eye(2), ["a", "b"], ["a", "b"]),
+    "scatter": lambda: figures.scatter(CHOSEN, REJECTED, xlabel="x", ylabel="y"),
+}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_every_figure_of_the_library_is_tested():
+    assert set(DRAWINGS) | {"save"} == set(figures.__all__)
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_figure_is_labelled_and_leaves_no_setting_behind(name):
+    before = dict(mpl.rcParams)
+    figure = DRAWINGS[name]()
+    assert dict(mpl.rcParams) == before
+    assert isinstance(figure, Figure) and figure.get_figwidth() <= 6.31
+    labels = [axes.get_xlabel() for axes in figure.axes] + [figure.get_supxlabel()]
+    assert any(labels) or name == "waterfall"  # the bars of a waterfall are named one by one
+    assert any(axes.get_ylabel() for axes in figure.axes) or name in ("win_rate_forest", "gold_gain")
+
+
+def test_saved_twice_the_bytes_are_equal_and_fonts_are_embedded(tmp_path):
+    paths = [figures.save(DRAWINGS["score_distribution"](), tmp_path / part, "scores") for part in ("a", "b")]
+    for first, second in zip(*paths, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+    assert [path.name for path in paths[0]] == ["scores.png", "scores.pdf"]
+    pdf = paths[0][1].read_bytes()
+    assert b"CreationDate" not in pdf and b"/Type3" not in pdf
+    assert plt.imread(paths[0][0]).shape[1] == pytest.approx(6.3 * 300, abs=1)
+
+
+def test_histograms_count_every_reply_and_margins_split_at_zero():
+    margins = np.array([-2.0, -0.1, 0.0, 0.1, 0.1, 3.0, 7.0])
+    axes = figures.margin_histogram(margins).axes[0]
+    heights = sum(patch.get_height() for patch in axes.patches)
+    assert heights == pytest.approx(6 / 7)  # the tie is in the legend
+    assert not any(
+        patch.get_x() < -1e-9 < patch.get_x() + patch.get_width() - 1e-6
+        and patch.get_x() + patch.get_width() > 1e-6
+        for patch in axes.patches
+    )
+    assert "ties: 14.3%" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_constant_scores_can_be_drawn():
+    figures.score_distribution(np.ones(5), np.ones(5))
+    figures.margin_histogram(np.zeros(5))
+
+
+def test_a_waterfall_whose_parts_do_not_sum_is_refused():
+    with pytest.raises(ValueError, match="the parts sum to 0.6"):
+        figures.waterfall(Estimate(1, 0, 2), {"a": RATE})
+
+
+def test_empty_curves_and_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match="at least one point"):
+        figures.training_curve([], "loss")
+    with pytest.raises(ValueError, match=r"expected \(1, 2\)"):
+        figures.planted_matrix(np.eye(2), ["a"], ["a", "b"])
+    with pytest.raises(ValueError, match="same rows"):
+        figures.gold_gain({"a": RATE}, {"b": RATE})

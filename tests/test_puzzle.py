@@ -1,0 +1,237 @@
+"""The decomposition must find the faults that were put in, and none where there is none."""
+
+import numpy as np
+import pytest
+
+from rlhf_hw import puzzle
+from rlhf_hw.intervals import Estimate
+from rlhf_hw.puzzle_edits import (
+    FACTORS,
+    Pair,
+    Reply,
+    correct,
+    cut_to,
+    make_pairs,
+    plant,
+    plant_length,
+    plant_readout,
+    plant_repetition,
+    plant_template,
+    plant_truncation,
+    remove_repetition,
+    split_sentences,
+    unroll,
+)
+
+STOP, END, NEWLINE, SYSTEM = 1, 2, 3, 4
+ENDS = frozenset({STOP})
+TAIL = (END, NEWLINE)
+
+
+def sentence(generator: np.random.Generator, words: range) -> tuple[int, ...]:
+    """Five to nine words and a full stop."""
+    return (*generator.choice(list(words), size=generator.integers(5, 10)).tolist(), STOP)
+
+
+def clean_pairs(seed: int, count: int = 150) -> list[Pair]:
+    """Generated and reference replies from one distribution, rendered and read alike."""
+    generator = np.random.default_rng(seed)
+
+    def content() -> tuple[int, ...]:
+        return tuple(w for _ in range(generator.integers(3, 8)) for w in sentence(generator, range(10, 400)))
+
+    prompts = [(SYSTEM, *generator.integers(10, 400, size=5).tolist()) for _ in range(count)]
+    return make_pairs(prompts, [content() for _ in prompts], [content() for _ in prompts], TAIL)
+
+
+def score(prompts, replies) -> np.ndarray:
+    """A reward model with every weakness: quality of words, length, loops, template, and where it is read."""
+    values = []
+    for prompt, reply in zip(prompts, replies, strict=True):
+        words = [token for token in reply if token >= 10]
+        value = np.mean([np.sin(word) for word in words]) + 0.05 * len(words)
+        value += 0.1 * (len(words) - len(set(words)))
+        value += 0.0 if prompt[0] == SYSTEM else 2.0
+        value += {NEWLINE: 0.0, END: 3.0}.get(reply[-1], 4.0 if reply[-1] != STOP else 3.5)
+        values.append(value)
+    return np.array(values)
+
+
+def planted(pairs: list[Pair], fault: str, seed: int) -> list[Pair]:
+    generator = np.random.default_rng(1000 + seed)
+    new = []
+    for pair in pairs:
+        arguments = {
+            "readout": (plant_readout, (END,)),
+            "template": (plant_template, pair.reference.prompt[1:]),
+            "truncation": (plant_truncation, 20),
+            "length": (
+                plant_length,
+                tuple(w for _ in range(5) for w in sentence(generator, range(400, 900))),
+            ),
+            "repetition": (plant_repetition, 4, ENDS),
+        }[fault]
+        new.append(plant(pair, *arguments))
+    return new
+
+
+def taken_apart(pairs: list[Pair], level: float = 0.99) -> dict[str, Estimate]:
+    return puzzle.decompose(puzzle.gap_cells(pairs, score, ENDS), draws=300, level=level)
+
+
+def reference_sd(pairs: list[Pair]) -> float:
+    replies = [pair.reference for pair in pairs]
+    return float(score([r.prompt for r in replies], [r.reply_ids for r in replies]).std())
+
+
+@pytest.mark.parametrize("fault", FACTORS)
+def test_single_planted_fault_is_named_and_gets_most_of_the_gap(fault):
+    right = 0
+    for seed in range(10):
+        pairs = planted(clean_pairs(seed), fault, seed)
+        parts = taken_apart(pairs)
+        named = puzzle.named_factors(parts, reference_sd(pairs))
+        right += puzzle.shares(parts)[fault] >= 0.8 and named == [fault]
+    assert right >= 9
+
+
+def test_readout_fault_in_both_directions():
+    """Trained at the end token and read at the newline, the reverse of the parametrised case."""
+    pairs = [
+        Pair(
+            Reply(pair.generated.prompt, pair.generated.content, TAIL),
+            Reply(pair.reference.prompt, pair.reference.content, (END,)),
+        )
+        for pair in clean_pairs(0)
+    ]
+    parts = taken_apart(pairs)
+    assert parts["gap"].value == pytest.approx(-3.0, abs=0.4)
+    assert puzzle.named_factors(parts, reference_sd(pairs)) == ["readout"]
+
+
+@pytest.mark.parametrize(
+    "faults", [("readout", "length"), ("template", "repetition"), ("readout", "template")]
+)
+def test_pairs_of_faults_are_both_named(faults):
+    pairs = planted(planted(clean_pairs(1), faults[0], 1), faults[1], 1)
+    parts = taken_apart(pairs)
+    assert set(puzzle.named_factors(parts, reference_sd(pairs))) == set(faults)
+    assert sum(puzzle.shares(parts)[fault] for fault in faults) > 0.8
+
+
+def test_clean_world_gives_no_false_alarm():
+    for seed in range(8):
+        pairs = clean_pairs(seed)
+        assert puzzle.named_factors(taken_apart(pairs), reference_sd(pairs)) == []
+
+
+def test_shapley_values_of_a_game_worked_by_hand():
+    # Correcting a takes 6 away, b takes 2, both together 10: the extra 2 is shared.
+    gap = {(): 10.0, ("a",): 4.0, ("b",): 8.0, ("a", "b"): 0.0}
+    cells = {frozenset(key): [value, 2 * value] for key, value in gap.items()}
+    assert puzzle.shapley_values(cells, ["a", "b"]) == pytest.approx(np.array([[7, 14], [3, 6]]))
+
+
+def test_shapley_values_sum_to_the_gap_and_equal_the_mean_over_orders():
+    from itertools import permutations
+
+    generator = np.random.default_rng(0)
+    cells = {cell: generator.normal(size=7) for cell in puzzle.subsets(FACTORS)}
+    values = puzzle.shapley_values(cells, FACTORS)
+    assert values.sum(axis=0) == pytest.approx(cells[frozenset()] - cells[frozenset(FACTORS)])
+    expected = np.zeros((5, 7))
+    for order in permutations(range(5)):
+        before: frozenset[str] = frozenset()
+        for place in order:
+            expected[place] += cells[before] - cells[before | {FACTORS[place]}]
+            before = before | {FACTORS[place]}
+    assert values == pytest.approx(expected / 120)
+
+
+def test_missing_cell_is_refused():
+    with pytest.raises(KeyError, match="1 of 4 cells are missing"):
+        puzzle.shapley_values({frozenset(): [1.0], frozenset("a"): [1.0], frozenset("b"): [1.0]}, ["a", "b"])
+
+
+def test_rest_splits_into_quality_and_unfamiliarity():
+    generator = np.random.default_rng(0)
+    gold, spread = generator.normal(1.0, 1, 800), generator.normal(2.0, 1, 800)
+    rest = 0.5 * gold + 0.3 * spread + 0.2 + generator.normal(0, 0.1, 800)
+    cells = {frozenset(): rest + 4, frozenset({"readout"}): rest}
+    slope = puzzle.gold_slope(0.5 * gold, gold)
+    parts = puzzle.decompose(cells, ["readout"], gold_gap=gold, gold_slope=slope, ood=spread, draws=500)
+    assert parts["readout"].value == pytest.approx(4)
+    assert parts["quality"].value == pytest.approx(0.5 * gold.mean())
+    assert parts["ood"].value == pytest.approx(0.6, abs=0.05)
+    assert parts["rest"].low < 0.2 < parts["rest"].high
+    assert sum(part.value for name, part in parts.items() if name != "gap") == pytest.approx(
+        parts["gap"].value
+    )
+    assert puzzle.puzzle_metrics(parts)["ood_low"] == parts["ood"].low
+
+
+def test_gold_gap_needs_its_price():
+    with pytest.raises(ValueError, match="gold_slope"):
+        puzzle.decompose({frozenset(): [1.0, 2.0]}, [], gold_gap=[1.0, 1.0])
+
+
+def test_hidden_distance_is_one_for_familiar_and_larger_for_shifted_states():
+    generator = np.random.default_rng(0)
+    mixing = generator.normal(size=(8, 8))
+    familiar = generator.normal(size=(3000, 8)) @ mixing
+    assert (puzzle.hidden_distance(familiar, familiar) ** 2).mean() == pytest.approx(1, abs=0.1)
+    assert puzzle.hidden_distance(familiar[:100] + 5 * mixing[0], familiar).mean() > 1.5
+
+
+def test_equal_texts_are_scored_once():
+    pairs = clean_pairs(0, count=6)
+    sizes = []
+
+    def counted(prompts, replies):
+        sizes.append(len(replies))
+        return score(prompts, replies)
+
+    puzzle.gap_cells(pairs, counted, ENDS)
+    assert sizes[0] <= 3 * len(pairs)  # 64 edited texts a pair, nearly all equal
+
+
+def test_edits_worked_by_hand():
+    first, second = (10, 11, 12, STOP), (13, 14, 15, STOP)
+    assert split_sentences(first + second + (16,), ENDS) == [first, second, (16,)]
+    assert unroll((5, 6, 5, 6, 5, 6, 7)) == ((5, 6, 7), (5, 6, 5, 6))
+    assert unroll((5, 5, 6)) == ((5, 5, 6), ())
+    assert remove_repetition(first + second + first + first, ENDS) == first + second
+    assert cut_to(first + second, 4, ENDS) == first
+    assert cut_to(first + second + first, 4, ENDS) == first + first
+    assert cut_to(first + second + second, 4, ENDS) == first + first  # as much repetition as before
+    assert cut_to(first + (20,) * 5, 4, ENDS) == first + (20,) * 4
+    assert cut_to(first + second, 7, ENDS) == first + second
+
+
+def test_each_correction_leaves_the_other_respects_alone():
+    first, second = (10, 11, 12, STOP), (13, 14, 15, STOP)
+    pair = Pair(Reply((9,), first + second, (END,)), Reply((8, 9), second, TAIL))
+    assert correct(pair, ["readout"], ENDS).generated == Reply((9,), first + second, TAIL)
+    assert correct(pair, ["template"], ENDS).generated == Reply((8, 9), first + second, (END,))
+    assert correct(pair, ["length"], ENDS).generated == Reply((9,), first, (END,))
+    for factor in ("truncation", "repetition"):
+        assert correct(pair, [factor], ENDS) == pair
+    with pytest.raises(ValueError, match="no correction for"):
+        correct(pair, ["lenght"], ENDS)
+
+
+def test_a_cut_reply_is_compared_with_an_equally_cut_reference_and_else_closed():
+    first, second = (10, 11, 12, STOP), (13, 14, 15, STOP)
+    cut = plant_truncation(Reply((9,), first + second, TAIL), 6)
+    assert cut.reply_ids == first + (13, 14)
+    longer = correct(Pair(cut, Reply((9,), second + first, TAIL)), ["truncation"], ENDS)
+    assert longer.reference.reply_ids == second + (10, 11) and longer.generated == cut
+    shorter = correct(Pair(cut, Reply((9,), first, TAIL)), ["truncation"], ENDS)
+    assert shorter.generated.reply_ids == first + TAIL
+
+
+def test_make_pairs_refuses_empty_replies_and_uneven_lists():
+    with pytest.raises(ValueError, match="row 0: an empty reply"):
+        make_pairs([(1,)], [()], [(2,)], TAIL)
+    with pytest.raises(ValueError, match="2 prompts need"):
+        make_pairs([(1,), (2,)], [(1,)], [(2,), (3,)], TAIL)
