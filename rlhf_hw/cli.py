@@ -1,0 +1,256 @@
+"""The command line: `rlhf-hw run | report | train | score | check-data`.
+
+Each command imports what it needs when it runs, so that `rlhf-hw --help` answers at once. A mistake in the
+input ends with one line and exit status 1; `--debug` shows where it was raised.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+TRAINERS = {"rm": "a reward model", "dpo": "a policy by DPO"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # The deepspeed launcher puts the rank before everything else; transformers reads it from the environment.
+    arguments = [a for a in arguments if not a.startswith(("--local_rank=", "--local-rank="))]
+    logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.WARNING)
+    main_process = os.environ.get("RANK", "0") == "0"  # of several processes one tells what happens
+    logging.getLogger("rlhf_hw").setLevel(logging.INFO if main_process else logging.WARNING)
+    # The flags of `train` are the fields of its settings: only built when asked for.
+    parser = train_parser(arguments[1]) if _names_trainer(arguments) else command_parser()
+    options = parser.parse_args(arguments[2:] if _names_trainer(arguments) else arguments)
+    try:
+        options.command(options)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if options.debug or not _explains_itself(error):
+            raise
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="rlhf-hw", description="reward models and DPO, from data to report")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="command")
+
+    run = _add(commands, "run", run_notebooks, "run a profile's notebooks that are out of date, in order")
+    _add_profile(run)
+    run.add_argument(
+        "--set",
+        dest="overrides",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="key=value",
+        help="set a parameter of all notebooks, or of one: dpo_training.learning_rate=1e-6",
+    )
+    run.add_argument("--only", default="", help="these notebooks alone, by number or name: 02,03")
+    run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="this notebook and those after it")
+    run.add_argument("--force", action="store_true", help="run also what is up to date")
+
+    report = _add(commands, "report", build_report, "fill and typeset the report from a finished run")
+    _add_profile(report)
+    report.add_argument("--language", choices=["en", "zh"], action="append", help="default: both")
+    report.add_argument(
+        "--engine",
+        choices=["auto", "xelatex", "typst", "both"],
+        default="auto",
+        help="for the PDF; auto: XeLaTeX where there is TeX, else Typst",
+    )
+    report.add_argument("--force", action="store_true", help="build also what is up to date")
+
+    train = commands.add_parser(
+        "train", help="one training run: rlhf-hw train rm|dpo --help lists its settings"
+    )
+    train.add_argument("method", choices=sorted(TRAINERS))
+
+    score = _add(commands, "score", score_file, "score replies or pairs with a reward model, as JSON lines")
+    score.add_argument("files", nargs="+", metavar="FILE", help="data sets, or JSON lines: prompt, response")
+    score.add_argument("--model", required=True, help="reward model: folder or hub id")
+    score.add_argument("--template", help="template of pairs; without one: single replies")
+    score.add_argument("--split", default="validation", help="where a FILE is a folder or hub id")
+    score.add_argument("--limit", type=int, metavar="N", help="only the first N")
+    score.add_argument("--output", required=True, type=Path, help="JSON-lines file to write")
+
+    check = _add(
+        commands, "check-data", check_data, "say what is wrong with a data set and what would be used"
+    )
+    check.add_argument("source", metavar="PATH", help="file, folder or hub id")
+    check.add_argument("--template", required=True, help="HOMEWORK, PKUSafeRLHF, HH, TRL, ...")
+    check.add_argument("--split", default="train")
+    check.add_argument("--against", metavar="SPLIT", help="also look for prompts that stand in this split")
+    check.add_argument("--examples", type=int, default=0, metavar="N", help="show the first N pairs as read")
+    check.add_argument("--json", action="store_true", help="print the findings as JSON")
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction, name: str, command: typing.Callable, text: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="nano", help="name of a profile, or path of a .yaml file")
+
+
+def run_notebooks(options: argparse.Namespace) -> None:
+    """`rlhf-hw run`"""
+    from rlhf_hw.profiles import apply_overrides, load_profile
+    from rlhf_hw.runner import run_profile
+
+    profile = apply_overrides(load_profile(options.profile), options.overrides)
+    only = [name.strip() for name in options.only.split(",") if name.strip()]
+    ran = run_profile(profile, only=only, start_from=options.start_from, force=options.force)
+    print(f"{profile.name}: {len(ran)} notebooks ran" if ran else f"{profile.name}: nothing to do")
+
+
+def build_report(options: argparse.Namespace) -> None:
+    """`rlhf-hw report`"""
+    from rlhf_hw.paths import RUNS
+    from rlhf_hw.profiles import load_profile
+    from rlhf_hw.report import build_report
+    from rlhf_hw.stamps import report_stamp
+
+    folder = RUNS / load_profile(options.profile).name
+    languages = options.language or ["en", "zh"]
+    done = folder / "report" / f"{options.engine}-{'-'.join(languages)}.stamp"
+    stamp = report_stamp(folder, languages, options.engine)
+    if not options.force and done.exists() and done.read_text(encoding="utf-8") == stamp:
+        print(f"{folder.name}: report up to date in {done.parent}")
+        return
+    for other in done.parent.glob("*.stamp"):  # they write the same files
+        other.unlink()
+    written = build_report(folder.name, languages, engine=options.engine)
+    for path in written:
+        print(path)
+    # Where a format could not be made, the next call tries again.
+    wanted = {(language, kind) for language in languages for kind in (".pdf", ".html")}
+    if wanted <= {(path.name.split(".")[1], path.suffix) for path in written}:
+        done.write_text(stamp, encoding="utf-8")
+
+
+def train(options: argparse.Namespace) -> None:
+    """`rlhf-hw train rm|dpo`"""
+    from rlhf_hw import training
+
+    function = {"rm": training.train_reward_model, "dpo": training.train_dpo}[options.method]
+    function(training_config(options))
+
+
+def training_config(options: argparse.Namespace) -> Any:
+    """Return the settings: those of --config, then the flags that were given."""
+    from rlhf_hw.profiles import parse_value
+
+    model = _settings(options.method)
+    values = parse_value(options.config.read_text(encoding="utf-8")) if options.config else {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{options.config}: expected lines of the form `key: value`")
+    given = {name: getattr(options, name) for name in model.model_fields if hasattr(options, name)}
+    return model.model_validate(values | given)
+
+
+def _settings(method: str) -> Any:
+    from rlhf_hw import config
+
+    return {"rm": config.RewardTraining, "dpo": config.DPOTraining}[method]
+
+
+def _names_trainer(arguments: Sequence[str]) -> bool:
+    return len(arguments) > 1 and arguments[0] == "train" and arguments[1] in TRAINERS
+
+
+def train_parser(method: str) -> argparse.ArgumentParser:
+    """Return the parser of `train rm` or `train dpo`: one flag for each field of its settings."""
+    parser = argparse.ArgumentParser(prog=f"rlhf-hw train {method}", description=f"train {TRAINERS[method]}")
+    parser.add_argument("--config", type=Path, help="YAML file with settings; flags win over it")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(command=train, method=method)
+    for name, field in _settings(method).model_fields.items():
+        _add_field(parser, name, field)
+    return parser
+
+
+def _add_field(parser: argparse.ArgumentParser, name: str, field: Any) -> None:
+    """Values stay text: pydantic converts and checks them, with the field's own message."""
+    default = "" if field.is_required() else f" [{field.default}]"
+    flag = f"--{name.replace('_', '-')}"
+    text = f"{field.description or ''}{default}".replace("%", "%%")
+    shared = {"dest": name, "default": argparse.SUPPRESS, "help": text}
+    if field.annotation is bool:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **shared)
+    else:
+        parser.add_argument(flag, metavar=_type_name(field.annotation), **shared)
+
+
+def _type_name(annotation: Any) -> str:
+    if typing.get_origin(annotation) is typing.Literal:
+        return "|".join(map(str, typing.get_args(annotation)))
+    if isinstance(annotation, types.UnionType):
+        return _type_name(typing.get_args(annotation)[0])
+    return annotation.__name__.lower()
+
+
+def score_file(options: argparse.Namespace) -> None:
+    """`rlhf-hw score`"""
+    from rlhf_hw.scoring import score_file
+
+    names = ("files", "model", "output", "template", "split", "limit")
+    count = score_file(**{name: getattr(options, name) for name in names})
+    print(f"{options.output}: {count} scored")
+
+
+def check_data(options: argparse.Namespace) -> None:
+    """`rlhf-hw check-data`"""
+    from rlhf_hw.data import check_data
+
+    report = check_data(
+        options.source, options.template, options.split, against=options.against, examples=options.examples
+    )
+    print(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) if options.json else report)
+
+
+def _explains_itself(error: Exception) -> bool:
+    """Errors of the system, and those our own modules raise, say what is wrong; others need a traceback."""
+    from pydantic import ValidationError
+
+    if isinstance(error, OSError | ValidationError):
+        return True
+    frame = error.__traceback__
+    while frame.tb_next:
+        frame = frame.tb_next
+    ours = frame.tb_frame.f_globals.get("__name__", "").startswith("rlhf_hw.")
+    return ours and isinstance(error, ValueError | KeyError | RuntimeError)
+
+
+def _one_line(error: Exception) -> str:
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        from rlhf_hw.profiles import describe_errors
+
+        return describe_errors(error)
+    if isinstance(error, KeyError) and error.args:  # str() of a KeyError is its repr
+        return str(error.args[0])
+    return str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

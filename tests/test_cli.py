@@ -1,0 +1,139 @@
+"""The command line: quick help, flags from the settings, one-line errors."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rlhf_hw import cli
+from rlhf_hw.config import DPOTraining, RewardTraining
+
+PAIRS = [
+    {"question": "What is tea?", "response_1": "A drink.", "response_2": "A car.", "overall_response": 1},
+    {"question": "What is ice?", "response_1": "Fire.", "response_2": "Frozen water.", "overall_response": 2},
+]
+
+
+def _config(method: str, *arguments: str) -> object:
+    return cli.training_config(cli.train_parser(method).parse_args(arguments))
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom rlhf_hw.cli import command_parser\ncommand_parser().print_help()\n"
+        "assert not {'torch', 'transformers', 'pydantic', 'papermill'} & set(sys.modules)"
+    )
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - started < 5  # about 0.1 s; the bound allows for a busy machine
+    for command in ("run", "report", "train", "score", "check-data"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize(("method", "settings"), [("rm", RewardTraining), ("dpo", DPOTraining)])
+def test_every_setting_has_a_flag(method: str, settings: type) -> None:
+    text = cli.train_parser(method).format_help()
+    assert all(f"--{name.replace('_', '-')}" in text for name in settings.model_fields)
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("model: base\noutput_dir: out\nlearning_rate: 1e-4\nseed: 5\n", encoding="utf-8")
+    settings = _config("rm", "--config", str(file), "--learning-rate", "2e-5", "--gradient-checkpointing")
+    assert settings == RewardTraining(
+        model="base", output_dir="out", learning_rate=2e-5, seed=5, gradient_checkpointing=True
+    )
+
+
+def test_only_what_was_given_is_set() -> None:
+    settings = _config("dpo", "--model", "base", "--output-dir", "out", "--train-dataset", "")
+    assert settings.model_fields_set == {"model", "output_dir", "train_dataset"}
+    assert settings.train_dataset is None
+
+
+def test_the_launchers_rank_is_ignored(capsys: pytest.CaptureFixture) -> None:
+    # the deepspeed launcher puts it in front of the program's own arguments
+    assert cli.main(["--local_rank=0", "train", "rm", "--learning-rate", "1"]) == 1
+    assert "model: Field required" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["train", "rm", "--model", "a", "--output-dir", "b", "--learning-rate", "x"],
+            "learning_rate: Input",
+        ),
+        (["train", "rm", "--config", "none.yaml"], "none.yaml"),
+        (["run", "--profile", "nanno"], "no profile 'nanno'"),
+        (["run", "--set", "no_such_parameter=1"], "no_such_parameter"),
+        (["run", "--set", "seed"], "write key=value"),
+    ],
+)
+def test_mistakes_end_with_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert cli.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_debug_shows_where_the_error_was_raised() -> None:
+    with pytest.raises(FileNotFoundError, match="nanno"):
+        cli.main(["run", "--profile", "nanno", "--debug"])
+
+
+def test_a_flag_of_the_other_method_is_refused() -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "rm", "--beta", "0.1"])
+
+
+def test_check_data_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS), encoding="utf-8")
+    assert cli.main(["check-data", str(file), "--template", "HOMEWORK"]) == 0
+    assert "2" in capsys.readouterr().out
+    assert cli.main(["check-data", str(file), "--template", "HOMEWORK", "--json"]) == 0
+    assert isinstance(json.loads(capsys.readouterr().out), dict)
+    assert cli.main(["check-data", str(file), "--template", "NO_SUCH"]) == 1
+    assert "NO_SUCH" in capsys.readouterr().err
+
+
+@pytest.fixture
+def finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A run with numbers, and a stand-in for typesetting that lists what it was asked for."""
+    folder = tmp_path / "nano/report"
+    folder.mkdir(parents=True)
+    (tmp_path / "nano/metrics.json").write_text('{"a": 1}')
+    built = []
+
+    def build(run: str, languages: list[str], engine: str) -> list[Path]:
+        built.append(engine)
+        paths = [folder / f"report.{lang}.{kind}" for lang in languages for kind in ("pdf", "html")]
+        return [path for path in paths if engine != "typst" or path.suffix != ".pdf"]
+
+    monkeypatch.setattr("rlhf_hw.paths.RUNS", tmp_path)
+    monkeypatch.setattr("rlhf_hw.report.build_report", build)
+    return built
+
+
+def test_the_report_is_built_only_when_out_of_date(finished_run: list[str], tmp_path: Path) -> None:
+    cli.main(["report"])
+    cli.main(["report"])
+    assert finished_run == ["auto"]
+    (tmp_path / "nano/metrics.json").write_text('{"a": 2}')
+    cli.main(["report"])
+    cli.main(["report", "--force"])
+    assert finished_run == ["auto"] * 3
+    cli.main(["report", "--engine", "xelatex"])  # writes over the same files
+    cli.main(["report"])
+    assert finished_run == ["auto"] * 3 + ["xelatex", "auto"]
+
+
+def test_a_report_without_its_pdf_is_tried_again(finished_run: list[str]) -> None:
+    cli.main(["report", "--engine", "typst"])
+    cli.main(["report", "--engine", "typst"])
+    assert finished_run == ["typst", "typst"]
