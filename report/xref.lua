@@ -1,0 +1,195 @@
+-- Numbered cross-references for figures, tables, equations and sections, in English and Chinese, for LaTeX, Typst
+-- and HTML. Runs before citeproc, which would take @fig:x for a citation.
+--
+--   ![Caption](fig/x.pdf){#fig:x}    : Caption {#tbl:x}    $$ … $$ {#eq:x}    # Heading {#sec:x}
+--   @fig:x -> "Figure 3"    -@fig:x -> "3"    [@fig:x; @tbl:y] -> "Figure 3, Table 2"
+--   ::: {.figures #fig:x}  a paragraph of images, then a paragraph that is their caption  :::
+--
+-- LaTeX and Typst count for themselves (their own \ref and #ref, checked by them); for HTML the numbers are counted here.
+
+local WORDS = {
+  en = { fig = "Figure", tbl = "Table", eq = "Equation", sec = "Section", list = ", ", colon = ": " },
+  zh = { fig = "图", tbl = "表", eq = "式", sec = "第", after_sec = "节", list = "、", colon = "：" },
+}
+local words, language
+local numbers = {} -- HTML: number of each label
+local counts = { fig = 0, tbl = 0, eq = 0 }
+local sections = {}
+
+local function kind_of(label)
+  return label:match("^(%a+):")
+end
+
+local function count(label)
+  local kind = kind_of(label)
+  if counts[kind] == nil then return nil end
+  counts[kind] = counts[kind] + 1
+  numbers[label] = tostring(counts[kind])
+  return numbers[label]
+end
+
+local function raw(text)
+  local format = FORMAT:match("html") and "html" or FORMAT
+  return pandoc.RawInline(format, text)
+end
+
+local function read_meta(meta)
+  language = pandoc.utils.stringify(meta["report-language"] or "en")
+  words = assert(WORDS[language], "xref.lua knows the report languages en and zh, not " .. language)
+end
+
+-- Several images with one caption ---------------------------------------------------------------------------------
+local function figures_div(div)
+  if not div.classes:includes("figures") then return nil end
+  assert(#div.content == 2, "a .figures block needs a paragraph of images and a paragraph of caption")
+  local caption = { long = pandoc.Plain(div.content[2].content) }
+  return pandoc.Figure({ pandoc.Plain(div.content[1].content) }, caption, pandoc.Attr(div.identifier))
+end
+
+-- Captions and numbers --------------------------------------------------------------------------------------------
+local function add_prefix(block)
+  local number = block.identifier ~= "" and count(block.identifier)
+  if not (number and FORMAT:match("html")) then return nil end
+  local caption = block.caption
+  local prefix = words[kind_of(block.identifier)] .. (language == "zh" and " " or "\u{a0}") .. number .. words.colon
+  local first = caption.long[1]
+  assert(first, block.identifier .. " has no caption")
+  first.content:insert(1, pandoc.Strong({ pandoc.Str(prefix) }))
+  block.caption = caption
+  return block
+end
+
+-- LaTeX breaks any table at the foot of a page: keep together what needs at most half of one.
+local LINE_CHARACTERS, KEPT_LINES = 95, 26
+local function keep_together(tbl)
+  local lines = 0
+  local function add_rows(rows)
+    for _, row in ipairs(rows) do
+      local tallest = 1
+      for i, cell in ipairs(row.cells) do
+        local width = tbl.colspecs[i][2]
+        local text = pandoc.utils.stringify(cell.contents)
+        local size = utf8.len(text) + (#text - utf8.len(text)) / 2 -- a Chinese character has 3 bytes and double width
+        if width then tallest = math.max(tallest, math.ceil(size / (width * LINE_CHARACTERS))) end
+      end
+      lines = lines + tallest
+    end
+  end
+  add_rows(tbl.head.rows)
+  for _, body in ipairs(tbl.bodies) do add_rows(body.body) end
+  if lines > KEPT_LINES then lines = 6 end -- a long one only does not start at the very foot
+  return { pandoc.RawBlock("latex", "\\keepfree{" .. lines + 3 .. "\\baselineskip}"), tbl }
+end
+
+local function number_header(header)
+  if header.classes:includes("unnumbered") then return nil end
+  for level = header.level + 1, 6 do sections[level] = 0 end
+  sections[header.level] = (sections[header.level] or 0) + 1
+  local parts = {}
+  for level = 1, header.level do parts[level] = tostring(sections[level] or 0) end
+  numbers[header.identifier] = table.concat(parts, ".")
+end
+
+local function equation(math, label)
+  local number = count(label)
+  if FORMAT == "latex" then
+    return raw("\\begin{equation}\\label{" .. label .. "}" .. math.text .. "\\end{equation}")
+  elseif FORMAT == "typst" then
+    local body = pandoc.write(pandoc.Pandoc({ pandoc.Para({ math }) }), "typst"):gsub("%s+$", "")
+    return raw('#math.equation(block: true, numbering: "(1)", ' .. body .. ")<" .. label .. ">")
+  end
+  return pandoc.Span({ math, pandoc.Span({ pandoc.Str("(" .. number .. ")") }, { class = "number" }) },
+    { id = label, class = "equation" })
+end
+
+-- $$ … $$ {#eq:x}, with or without the space
+local function equations(inlines)
+  local out, i = pandoc.Inlines({}), 1
+  while i <= #inlines do
+    local here, after = inlines[i], i + 1
+    if here.t == "Math" and here.mathtype == "DisplayMath" then
+      while inlines[after] and (inlines[after].t == "Space" or inlines[after].t == "SoftBreak") do after = after + 1 end
+      local label, rest = (inlines[after] and inlines[after].text or ""):match("^{#(eq:[%w_.:-]+)}(.*)$")
+      if label then
+        here = equation(here, label)
+        i = after
+        if rest ~= "" then inlines[after].text = rest; i = after - 1 end
+      end
+    end
+    out:insert(here)
+    i = i + 1
+  end
+  return out
+end
+
+-- References ------------------------------------------------------------------------------------------------------
+local function reference(label, bare)
+  local kind = kind_of(label)
+  local before, tail = words[kind] .. "\u{a0}", ""
+  if kind == "sec" and words.after_sec then tail = "\u{a0}" .. words.after_sec end
+  if bare then before, tail = "", "" end
+  if FORMAT == "latex" then
+    local number = kind == "eq" and not bare and "(\\ref*{" .. label .. "})" or "\\ref*{" .. label .. "}"
+    return raw("\\hyperref[" .. label .. "]{" .. before:gsub("\u{a0}", "~") .. number .. tail:gsub("\u{a0}", "~") .. "}")
+  elseif FORMAT == "typst" then
+    local number = "#ref(<" .. label .. ">, supplement: none)"
+    if kind == "eq" and not bare then number = "(" .. number .. ")" end
+    return raw(before:gsub("\u{a0}", "~") .. number .. tail:gsub("\u{a0}", "~"))
+  end
+  local number = assert(numbers[label], "unresolved cross-reference @" .. label)
+  if kind == "eq" and not bare then number = "(" .. number .. ")" end
+  return pandoc.Link({ pandoc.Str(before .. number .. tail) }, "#" .. label)
+end
+
+local function references(cite)
+  if not WORDS.en[kind_of(cite.citations[1].id) or ""] then return nil end
+  local out = pandoc.Inlines({})
+  for i, citation in ipairs(cite.citations) do
+    if i > 1 then out:insert(pandoc.Str(words.list)) end
+    out:insert(reference(citation.id, citation.mode == "SuppressAuthor"))
+  end
+  return out
+end
+
+-- Characters ------------------------------------------------------------------------------------------------------
+-- A minus sign before numbers. In LaTeX the text font has no Greek letters, arrows and relations: the maths font does.
+local function characters(str)
+  local text = str.text:gsub("^%-(%.?%d)", "−%1"):gsub("([%[%(,])%-(%.?%d)", "%1−%2")
+  if FORMAT ~= "latex" then return pandoc.Str(text) end
+  local out, run = pandoc.Inlines({}), ""
+  for _, code in utf8.codes(text) do
+    local char = utf8.char(code)
+    if (code >= 0x391 and code <= 0x3C9) or (code >= 0x2190 and code <= 0x22FF and code ~= 0x2212) or code == 0x2713 then
+      if run ~= "" then out:insert(pandoc.Str(run)) end
+      out:insert(pandoc.Math("InlineMath", code == 0x2713 and "\\checkmark" or char))
+      run = ""
+    else
+      run = run .. char
+    end
+  end
+  if run ~= "" then out:insert(pandoc.Str(run)) end
+  return out
+end
+
+-- Browsers draw the PNG that lies beside each PDF.
+local function screen_image(image)
+  if not FORMAT:match("html") then return nil end
+  image.src = image.src:gsub("%.pdf$", ".png")
+  return image
+end
+
+-- LaTeX does not break long names in typewriter type: allow it after their inner marks.
+local function breakable_code(code)
+  if FORMAT ~= "latex" then return nil end
+  local text = pandoc.write(pandoc.Pandoc({ pandoc.Plain({ pandoc.Code(code.text) }) }), "latex")
+  text = text:gsub("\\_", "\\_\\allowbreak{}"):gsub("([%./=,:])", "%1\\allowbreak{}")
+  return raw((text:gsub("%s+$", "")))
+end
+
+return {
+  { Meta = read_meta },
+  { Div = figures_div },
+  { traverse = "topdown", Figure = add_prefix, Table = add_prefix, Header = number_header, Inlines = equations },
+  { Cite = references, Table = FORMAT == "latex" and keep_together or nil },
+  { Str = characters, Code = breakable_code, Image = screen_image },
+}
