@@ -5,12 +5,35 @@ end-of-turn token `<|im_end|>`, padding with `<|endoftext|>`. Qwen2.5's default 
 that short prompts stay short.
 """
 
-from collections.abc import Iterable
+import argparse
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from rlhf_hw.config import LanguageModelTraining
+from rlhf_hw.data import read_rows
+from rlhf_hw.models import load_policy
+from rlhf_hw.paths import DATA, resolve
+from rlhf_hw.rendering import Renderer, load_tokenizer
+from rlhf_hw.templates import Preference, as_prompt
+from rlhf_hw.training import train_language_model
+
+# Shape and training of the model in data/base-model
+EMBEDDED = {
+    "vocabulary": 3072,
+    "hidden_size": 256,
+    "layers": 4,
+    "heads": 4,
+    "intermediate_size": 704,
+    "learning_rate": 2.0e-3,
+    "epochs": 2.0,
+    "batch_size": 64,
+    "seed": 0,
+}
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -18,9 +41,10 @@ CHAT_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
-# Qwen2's rule for splitting text before merges: words with their leading space, single digits, punctuation, newlines
+# Qwen2's rule for splitting text before merges: words with their leading space, digits, punctuation, newlines
 SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -90,3 +114,89 @@ def new_language_model(
     )
     torch.manual_seed(seed)
     return Qwen2ForCausalLM(config)
+
+
+def obtain_base_model(
+    checkpoint: str,
+    folder: Path,
+    preferences: Sequence[Preference],
+    *,
+    corpus: str = "",
+    vocabulary: int = 4096,
+    hidden_size: int = 256,
+    layers: int = 4,
+    heads: int = 4,
+    intermediate_size: int = 704,
+    learning_rate: float = 2.0e-3,
+    epochs: float = 2.0,
+    max_steps: int = -1,
+    batch_size: int = 64,
+    seed: int = 0,
+    log_dir: Path | None = None,
+    max_prompt_tokens: int = 512,
+    max_reply_tokens: int = 512,
+) -> Path:
+    """Write the base model of a run: a given checkpoint as it is, or one trained from scratch.
+
+    Args:
+        checkpoint: Folder or hub id of a causal language model; empty: train one.
+        folder: Where the base model is written, with its tokenizer and rendering.
+        preferences: Their prompts and chosen replies are the corpus of a new model where none is named.
+        corpus: Data source with rows `prompt`, `response` in its split "sft".
+        vocabulary, hidden_size, layers, heads, intermediate_size: Shape of a new model.
+        learning_rate, epochs, max_steps, batch_size, seed, log_dir: Settings of its training.
+        max_prompt_tokens, max_reply_tokens: Longer texts are cut.
+
+    Returns:
+        `folder`.
+    """
+    if checkpoint:
+        local = resolve(checkpoint)
+        source = local if local.is_dir() else checkpoint
+        renderer = Renderer(load_tokenizer(source))
+        load_policy(source, dtype="auto").save_pretrained(folder)
+        renderer.save(folder)
+        return folder
+    if corpus:
+        examples = [(as_prompt(r["prompt"], "prompt"), r["response"]) for r in read_rows(corpus, "sft")]
+    else:
+        examples = [(p.prompt, p.chosen) for p in preferences]
+    tokenizer = train_tokenizer(
+        (t for p, reply in examples for t in (*(m.content for m in p), reply)), vocabulary
+    )
+    renderer = Renderer(tokenizer, max_prompt_tokens=max_prompt_tokens, max_reply_tokens=max_reply_tokens)
+    held_out = max(1, min(500, len(examples) // 20))
+    config = LanguageModelTraining(
+        model="new",
+        output_dir=folder,
+        log_dir=log_dir,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        seed=seed,
+        max_prompt_tokens=max_prompt_tokens,
+        max_reply_tokens=max_reply_tokens,
+    )
+    model = new_language_model(tokenizer, hidden_size, layers, heads, intermediate_size, seed)
+    train_language_model(config, model, renderer, examples[held_out:], examples[:held_out])
+    return folder
+
+
+def main() -> None:
+    """Rebuild the embedded base model: `python -m rlhf_hw.base_model [--out data/base-model]`."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--out", type=Path, default=DATA / "base-model")
+    parser.add_argument("--max-steps", type=int, default=-1, help="stop early, to try the command")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = obtain_base_model(
+            "", Path(scratch) / "base", [], corpus="data/nano", max_steps=arguments.max_steps, **EMBEDDED
+        )
+        # bf16 weights halve the download; the model card stays
+        load_policy(folder).to(torch.bfloat16).save_pretrained(arguments.out)
+        Renderer.load(folder).save(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

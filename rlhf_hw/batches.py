@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from rlhf_hw.rendering import Renderer
 from rlhf_hw.templates import Preference
 
-# Row lengths are rounded up to this: with many distinct shapes the CPU kernels spend their time on set-up.
-PAD_TO = 32
+# Row lengths are rounded up to this: fewer distinct shapes, whose kernels are prepared once each.
+PAD_TO = 16
 IGNORED = -1
 
 
@@ -83,8 +82,14 @@ def group_tokens(prompts: Sequence[list[int]], replies: Sequence[Sequence[list[i
         prompts: G lists of ids; none may be empty, since a reply's first token is predicted from the prompt.
         replies: G lists of K lists of ids each.
     """
-    lengths = np.array([[len(p), *map(len, rs)] for p, rs in zip(prompts, replies, strict=True)], dtype=np.int64)
-    if not lengths.size or lengths.min() < 1:
+    if not len(prompts):
+        raise ValueError("there is no prompt to group")
+    counts = {len(group) for group in replies}
+    if len(counts) > 1:
+        raise ValueError(f"every prompt needs the same number of replies, found {sorted(counts)}")
+    parts = zip(prompts, replies, strict=True)
+    lengths = np.array([[len(prompt), *map(len, group)] for prompt, group in parts], dtype=np.int64)
+    if lengths.min() < 1:
         raise ValueError("every prompt and every reply needs at least one token")
     ends = lengths.ravel().cumsum().reshape(lengths.shape)
     offsets = np.concatenate([ends[:, :1] - lengths[:, :1], ends], axis=1)
@@ -103,8 +108,8 @@ def tokenize_preferences(
 
     Returns:
         The groups; the index into `preferences` of each group, shape (G,), since pairs that truncation made
-        equal are dropped; and counts of what truncation did: `truncated_prompts`, `truncated_replies`,
-        `equal_after_truncation`.
+        equal are dropped; and counts of what truncation did: `truncated_prompts` and `truncated_replies`
+        (those that fill their limit) and `equal_after_truncation`.
     """
     prompts, pairs, kept = [], [], []
     counts = {"truncated_prompts": 0, "truncated_replies": 0, "equal_after_truncation": 0}
@@ -140,10 +145,10 @@ def build_batch(
         pad_to: Row length is a multiple of this.
 
     Returns:
-        `input_ids`, `position_ids`, `segment_ids` (B, L): segment 0 is the prompt, 1..K the replies, -1 padding;
-        `ends` (B, K): position of each reply's last token. With targets, for each of T predicted tokens:
-        `predict_from` (T,) flat position whose hidden state predicts it, `target_ids` (T,), and `reply_of` (T,)
-        the flat number b * K + k of its reply (-1: filling, counts nowhere).
+        `input_ids`, `position_ids`, `segment_ids` (B, L): segment 0 is the prompt, 1..K the replies, -1 is
+        padding; `ends` (B, K): position of each reply's last token. With targets, for each of T predicted
+        tokens: `predict_from` (T,) flat position whose hidden state predicts it, `target_ids` (T,), and
+        `reply_of` (T,) the flat number b * K + k of its reply (-1: filling, counts nowhere).
     """
     offsets = groups.offsets[np.asarray(indices, dtype=np.int64)]
     parts = offsets - offsets[:, :1]  # (B, K + 2), relative to the row's start
@@ -169,7 +174,8 @@ def build_batch(
 
 def _targets(batch: dict[str, np.ndarray], parts: np.ndarray, with_prompt: bool) -> dict[str, np.ndarray]:
     """Which hidden state predicts which token; a reply's first token is predicted by the prompt's last."""
-    segment, (rows, length), replies = batch["segment_ids"], batch["input_ids"].shape, parts.shape[1] - 2
+    segment, replies = batch["segment_ids"], parts.shape[1] - 2
+    length = segment.shape[1]
     row, column = np.nonzero(segment >= (0 if with_prompt else 1))
     keep = column > 0  # nothing predicts a row's first token
     row, column = row[keep], column[keep]
@@ -200,13 +206,16 @@ class GroupDataset(Dataset):
 
 
 class LengthGroupedSampler(Sampler[int]):
-    """Random order in which neighbours have similar lengths, so that batches hold little padding.
+    """Batches of similar lengths, which hold little padding, in random order.
 
     The order depends on seed and epoch only, so a resumed run goes on with the batches it would have had.
     """
 
+    # Groups are drawn at random for this many batches and sorted there; the batches are then shuffled.
+    POOL = 50
+
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int):
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths.tolist(), batch_size, seed, 0
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -215,8 +224,15 @@ class LengthGroupedSampler(Sampler[int]):
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + 1000003 * self.epoch)
-        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+        rng = np.random.default_rng([self.seed, self.epoch])
+        # blurred lengths: with few groups each would meet the same neighbours in every epoch
+        blurred = self.lengths * rng.uniform(0.9, 1.1, len(self.lengths))
+        order, pool = rng.permutation(len(blurred)), self.POOL * self.batch_size
+        pools = [order[start : start + pool] for start in range(0, len(order), pool)]
+        order = np.concatenate([part[np.argsort(-blurred[part])] for part in pools])
+        whole = len(order) // self.batch_size * self.batch_size
+        batches = rng.permutation(order[:whole].reshape(-1, self.batch_size))
+        return iter(np.concatenate([batches.ravel(), order[whole:]]).tolist())  # an unfilled batch comes last
 
 
 def sorted_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:

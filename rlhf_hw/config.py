@@ -1,7 +1,8 @@
 """Settings of one training run, validated; notebooks and the command line build the same objects."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -37,26 +38,50 @@ class Training(BaseModel):
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="dtype of matrix products")
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
+    lora_rank: int = Field(0, ge=0, description="train adapters of this rank (LoRA); 0: all weights")
     seed: int = Field(0, description="seed of data order and of a new score head")
 
     logging_steps: int = Field(10, ge=1, description="steps between log entries")
     evaluations: int = Field(4, ge=1, description="evaluations spread over the run, besides one at its start")
     save_steps: int = Field(0, ge=0, description="steps between resumable checkpoints; 0: none")
     resume: bool = Field(False, description="go on from the last resumable checkpoint in output_dir")
-    report_to: str = Field("tensorboard", description="trackers of transformers: tensorboard, wandb, mlflow, none")
-    deepspeed: str | None = Field(None, description="DeepSpeed JSON file, or zero0, zero2, zero3, zero3_offload")
+    report_to: str = Field(
+        "tensorboard", description="trackers of transformers: tensorboard, wandb, mlflow, none"
+    )
+    deepspeed: str | None = Field(
+        None, description="DeepSpeed JSON file, or zero0, zero2, zero3, zero3_offload"
+    )
+
+    @model_validator(mode="after")
+    def _lora_needs_whole_weights(self) -> Self:
+        if self.lora_rank and "zero3" in str(self.deepspeed):
+            raise ValueError(
+                "lora_rank: adapters cannot be merged into weights that ZeRO 3 has split; take zero2"
+            )
+        return self
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], **given: Any) -> Self:
+        """Build settings from the fields that a notebook names among its parameters, and what is given."""
+        return cls(**{name: parameters[name] for name in cls.model_fields if name in parameters} | given)
 
     @model_validator(mode="before")
     @classmethod
     def _empty_is_none(cls, values: dict) -> dict:
         """An empty shell or notebook variable means "none", as `null` does in a file."""
-        optional = ("train_dataset", "eval_dataset", "max_train", "max_eval", "deepspeed", "log_dir")
-        return {k: None if k in optional and v in ("", "None", "null", 0) else v for k, v in values.items()}
+        names = {name for name, field in cls.model_fields.items() if field.default is None}
+        return {
+            k: None if k in names and str(v).strip() in ("", "None", "null", "0") else v
+            for k, v in values.items()
+        }
 
 
 class RewardTraining(Training):
     """Reward model on preference pairs (Bradley-Terry)."""
 
+    reads_at: Literal["end_of_turn", "template_end"] | None = Field(
+        None, description="where `model` reads its score; default: as recorded, or found for other systems"
+    )
     reward_regularization: float = Field(0.001, ge=0, description="weight of the mean squared reward")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="assumed share of flipped labels")
 

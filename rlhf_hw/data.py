@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_hw.paths import resolve
-from rlhf_hw.templates import Preference, Tie, get_template
+from rlhf_hw.templates import TEMPLATES, Preference, Tie, get_template
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class DataReport:
     rows: int = 0
     used: int = 0
     dropped: Counter = field(default_factory=Counter)
-    problems: list[dict] = field(default_factory=list)  # {"row", "key", "message"}, at most 20
+    problems: list[dict] = field(default_factory=list)  # {"row", "reason", "message"}, at most 20
     statistics: dict[str, float] = field(default_factory=dict)
 
     def drop(self, reason: str, row: int, message: str = "") -> None:
@@ -58,10 +58,13 @@ class DataReport:
         ]
         for reason, count in sorted(self.dropped.items()):
             rows = [str(p["row"]) for p in self.problems if p["reason"] == reason]
-            lines.append(f"  dropped as {reason}: {count} (row {', '.join(rows)}{' ...' * (len(rows) < count)})")
+            shown = f" (row {', '.join(rows)}{' ...' * (len(rows) < count)})" if rows else ""
+            lines.append(f"  dropped as {reason}: {count}{shown}")
         lines += [f"  row {p['row']}: {p['message']}" for p in self.problems if p["message"]]
         lines += [f"  {name}: {value:.4g}" for name, value in self.statistics.items()]
         return "\n".join(lines)
+
+    __str__ = summary
 
     def to_dict(self) -> dict:
         """The report as plain data for JSON."""
@@ -80,16 +83,26 @@ def _load(source: str, split: str) -> Iterable[dict[str, Any]]:
     files = find_files(source, split)
     if files:
         kinds = {SUFFIXES[_suffix(f)] for f in files}
+        names = [f.name for f in files]
         if len(kinds) > 1:
-            raise ValueError(f"{source}: files of several formats for split {split!r}: {[f.name for f in files]}")
-        return load_dataset(kinds.pop(), data_files=[str(f) for f in files], split="train")
+            raise ValueError(f"{source}: files of several formats for split {split!r}: {names}")
+        kind = kinds.pop()
+        try:
+            return load_dataset(kind, data_files=[str(f) for f in files], split="train")
+        except Exception as error:  # an empty file, a broken line, another format than the name says
+            reason = error.__cause__ or error
+            raise ValueError(
+                f"{source}: {', '.join(names)} cannot be read as {kind} "
+                f"({type(reason).__name__}: {reason}); it needs one object a row, and at least one row"
+            ) from error
     repository, _, folder = source.partition("//")
     repository, _, config = repository.partition(":")
     try:
         return load_dataset(repository, config or None, data_dir=folder or None, split=split)
     except Exception as error:  # datasets raises many kinds; the remedy is the same
         raise FileNotFoundError(
-            f"{source}: no such file or folder, and the hub did not give it ({type(error).__name__}: {error}). "
+            f"{source}: no such file or folder, and the hub did not give it "
+            f"({type(error).__name__}: {error}). "
             "Give a local file, or a folder with "
             f"{split}.jsonl, .json or .parquet in it, or log in where the hub can be reached."
         ) from error
@@ -116,7 +129,9 @@ def find_files(source: str, split: str) -> list[Path]:
         files = [f for f in known if f.name.split(".")[0].split("-")[0] == name]
         if files:
             return files
-    raise FileNotFoundError(f"{path}: no file for split {split!r}; found {[f.name for f in known] or 'no data files'}")
+    raise FileNotFoundError(
+        f"{path}: no file for split {split!r}; found {[f.name for f in known] or 'no data files'}"
+    )
 
 
 def _suffix(path: Path) -> str:
@@ -126,7 +141,7 @@ def _suffix(path: Path) -> str:
 def load_preferences(
     source: str, template: str, split: str = "train", limit: int | None = None
 ) -> tuple[list[Preference], DataReport]:
-    """Read a source through a template; ties, equal, empty, duplicate and unreadable rows are dropped and counted.
+    """Read a source through a template; rows that cannot be used are dropped and counted by reason.
 
     Args:
         source: File, folder or hub id, see the module's docstring.
@@ -156,8 +171,8 @@ def load_preferences(
             continue
         except KeyError as error:
             raise KeyError(
-                f"{source}, row {number}: key {error.args[0]!r} is missing for template {template}; the row has "
-                f"{sorted(row)}. Choose the template that fits these keys (rlhf-hw check-data --help lists them)."
+                f"{source}, row {number}: key {error.args[0]!r} is missing for template {template}; the row "
+                f"has {sorted(row)}. Choose the template that fits: {', '.join(sorted(TEMPLATES))}."
             ) from error
         except ValueError as error:
             report.drop("unreadable", number, str(error))
@@ -215,7 +230,7 @@ def longer_wins(chosen_length: np.ndarray, rejected_length: np.ndarray) -> float
 
 
 def shared_prompts(train: Sequence[Preference], validation: Sequence[Preference]) -> list[int]:
-    """Return the validation rows whose prompt also stands in the training set (leakage between the splits)."""
+    """Return the validation rows whose prompt also stands in the training set (leakage between splits)."""
     seen = {p.prompt for p in train}
     return [p.row for p in validation if p.prompt in seen]
 
@@ -223,7 +238,7 @@ def shared_prompts(train: Sequence[Preference], validation: Sequence[Preference]
 def check_data(
     source: str, template: str, split: str = "train", against: str | None = None, examples: int = 0
 ) -> DataReport:
-    """Read a data set as training would and report on it; `against` is a second split to look for shared prompts."""
+    """Read a data set as training would and report on it; `against` is a split to look for shared prompts."""
     preferences, report = load_preferences(source, template, split)
     if against:
         other, _ = load_preferences(source, template, against)

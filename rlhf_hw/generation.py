@@ -38,6 +38,7 @@ def generate(
     seed: int = 0,
     batch_size: int = 128,
     dtype: str = "fp32",
+    title: str = "generating",
 ) -> list[Reply]:
     """Sample `samples` replies for each prompt.
 
@@ -52,20 +53,27 @@ def generate(
         seed: Together with the prompt's place and the sample's number it fixes the random numbers.
         batch_size: Replies sampled at a time.
         dtype: fp32 by default, so that rounding, which depends on the batch, decides no token.
+        title: Shown in front of the progress bar.
 
     Returns:
         P * samples replies, those of one prompt next to each other.
     """
+    if temperature < 0 or not 0 < top_p <= 1:
+        raise ValueError(f"expected temperature >= 0 and 0 < top_p <= 1, found {temperature} and {top_p}")
     prompt_ids = renderer.prompt_ids(prompts)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompt_ids[i]))
     replies: list[Reply | None] = [None] * (len(prompts) * samples)
     per_batch = max(1, batch_size // samples)
     starts = range(0, len(order), per_batch)
     with inference(model, dtype):
-        for start in tqdm(starts, desc="generating", leave=False, mininterval=1):
+        for start in tqdm(starts, desc=title, leave=False, mininterval=1):
             chosen = order[start : start + per_batch]
             uniforms = np.stack(
-                [np.random.default_rng([seed, i, s]).random(max_new_tokens) for i in chosen for s in range(samples)]
+                [
+                    np.random.default_rng([seed, i, s]).random(max_new_tokens)
+                    for i in chosen
+                    for s in range(samples)
+                ]
             )
             rows = _sample(
                 model, renderer, [prompt_ids[i] for i in chosen], uniforms, samples, temperature, top_p
@@ -120,7 +128,9 @@ def _sample(
     return [[t for t in row if t >= 0] for row in tokens.tolist()]
 
 
-def _next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+def _next_logits(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache
+) -> Tensor:
     output = model(
         input_ids=ids,
         attention_mask=mask,

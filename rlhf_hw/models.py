@@ -6,18 +6,26 @@ pair forward below. It stays one module's `forward`, since DDP and DeepSpeed see
 saved checkpoint stays a standard one.
 """
 
+from collections.abc import Iterable
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import MethodType
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
+from rlhf_hw.attention import ATTENTION
+from rlhf_hw.hub import hub_files
+
 # The language-model head works on chunks of at most this many logits; 2^25 floats are 128 MiB in fp32.
 MAX_LOGITS = 2**25
+# The pair mask is one of True and False; of the other attention kernels only sdpa reads it as such.
+LOADING = {"attn_implementation": ATTENTION, "output_loading_info": True, "trust_remote_code": False}
 
 
 def pick_dtype(dtype: str = "auto") -> torch.dtype:
@@ -33,34 +41,77 @@ def pick_dtype(dtype: str = "auto") -> torch.dtype:
         raise ValueError(f"dtype: expected auto, bf16 or fp32, found {dtype!r}")
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if native else torch.float32
+    # oneDNN also takes bf16 on processors that have to emulate it, and can be told to act as an older one
+    native = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    usable = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if native and usable else torch.float32
 
 
-def load_policy(path: str | Path) -> PreTrainedModel:
-    """Load a causal language model with fp32 weights (small updates would be lost in bf16 weights)."""
-    return AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32, trust_remote_code=False)
+def load_policy(path: str | Path, dtype: torch.dtype | str = torch.float32) -> PreTrainedModel:
+    """Load a causal language model, by default with fp32 weights (bf16 ones would lose small updates).
+
+    Raises:
+        ValueError: Weights are missing, or the model changes its logits after the head.
+    """
+    with hub_files(path):
+        model, info = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, **LOADING)
+    _refuse_missing(path, info["missing_keys"])
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(model.config, name, None) not in (None, 1):
+            raise ValueError(f"{path}: logits changed by {name} after the head are not supported")
+    return model
 
 
 def load_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
     """Load a reward model, or put a new scalar head on a language model.
 
-    A new head is drawn from `seed` with standard deviation 1 / sqrt(hidden size), so that an untrained model's
-    scores have about unit variance and different seeds give different, equally meaningless rankings.
+    A new head is drawn from `seed` with standard deviation 1 / sqrt(hidden size), so that an untrained
+    model's scores have about unit variance and different seeds give different, equally meaningless rankings.
+    align-anything's checkpoints, which call the head `score_head`, load too.
+
+    Raises:
+        ValueError: The checkpoint has several labels, or weights are missing.
     """
-    config = AutoConfig.from_pretrained(str(path))
+    with hub_files(path):
+        config = AutoConfig.from_pretrained(str(path))
     trained = "SequenceClassification" in "".join(config.architectures or [])
     if trained and config.num_labels != 1:
         raise ValueError(f"{path}: a reward model has one label, this checkpoint has {config.num_labels}")
-    model = AutoModelForSequenceClassification.from_pretrained(
-        str(path), num_labels=1, dtype=torch.float32, trust_remote_code=False
-    )
-    if not trained:
+    with _quiet():  # transformers warns of a new head at length; what matters is checked below
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            str(path), num_labels=1, dtype=torch.float32, key_mapping={r"^score_head\.": "score."}, **LOADING
+        )
+    new_head = "score.weight" in info["missing_keys"] and not trained
+    _refuse_missing(path, set(info["missing_keys"]) - ({"score.weight"} if new_head else set()))
+    if new_head:
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             weight = torch.randn(model.score.weight.shape, generator=generator)
             model.score.weight.copy_(weight * model.config.hidden_size**-0.5)
+    model.score.forward = MethodType(_linear_in_fp32, model.score)
     return model
+
+
+@contextmanager
+def _quiet():
+    """Only errors from transformers' log."""
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)
+
+
+def _linear_in_fp32(head: nn.Linear, hidden: Tensor) -> Tensor:
+    """The score head in fp32 also where DeepSpeed holds its weight in bf16."""
+    return F.linear(hidden.float(), head.weight.float())
+
+
+def _refuse_missing(path: str | Path, missing: Iterable[str]) -> None:
+    """transformers would fill missing weights with random numbers and only warn."""
+    if missing:
+        raise ValueError(f"{path}: the checkpoint lacks weights, for example {sorted(missing)[0]}")
 
 
 def backbone(model: PreTrainedModel) -> nn.Module:
@@ -84,7 +135,9 @@ def pair_mask(segment_ids: Tensor) -> Tensor:
     return (causal & ((key == 0) | (key == query)))[:, None]
 
 
-def hidden_states(model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor) -> Tensor:
+def hidden_states(
+    model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor
+) -> Tensor:
     """Last hidden states of a shared-prompt batch, shape (B, L, D)."""
     output = backbone(model)(
         input_ids=input_ids,
@@ -93,6 +146,14 @@ def hidden_states(model: PreTrainedModel, input_ids: Tensor, position_ids: Tenso
         use_cache=False,
     )
     return output.last_hidden_state
+
+
+def end_hidden(
+    model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, ends: Tensor
+) -> Tensor:
+    """Last hidden states at each reply's last token, shape (B, K, D)."""
+    hidden = hidden_states(model, input_ids, position_ids, segment_ids)
+    return hidden.gather(1, ends[:, :, None].expand(-1, -1, hidden.shape[-1]))
 
 
 def score_batch(
@@ -110,10 +171,9 @@ def score_batch(
     Returns:
         Rewards, shape (B, K), fp32.
     """
-    hidden = hidden_states(model, input_ids, position_ids, segment_ids)
-    at_end = hidden.gather(1, ends[:, :, None].expand(-1, -1, hidden.shape[-1]))
-    with torch.autocast(hidden.device.type, enabled=False):
-        return F.linear(at_end.float(), model.score.weight.float()).squeeze(-1)
+    at_end = end_hidden(model, input_ids, position_ids, segment_ids, ends)
+    with torch.autocast(at_end.device.type, enabled=False):
+        return model.score(at_end.float()).squeeze(-1)
 
 
 def log_prob_batch(
@@ -141,9 +201,13 @@ def log_prob_batch(
     hidden = hidden_states(model, input_ids, position_ids, segment_ids)
     used = hidden.reshape(-1, hidden.shape[-1])[predict_from]
     log_probs = token_log_probs(model.get_output_embeddings(), used, target_ids)
-    sums = log_probs.new_zeros(ends.numel() + 1)  # the last place takes the filling, whose reply is -1
-    sums = sums.index_add(0, reply_of.remainder(ends.numel() + 1), log_probs)
-    return sums[:-1].view_as(ends)
+    return sum_by_reply(log_probs, reply_of, ends)
+
+
+def sum_by_reply(values: Tensor, reply_of: Tensor, ends: Tensor) -> Tensor:
+    """Sum values of tokens, shape (T,), over each reply, shape (B, K) as `ends`."""
+    sums = values.new_zeros(ends.numel() + 1)  # the last place takes the filling, whose reply is -1
+    return sums.index_add(0, reply_of.remainder(ends.numel() + 1), values)[:-1].view_as(ends)
 
 
 def token_log_probs(head: nn.Module, hidden: Tensor, target_ids: Tensor) -> Tensor:
@@ -160,12 +224,17 @@ def token_log_probs(head: nn.Module, hidden: Tensor, target_ids: Tensor) -> Tens
     Returns:
         Shape (T,), fp32.
     """
-    chunk = max(1, MAX_LOGITS // head.weight.shape[0])
+    chunk = tokens_per_chunk(head)
     pieces = list(zip(hidden.split(chunk), target_ids.split(chunk), strict=True))
     function = partial(_chunk_log_probs, head)
     if len(pieces) > 1 and torch.is_grad_enabled():
         function = partial(checkpoint, function, use_reentrant=False)
     return torch.cat([function(h, t) for h, t in pieces])
+
+
+def tokens_per_chunk(head: nn.Module) -> int:
+    """How many tokens' logits the head may compute at a time."""
+    return max(1, MAX_LOGITS // head.out_features)
 
 
 def _chunk_log_probs(head: nn.Module, hidden: Tensor, target_ids: Tensor) -> Tensor:
@@ -175,5 +244,6 @@ def _chunk_log_probs(head: nn.Module, hidden: Tensor, target_ids: Tensor) -> Ten
 
 def use_pair_forward(model: PreTrainedModel, forward) -> PreTrainedModel:
     """Make `score_batch` or `log_prob_batch` the model's own `forward`."""
+    model.set_attn_implementation(ATTENTION)
     model.forward = MethodType(forward, model)
     return model

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from rlhf_hw.foreign import is_align_anything
+from rlhf_hw.hub import hub_files
 from rlhf_hw.templates import Message
 
 FILE = "rendering.json"
@@ -22,11 +24,14 @@ END_OF_TURN, TEMPLATE_END = "end_of_turn", "template_end"
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer and check that it has a chat template and a padding token."""
-    tokenizer = AutoTokenizer.from_pretrained(str(path))
+    with hub_files(path):
+        tokenizer = AutoTokenizer.from_pretrained(str(path))
     if not tokenizer.chat_template:
         raise ValueError(f"{path}: the tokenizer has no chat template; use an instruct model or add one")
     if tokenizer.pad_token_id is None:
-        raise ValueError(f"{path}: the tokenizer has no padding token; set pad_token in tokenizer_config.json")
+        raise ValueError(
+            f"{path}: the tokenizer has no padding token; set pad_token in tokenizer_config.json"
+        )
     return tokenizer
 
 
@@ -35,8 +40,8 @@ class Renderer:
 
     Args:
         tokenizer: Tokenizer with a chat template.
-        reads_at: Where a reward model reads its score: "end_of_turn" (our default) or "template_end", the last
-            token the chat template writes after a reply (align-anything trains its models on that one).
+        reads_at: Where a reward model reads its score: "end_of_turn" (our default) or "template_end", the
+            last token the chat template writes after a reply (align-anything trains its models on that one).
         max_prompt_tokens: A longer prompt loses tokens at its start.
         max_reply_tokens: A longer reply loses tokens before its end-of-turn token, never that token.
     """
@@ -57,10 +62,12 @@ class Renderer:
         self.max_prompt_tokens = max_prompt_tokens
         self.max_reply_tokens = max_reply_tokens
         after_reply = self._skeleton(("user", "assistant"), False)[-1]
-        if not after_reply:
-            raise ValueError("the chat template writes no token after a reply, so the end of a turn cannot be seen")
-        self.end_id = after_reply[0]
-        self.suffix = after_reply if reads_at == TEMPLATE_END else after_reply[:1]
+        control = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        end = next((n for n, token in enumerate(after_reply) if token in control), None)
+        if end is None:
+            raise ValueError("the chat template writes no control token after a reply: no end of turn to see")
+        self.end_id = after_reply[end]
+        self.suffix = after_reply if reads_at == TEMPLATE_END else after_reply[: end + 1]
         self._skeleton = lru_cache(maxsize=256)(self._skeleton)
 
     @property
@@ -87,7 +94,7 @@ class Renderer:
         return rendered
 
     def reply_ids(self, replies: Sequence[str]) -> list[list[int]]:
-        """Tokenize replies and close each with the end-of-turn token (and what follows it, if scored there)."""
+        """Tokenize replies; close each with the end-of-turn token (and what follows it, if scored there)."""
         room = self.max_reply_tokens - len(self.suffix)
         return [ids[:room] + self.suffix for ids in self.text_ids(replies)]
 
@@ -113,7 +120,9 @@ class Renderer:
                 raise ValueError(f"the chat template leaves out or moves a message of the roles {roles}")
             pieces.append(piece)
         pieces.append(text)
-        return [self.tokenizer(piece, add_special_tokens=False)["input_ids"] if piece else [] for piece in pieces]
+        return [
+            self.tokenizer(piece, add_special_tokens=False)["input_ids"] if piece else [] for piece in pieces
+        ]
 
     def fingerprint(self) -> str:
         """Hash of everything that decides which ids a text gets; stored with each checkpoint."""
@@ -133,15 +142,26 @@ class Renderer:
         (folder / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: str | Path, **limits: int) -> "Renderer":
-        """Load the renderer of a checkpoint; refuses one whose rendering is not the one it was trained with."""
+    def load(cls, folder: str | Path, reads_at: str | None = None, **limits: int) -> "Renderer":
+        """Load a checkpoint's renderer; refuses one whose rendering is not the one it was trained with.
+
+        Args:
+            folder: Checkpoint folder or hub id.
+            reads_at: Where another system's reward model reads its score; None: what `foreign` finds.
+            limits: `max_prompt_tokens`, `max_reply_tokens`.
+        """
         record = saved_rendering(folder)
-        renderer = cls(load_tokenizer(folder), reads_at=record.get("reads_at", END_OF_TURN), **limits)
+        if reads_at and record and reads_at != record["reads_at"]:
+            raise ValueError(f"{folder}: reads_at is {record['reads_at']!r} by its {FILE}, not {reads_at!r}")
+        found = reads_at or record.get("reads_at")
+        if found is None:
+            found = TEMPLATE_END if is_align_anything(folder) else END_OF_TURN
+        renderer = cls(load_tokenizer(folder), reads_at=found, **limits)
         if record and renderer.fingerprint() != record["fingerprint"]:
             raise ValueError(
                 f"{folder}: the tokenizer or chat template is not the one this checkpoint was trained with "
-                f"(rendering {renderer.fingerprint()}, recorded {record['fingerprint']}); restore its tokenizer files, "
-                f"or delete {FILE} there if the change is wanted"
+                f"(rendering {renderer.fingerprint()}, recorded {record['fingerprint']}); restore its "
+                f"tokenizer files, or delete {FILE} there if the change is wanted"
             )
         return renderer
 

@@ -1,28 +1,34 @@
-"""Score replies and read their log-probabilities, batched by length, each prompt computed once for its replies."""
+"""Score replies and read their log-probabilities, batched by length, each prompt computed once."""
 
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from rlhf_hw.batches import TokenizedGroups, build_batch, group_tokens, sorted_batches, tokenize_preferences
+from rlhf_hw.memory import keep_freed_memory
 from rlhf_hw.models import (
-    backbone,
+    end_hidden,
     hidden_states,
     load_policy,
     load_reward_model,
     log_prob_batch,
     pick_dtype,
     score_batch,
+    sum_by_reply,
+    tokens_per_chunk,
 )
 from rlhf_hw.paths import RUNS
+from rlhf_hw.processes import all_agree, is_main, rank, total, world_size
 from rlhf_hw.rendering import Renderer
 from rlhf_hw.templates import Message, Preference
 
@@ -39,6 +45,7 @@ def pick_device() -> torch.device:
 @contextmanager
 def inference(model: PreTrainedModel, dtype: str = "auto"):
     """Evaluation mode, no gradients, matrix products in `dtype`; restores the model's mode."""
+    keep_freed_memory()
     was_training = model.training
     model.eval()
     device, wanted = next(model.parameters()).device.type, pick_dtype(dtype)
@@ -52,17 +59,22 @@ def inference(model: PreTrainedModel, dtype: str = "auto"):
 def _over_groups(
     model: PreTrainedModel, groups: TokenizedGroups, pad_id: int, function: Callable, targets: str, title: str
 ) -> np.ndarray:
-    """Apply a batch function to all groups, longest first, and put the results back in order."""
-    results = np.zeros((len(groups), groups.replies), dtype=np.float32)
+    """Apply a function of a batch, which gives (B, K, ...), to all groups; results in their order."""
+    results = None
     size = max(1, TOKENS_PER_BATCH // int(groups.lengths.max()))
     device = next(model.parameters()).device
     for indices in tqdm(sorted_batches(groups.lengths, size), desc=title, leave=False, mininterval=1):
         batch = {k: v.to(device) for k, v in build_batch(groups, indices, pad_id, targets=targets).items()}
-        results[indices] = function(model, **batch).float().cpu().numpy()
+        values = function(model, **batch).float().cpu().numpy()
+        if results is None:
+            results = np.zeros((len(groups), *values.shape[1:]), dtype=np.float32)
+        results[indices] = values
     return results
 
 
-def score_groups(model: PreTrainedModel, groups: TokenizedGroups, pad_id: int, dtype: str = "auto") -> np.ndarray:
+def score_groups(
+    model: PreTrainedModel, groups: TokenizedGroups, pad_id: int, dtype: str = "auto"
+) -> np.ndarray:
     """Rewards of tokenized replies.
 
     Args:
@@ -109,65 +121,71 @@ def exact_kl(
         Divergence of each reply in nats, shape (G, K).
     """
 
+    heads = [network.get_output_embeddings() for network in (policy, reference)]
+
     def kl(model, input_ids, position_ids, segment_ids, ends, predict_from, target_ids, reply_of):
-        logs = []
-        for network in (policy, reference):
-            hidden = hidden_states(network, input_ids, position_ids, segment_ids)
-            logits = network.get_output_embeddings()(hidden.reshape(-1, hidden.shape[-1])[predict_from])
-            logs.append(logits.float().log_softmax(dim=-1))
-        token_kl = (logs[0].exp() * (logs[0] - logs[1])).sum(-1)
-        sums = token_kl.new_zeros(ends.numel() + 1).index_add(0, reply_of.remainder(ends.numel() + 1), token_kl)
-        return sums[:-1].view_as(ends)
+        hidden = [
+            hidden_states(network, input_ids, position_ids, segment_ids).flatten(0, 1)[predict_from]
+            for network in (policy, reference)
+        ]
+        pieces = zip(*(states.split(tokens_per_chunk(heads[0])) for states in hidden), strict=True)
+        token_kl = [_divergence(heads[0](ours), heads[1](theirs)) for ours, theirs in pieces]
+        return sum_by_reply(torch.cat(token_kl), reply_of, ends)
 
     with inference(reference, dtype), inference(policy, dtype):
         return _over_groups(policy, groups, pad_id, kl, "replies", "exact KL")
 
 
-def end_states(model: PreTrainedModel, groups: TokenizedGroups, pad_id: int, dtype: str = "auto") -> np.ndarray:
-    """Last hidden states at each reply's last token, shape (G, K, D), to measure distance from familiar text."""
-    width = model.config.hidden_size
-    states = np.zeros((len(groups), groups.replies, width), dtype=np.float32)
-    size = max(1, TOKENS_PER_BATCH // int(groups.lengths.max()))
-    device = next(backbone(model).parameters()).device
+def _divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
+    """KL divergence of next-token distributions, (T, V) each to (T,)."""
+    ours, theirs = logits.float().log_softmax(dim=-1), reference_logits.float().log_softmax(dim=-1)
+    return (ours.exp() * (ours - theirs)).sum(-1)
+
+
+def end_states(
+    model: PreTrainedModel, groups: TokenizedGroups, pad_id: int, dtype: str = "auto"
+) -> np.ndarray:
+    """Last hidden states at each reply's last token, shape (G, K, D), to tell familiar texts from others."""
     with inference(model, dtype):
-        for indices in sorted_batches(groups.lengths, size):
-            batch = {k: v.to(device) for k, v in build_batch(groups, indices, pad_id).items()}
-            ends = batch.pop("ends")
-            hidden = hidden_states(model, **batch)
-            at_end = hidden.gather(1, ends[:, :, None].expand(-1, -1, width))
-            states[indices] = at_end.float().cpu().numpy()
-    return states
+        return _over_groups(model, groups, pad_id, end_hidden, "none", "end states")
 
 
 class RewardModel:
     """A reward model with its renderer: scores conversations and replies given as text.
 
     Args:
-        path: Checkpoint folder or hub id; a plain language model gets a random head (an untrained reward model).
+        path: Checkpoint folder or hub id; a plain language model gets a random head (an untrained model).
         dtype: "auto", "bf16" or "fp32".
         seed: Seed of a random head.
+        reads_at: For another system's model, where it reads its score, see `foreign`.
         limits: `max_prompt_tokens`, `max_reply_tokens` of the renderer.
     """
 
-    def __init__(self, path: str | Path, dtype: str = "auto", seed: int = 0, **limits: int):
+    def __init__(
+        self,
+        path: str | Path,
+        dtype: str = "auto",
+        seed: int = 0,
+        reads_at: str | None = None,
+        **limits: int,
+    ):
         self.path, self.dtype = str(path), dtype
-        self.renderer = Renderer.load(path, **limits)
+        self.renderer = Renderer.load(path, reads_at=reads_at, **limits)
         self.model = load_reward_model(path, seed=seed).to(pick_device())
 
-    def tokenize(self, prompts: Sequence[Sequence[Message]], replies: Sequence[Sequence[str]]) -> TokenizedGroups:
+    def tokenize(
+        self, prompts: Sequence[Sequence[Message]], replies: Sequence[Sequence[str]]
+    ) -> TokenizedGroups:
         """Render G prompts with K replies each."""
-        flat = self.renderer.reply_ids([text for group in replies for text in group])
-        count = len(replies[0])
-        return group_tokens(
-            self.renderer.prompt_ids(prompts), [flat[i : i + count] for i in range(0, len(flat), count)]
-        )
+        flat = iter(self.renderer.reply_ids([text for group in replies for text in group]))
+        return group_tokens(self.renderer.prompt_ids(prompts), [[next(flat) for _ in g] for g in replies])
 
     def score(self, prompts: Sequence[Sequence[Message]], replies: Sequence[Sequence[str]]) -> np.ndarray:
         """Rewards of G prompts with K replies each, shape (G, K)."""
         return score_groups(self.model, self.tokenize(prompts, replies), self.renderer.pad_id, self.dtype)
 
     def score_ids(self, prompts: Sequence[list[int]], replies: Sequence[list[int]]) -> np.ndarray:
-        """Rewards of replies given as ids, one for each prompt, shape (G,); read at each reply's last token."""
+        """Rewards of replies given as ids, one a prompt, shape (G,); read at each reply's last token."""
         groups = group_tokens(prompts, [[r] for r in replies])
         return score_groups(self.model, groups, self.renderer.pad_id, self.dtype)[:, 0]
 
@@ -197,7 +215,9 @@ def content_hash(*parts: bytes | str | Path) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
-            for file in sorted(part.glob("*.safetensors")) + sorted(part.glob("config.json")):
+            for file in sorted(
+                f for kind in ("*.safetensors", "*.bin", "config.json") for f in part.glob(kind)
+            ):
                 digest.update(file.name.encode())
                 with file.open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -207,12 +227,16 @@ def content_hash(*parts: bytes | str | Path) -> str:
 
 
 def reference_log_probs(
-    reference: str | Path, groups: TokenizedGroups, pad_id: int, dtype: str = "auto", cache: Path | None = None
+    reference: str | Path,
+    groups: TokenizedGroups,
+    pad_id: int,
+    dtype: str = "auto",
+    cache: Path | None = None,
 ) -> np.ndarray:
     """Log-probabilities under the reference model, computed once and kept on disk by content.
 
     The key covers the weights, the token ids and the dtype, so that no changed model, template or truncation
-    meets stale numbers; every later run on the same content reads the file.
+    meets stale numbers; every later run on the same content reads the file. Several processes share the work.
 
     Returns:
         Shape (G, K).
@@ -221,15 +245,21 @@ def reference_log_probs(
     weights = Path(reference) if Path(reference).is_dir() else str(reference)
     offsets = np.ascontiguousarray(groups.offsets - groups.offsets[:, :1])
     ids = np.concatenate([groups.ids[a:b] for a, b in groups.offsets[:, [0, -1]]])
-    path = folder / f"reference-{content_hash(weights, ids.tobytes(), offsets.tobytes(), str(pick_dtype(dtype)))}.npy"
-    if path.exists():
+    key = content_hash(weights, ids.tobytes(), offsets.tobytes(), str(pick_dtype(dtype)))
+    path = folder / f"reference-{key}.npy"
+    if all_agree(path.exists()):
         return np.load(path)
-    model = load_policy(reference).to(pick_device())
-    result = log_probs_groups(model, groups, pad_id, dtype)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, result)
-    partial.replace(path)
+    result = np.zeros((len(groups), groups.replies), dtype=np.float32)
+    mine = np.argsort(groups.lengths, kind="stable")[rank() :: world_size()]
+    if len(mine):
+        model = load_policy(reference).to(pick_device())
+        result[mine] = log_probs_groups(model, groups.select(mine), pad_id, dtype)
+    result = total(result)
+    if is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.npy")  # several runs may get here at once
+        np.save(partial, result)
+        partial.replace(path)
     return result
 
 
@@ -241,6 +271,7 @@ def score_file(
     split: str = "validation",
     limit: int | None = None,
     dtype: str = "auto",
+    reads_at: str | None = None,
 ) -> int:
     """Score pairs (with a template) or single replies (JSON lines with `prompt` and `response`) from files.
 
@@ -250,7 +281,7 @@ def score_file(
     from rlhf_hw.data import load_preferences, read_rows
     from rlhf_hw.templates import as_prompt, as_reply
 
-    reward_model = RewardModel(model, dtype=dtype)
+    reward_model = RewardModel(model, dtype=dtype, reads_at=reads_at)
     if template:
         preferences, _ = load_preferences(",".join(map(str, files)), template, split, limit)
         records = reward_model.score_preferences(preferences)
@@ -259,14 +290,18 @@ def score_file(
         for number, row in enumerate(rows):
             missing = {"prompt", "response"} - set(row)
             if missing:
-                raise KeyError(f"{files}, row {number}: key {sorted(missing)[0]!r} is missing; give --template for pairs")
+                raise KeyError(
+                    f"{files}, row {number}: key {sorted(missing)[0]!r} is missing; give --template for pairs"
+                )
         prompts = [as_prompt(row["prompt"], "prompt") for row in rows]
         replies = [[as_reply(row["response"], "response")] for row in rows]
         groups = reward_model.tokenize(prompts, replies)
         scores = score_groups(reward_model.model, groups, reward_model.renderer.pad_id, dtype)[:, 0]
         records = [
             {**row, "id": row.get("id", number), "score": float(score), "tokens": int(tokens)}
-            for number, (row, score, tokens) in enumerate(zip(rows, scores, groups.reply_lengths[:, 0], strict=True))
+            for number, (row, score, tokens) in enumerate(
+                zip(rows, scores, groups.reply_lengths[:, 0], strict=True)
+            )
         ]
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ raises `KeyError` for a missing key, `ValueError` for a value it cannot read and
 nobody won; `data.load_preferences` turns these into counts and messages that name the row.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -97,7 +98,7 @@ def _choose(row: Row, key: str, first: Any, second: Any, replies: tuple[str, str
         raise ValueError(f"key {key!r}: expected {first} or {second}, found {label!r}")
     chosen, rejected = replies if label == first else replies[::-1]
     prompt_key = "question" if "question" in row else "prompt"
-    meta = row.get("metadata") or {}
+    meta = row["metadata"] if isinstance(row.get("metadata"), Mapping) else {}
     chosen_index = 1 if label == first else 2
     return Preference(
         as_prompt(row[prompt_key], prompt_key),
@@ -109,7 +110,7 @@ def _choose(row: Row, key: str, first: Any, second: Any, replies: tuple[str, str
 
 @template("HOMEWORK")
 def homework(row: Row) -> Preference:
-    """The homework's schema: `question`, `response_1`, `response_2`, `overall_response` (1 or 2 is better)."""
+    """The homework's schema: `question`, `response_1`, `response_2`, `overall_response` (1 or 2 won)."""
     row["question"]  # a missing question is a KeyError that names it
     return _choose(row, "overall_response", 1, 2, ("response_1", "response_2"))
 
@@ -131,7 +132,8 @@ def _pku(row: Row, key: str) -> Preference:
         if row[key] in (None, -1):
             raise Tie
         raise ValueError(f"key {key!r}: expected 0 or 1, found {row[key]!r}")
-    chosen, rejected = f"response_{row[key]}", f"response_{1 - row[key]}"
+    better = int(row[key])  # a JSON file may hold it as a flag or as 1.0
+    chosen, rejected = f"response_{better}", f"response_{1 - better}"
     flags = {k: row[k] for k in ("is_response_0_safe", "is_response_1_safe") if k in row}
     return Preference(
         as_prompt(row["prompt"], "prompt"),
@@ -143,7 +145,7 @@ def _pku(row: Row, key: str) -> Preference:
 
 @template("HH")
 def hh(row: Row) -> Preference:
-    r"""Anthropic HH-RLHF: two transcripts with `\n\nHuman:` and `\n\nAssistant:` turns that share all but the end."""
+    r"""Anthropic HH-RLHF: two transcripts of `\n\nHuman:`, `\n\nAssistant:` turns, alike up to the last."""
     chosen, rejected = (parse_transcript(row[key], key) for key in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         raise ValueError("key 'rejected': its turns before the last reply differ from those of 'chosen'")
@@ -157,18 +159,11 @@ def parse_transcript(text: Any, key: str) -> tuple[Message, ...]:
     """
     if not isinstance(text, str):
         raise ValueError(f"key {key!r}: expected a transcript, found {type(text).__name__}")
-    messages: list[Message] = []
-    for part in ("\n\n" + text.lstrip("\n")).split("\n\n"):
-        for marker, role in (("Human:", "user"), ("Assistant:", "assistant")):
-            if part.startswith(marker):
-                messages.append(Message(role, part[len(marker) :].strip()))
-                break
-        else:
-            if messages:
-                last = messages[-1]
-                messages[-1] = Message(last.role, f"{last.content}\n\n{part}".strip("\n"))
-            elif part.strip():
-                raise ValueError(f"key {key!r}: the transcript does not start with 'Human:'")
+    before, *parts = re.split(r"\n\n(Human|Assistant):", "\n\n" + text.lstrip("\n"))
+    if before.strip():
+        raise ValueError(f"key {key!r}: the transcript does not start with 'Human:'")
+    names = {"Human": "user", "Assistant": "assistant"}
+    messages = [Message(names[n], t.strip()) for n, t in zip(parts[::2], parts[1::2], strict=True)]
     roles = [m.role for m in messages]
     if len(messages) < 2 or roles[0] != "user" or roles[-1] != "assistant":
         raise ValueError(f"key {key!r}: expected turns from 'Human:' to a last 'Assistant:', found {roles}")
@@ -182,17 +177,20 @@ def trl(row: Row) -> Preference:
     `chosen` and `rejected` may be replies, or whole conversations whose common beginning is the prompt.
     """
     chosen, rejected = row["chosen"], row["rejected"]
-    meta = {k: row[k] for k in ("score_chosen", "score_rejected") if k in row}
+    meta = {k: row[k] for k in ("score_chosen", "score_rejected") if row.get(k) is not None}
     if "score_chosen" in meta and meta["score_chosen"] == meta.get("score_rejected"):
         raise Tie
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise ValueError("key 'rejected': 'chosen' and 'rejected' must both be text or both be messages")
-    if isinstance(chosen, str) or len(chosen) == 1:
+    if isinstance(chosen, str) or (isinstance(chosen, list | tuple) and len(chosen) == 1):
         if "prompt" not in row:
             raise KeyError("prompt")
         prompt = as_prompt(row["prompt"], "prompt")
         return Preference(prompt, as_reply(chosen, "chosen"), as_reply(rejected, "rejected"), meta=meta)
     first, second = as_prompt(chosen, "chosen"), as_prompt(rejected, "rejected")
+    if first[0].role == "assistant":  # replies of several turns that go on from an explicit prompt
+        prompt = as_prompt(row["prompt"], "prompt")
+        first, second = prompt + first, prompt + second
     if first[:-1] != second[:-1] or first[-1].role != "assistant" or second[-1].role != "assistant":
         raise ValueError("key 'rejected': the conversations must share all turns but a last assistant turn")
     return Preference(first[:-1], first[-1].content, second[-1].content, meta=meta)
@@ -200,17 +198,20 @@ def trl(row: Row) -> Preference:
 
 @template("HELPSTEER")
 def helpsteer(row: Row) -> Preference:
-    """Two rated replies in one row: `prompt`, `response_1`, `response_2`, `preference_strength` (-3 to 3).
+    """Two replies and a preference from -3 to 3: negative prefers reply 1, positive reply 2, 0 is a tie.
 
-    HelpSteer3's sign: negative prefers reply 1, positive reply 2, 0 is a tie.
+    HelpSteer2's columns are `prompt`, `response_1`, `response_2`, `preference_strength`; HelpSteer3's are
+    `context`, `response1`, `response2`, `overall_preference`.
     """
-    strength = row["preference_strength"] if "preference_strength" in row else row["overall_preference"]
+    label = "overall_preference" if "overall_preference" in row else "preference_strength"
+    strength = row[label]
     if not isinstance(strength, int | float):
-        raise ValueError(f"key 'preference_strength': expected a number, found {strength!r}")
+        raise ValueError(f"key {label!r}: expected a number, found {strength!r}")
     if strength == 0:
         raise Tie
-    key = "prompt" if "prompt" in row else "context"
-    chosen, rejected = ("response_1", "response_2") if strength < 0 else ("response_2", "response_1")
+    key = "context" if "context" in row else "prompt"
+    names = ("response1", "response2") if "response1" in row else ("response_1", "response_2")
+    chosen, rejected = names if strength < 0 else names[::-1]
     return Preference(
         as_prompt(row[key], key),
         as_reply(row[chosen], chosen),

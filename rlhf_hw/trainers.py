@@ -1,0 +1,219 @@
+"""Trainers over shared-prompt batches: `transformers.Trainer` with our own order, batches and losses.
+
+Each subclass of `GroupTrainer` says which targets its batches need and what the loss of a group is;
+averaging, logging and evaluation stay in one place.
+"""
+
+import sys
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import EvalPrediction
+
+from rlhf_hw import losses
+from rlhf_hw.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
+from rlhf_hw.config import DPOTraining, LanguageModelTraining, RewardTraining
+
+
+class Progress(TrainerCallback):
+    """One plain progress line on standard error, in terminals, notebooks and logs alike."""
+
+    def __init__(self, title: str):
+        self.title, self.bar = title, None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.bar = tqdm(
+                total=state.max_steps,
+                desc=self.title,
+                file=sys.stderr,
+                mininterval=2,
+                initial=state.global_step,
+            )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.bar is not None:
+            shown = {
+                k: f"{v:.3f}" for k, v in (logs or {}).items() if k in ("loss", "accuracy", "eval_accuracy")
+            }
+            self.bar.set_postfix(shown, refresh=False)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if self.bar is not None:
+            self.bar.close()
+
+
+class GroupTrainer(Trainer):
+    """`Trainer` over `TokenizedGroups`: own order, own batches, a loss from the pair forward's output.
+
+    Subclasses give `group_loss(outputs, batch) -> (loss of each group, named measurements of each group)`.
+    Measurements stay on the device and are averaged when the trainer logs.
+    """
+
+    targets = "none"
+    # compute_loss returns a mean over the batch, so the Trainer divides by the accumulation steps
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self, model, args, train: TokenizedGroups, evaluation: TokenizedGroups | None, pad_id: int, title: str
+    ):
+        self.pad_id = pad_id
+        self.seen: dict[str, Tensor] = {}
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=GroupDataset(train),
+            eval_dataset=None if evaluation is None else GroupDataset(evaluation),
+            compute_metrics=self.evaluation_metrics,
+            callbacks=[Progress(title)],
+        )
+        self.remove_callback(PrinterCallback)
+        # a dataset of indices needs to know which groups they point into
+        self.collators = {
+            "train": partial(self.collate, train, "train"),
+            "eval": partial(self.collate, evaluation, "eval"),
+        }
+
+    def collate(self, groups: TokenizedGroups, part: str, indices: list[int]) -> dict[str, Tensor]:
+        """Build the batch of some indices."""
+        return build_batch(groups, indices, self.pad_id, targets=self.targets)
+
+    def get_train_dataloader(self):
+        self.data_collator = self.collators["train"]
+        return super().get_train_dataloader()
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        self.data_collator = self.collators["eval"]
+        return super().get_eval_dataloader(eval_dataset)
+
+    def _save(self, output_dir=None, state_dict=None):
+        if state_dict is not None:  # DeepSpeed hands over copies, in which tied weights stand twice
+            tied = getattr(self.model, "all_tied_weights_keys", {})
+            state_dict = {name: tensor for name, tensor in state_dict.items() if name not in tied}
+        super()._save(output_dir, state_dict)
+
+    def _get_train_sampler(self, train_dataset=None):
+        return LengthGroupedSampler(
+            self.train_dataset.groups.lengths,
+            self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
+            self.args.seed,
+        )
+
+    def group_loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        raise NotImplementedError
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        extra = {k: inputs.pop(k) for k in ("reference",) if k in inputs}
+        outputs = model(**inputs)
+        each, measured = self.group_loss(outputs, inputs | extra)
+        if self.model.training:
+            for name, value in measured.items():
+                total = self.seen.setdefault(name, torch.zeros(2, device=value.device))
+                total += torch.stack([value.detach().float().sum(), value.new_tensor(float(value.numel()))])
+        loss = each.mean()
+        return (loss, {"measured": measured}) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self.seen:
+            names = sorted(self.seen)
+            totals = self.accelerator.reduce(
+                torch.stack([self.seen[n] for n in names]), reduction="sum"
+            ).cpu()
+            logs |= {name: float(total / count) for name, (total, count) in zip(names, totals, strict=True)}
+            self.seen = {}
+        super().log(logs, start_time)
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        self.measured_names = sorted(outputs["measured"])
+        values = torch.stack([outputs["measured"][n].float() for n in self.measured_names], dim=1)
+        return loss.detach(), values.contiguous(), values[:, 0].contiguous()
+
+    def evaluation_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Mean of each measurement over the evaluation set."""
+        means = np.atleast_2d(prediction.predictions).mean(axis=0)
+        return dict(zip(self.measured_names, map(float, means), strict=True))
+
+
+def ties_half(margin: Tensor) -> Tensor:
+    """1 where the chosen reply is ahead, 1/2 at a tie, else 0."""
+    return (margin > 0).float() + 0.5 * (margin == 0).float()
+
+
+class RewardTrainer(GroupTrainer):
+    """Bradley-Terry training of a reward model."""
+
+    def __init__(self, config: RewardTraining, *args, **kwargs):
+        self.config = config
+        super().__init__(*args, **kwargs)
+
+    def group_loss(self, outputs, batch):
+        margin = outputs[:, 0] - outputs[:, 1]
+        each = losses.bradley_terry(outputs, self.config.label_smoothing, self.config.reward_regularization)
+        return each, {
+            "accuracy": ties_half(margin),
+            "margin": margin,
+            "chosen_score": outputs[:, 0],
+            "rejected_score": outputs[:, 1],
+        }
+
+
+class DPOTrainer(GroupTrainer):
+    """Direct preference optimisation with the reference's log-probabilities computed beforehand.
+
+    Args:
+        config: The settings.
+        references: For "train" and "eval" the reference log-probabilities, shape (G, 2).
+    """
+
+    targets = "replies"
+
+    def __init__(self, config: DPOTraining, references: dict[str, np.ndarray], *args, **kwargs):
+        self.config, self.references = config, references
+        super().__init__(*args, **kwargs)
+
+    def collate(self, groups, part, indices):
+        batch = super().collate(groups, part, indices)
+        return batch | {"reference": torch.from_numpy(self.references[part][indices])}
+
+    def group_loss(self, outputs, batch):
+        config, reference = self.config, batch["reference"]
+        if config.average_log_probs:
+            prompt_end = (batch["segment_ids"] == 0).sum(1, keepdim=True) - 1
+            lengths = batch["ends"].diff(dim=1, prepend=prompt_end)
+            outputs, reference = outputs / lengths, reference / lengths
+        each = losses.dpo(outputs, reference, config.beta, config.loss, config.label_smoothing)
+        rewards = losses.implicit_rewards(outputs.detach(), reference, config.beta)
+        margin = rewards[:, 0] - rewards[:, 1]
+        return each, {
+            "accuracy": ties_half(margin),
+            "margin": margin,
+            "chosen_reward": rewards[:, 0],
+            "rejected_reward": rewards[:, 1],
+            "chosen_logp": outputs[:, 0],
+            "rejected_logp": outputs[:, 1],
+        }
+
+
+class LanguageModelTrainer(GroupTrainer):
+    """Next-token training: mean negative log-likelihood a token."""
+
+    def __init__(self, config: LanguageModelTraining, *args, **kwargs):
+        self.targets = "all" if config.train_on_prompt else "replies"
+        super().__init__(*args, **kwargs)
+
+    def group_loss(self, outputs, batch):
+        tokens = (batch["reply_of"] >= 0).sum() / len(outputs)
+        each = -outputs[:, 0] / tokens
+        return each, {"nll": each}

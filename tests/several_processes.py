@@ -1,0 +1,11 @@
+"""A program for `torchrun`: trains each `kind=settings.json` in turn, so that tests start processes once."""
+
+import sys
+from pathlib import Path
+
+from rlhf_hw.launch import KINDS, run_training
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        kind, _, path = argument.partition("=")
+        run_training(kind, KINDS[kind][0].model_validate_json(Path(path).read_text(encoding="utf-8")))
