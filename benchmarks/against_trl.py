@@ -1,0 +1,235 @@
+"""Measure this project against TRL: python benchmarks/against_trl.py [--quick | --short] [--out results.json]
+
+Every job runs in a fresh process, ours and TRL's in turn, from the same checkpoint, pairs, dtype, batch size
+and optimizer, several rounds. Printed are tables; the JSON holds every number of every round. See
+docs/benchmarks.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from tables import exactness_rows, inference_rows, scaling_tables, table, training_rows  # noqa: E402
+from workloads import HH, Workload  # noqa: E402
+
+from rlhf_hw.machine import describe_machine, installed_versions  # noqa: E402
+
+TRAINING = [(task, system) for task in ("rm", "dpo") for system in ("ours", "trl", "trl-best")]
+INFERENCE = [(task, system) for task in ("score", "generate") for system in ("ours", "transformers")]
+LEARNING_RATES = {"rm": 1e-4, "dpo": 1e-5}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run of the benchmark does."""
+
+    workloads: tuple[Workload, ...]
+    rounds: int
+    source: str
+    exact_steps: int
+    peak_sizes: tuple[int, ...] = (1024, 2048, 4096)
+    short: bool = False
+
+
+FULL = Plan(
+    workloads=(
+        Workload("7M", 8192, batch=8, steps=40, score=2000, generate=256, base_steps=60),
+        Workload("0.5B", 8192, batch=2, steps=5),
+    ),
+    rounds=3,
+    source=HH,
+    exact_steps=5,
+)
+QUICK = Plan(
+    workloads=(Workload("7M", 8192, batch=8, steps=5, score=64, generate=32, new_tokens=64, base_steps=10),),
+    rounds=1,
+    source=HH,
+    exact_steps=3,
+    peak_sizes=(2048,),
+)
+SHORT = Plan(
+    workloads=(Workload("tiny", 400, batch=2, steps=3, score=8, generate=6, new_tokens=8),),
+    rounds=1,
+    source="made-up",
+    exact_steps=2,
+    peak_sizes=(256,),
+    short=True,
+)
+
+
+class Runner:
+    """Starts jobs, each in a process of its own, or all in this one.
+
+    Args:
+        folder: Where checkpoints, pairs and results of the jobs are kept while the benchmark runs.
+        threads: Threads of each job; 0 leaves the choice to torch.
+        here: Run jobs in this process: for tests, where starting processes would take most of the time.
+    """
+
+    def __init__(self, folder: Path, threads: int = 0, here: bool = False):
+        self.folder, self.threads, self.here = folder, threads, here
+
+    def __call__(self, **job) -> dict:
+        start = time.perf_counter()
+        if self.here:
+            from jobs import KINDS
+
+            result = KINDS[job["task"]](job)
+        else:
+            result = self._in_a_process(job)
+        what = "/".join(str(job[k]) for k in ("task", "system", "dtype") if k in job)
+        numbers = {k: f"{v:.4g}" for k, v in result.items() if isinstance(v, float)}
+        print(f"  {what}: {time.perf_counter() - start:.0f} s {numbers}", file=sys.stderr, flush=True)
+        return result
+
+    def _in_a_process(self, job: dict) -> dict:
+        with tempfile.TemporaryDirectory(dir=self.folder) as temporary:
+            paths = [Path(temporary) / name for name in ("job.json", "result.json", "log.txt")]
+            paths[0].write_text(json.dumps(job | {"threads": self.threads}), encoding="utf-8")
+            quiet = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
+            # no data prepared by an earlier job
+            environment = os.environ | quiet | {"HF_DATASETS_CACHE": f"{temporary}/datasets"}
+            command = [sys.executable, str(HERE / "jobs.py"), str(paths[0]), str(paths[1])]
+            with paths[2].open("w") as log:
+                done = subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            if done.returncode:
+                raise RuntimeError(f"job {job} failed:\n{paths[2].read_text()[-3000:]}")
+            return json.loads(paths[1].read_text(encoding="utf-8"))
+
+
+def run_workload(run: Runner, workload: Workload, plan: Plan, only: set[str]) -> dict[str, dict]:
+    """All jobs of one workload; the systems' order turns round from one round to the next."""
+    folder = str(run.folder / workload.name)
+    run(task="prepare", workload=asdict(workload), source=plan.source, folder=folder)
+    training = {f"{task}/{system}": [] for task, system in TRAINING if task in only}
+    inference = {f"{task}/{system}": [] for task, system in INFERENCE if task in only and workload.score}
+    for number in range(plan.rounds):
+        for name in sorted(training, reverse=number % 2 == 1):
+            training[name].append(run(**training_job(name, folder, workload, same_order=False)))
+        for name in sorted(inference, reverse=number % 2 == 1):
+            task, system = name.split("/")
+            inference[name].append(
+                run(
+                    task=task,
+                    system=system,
+                    folder=folder,
+                    dtype=workload.dtype,
+                    pairs=workload.score,
+                    replies=workload.generate,
+                    new_tokens=workload.new_tokens,
+                )
+            )
+    exact = {}
+    if "exact" in only and workload.score:
+        for dtype in ("fp32", "bf16"):
+            smaller = replace(workload, steps=plan.exact_steps, dtype=dtype)
+            for name in (f"{task}/{system}" for task in ("rm", "dpo") for system in ("ours", "trl")):
+                task, system = name.split("/")
+                exact[f"{task}/{dtype}/{system}"] = run(
+                    **training_job(name, folder, smaller, same_order=True)
+                )
+    result = {"workload": asdict(workload), "training": training, "inference": inference, "exact": exact}
+    if "scaling" in only and workload.score:
+        result["scaling"] = run(task="scaling", folder=folder, dtype=workload.dtype, short=plan.short)
+    return result
+
+
+def training_job(name: str, folder: str, workload: Workload, same_order: bool) -> dict:
+    """The description of one training job."""
+    task, system = name.split("/")
+    return {
+        "task": task,
+        "system": system,
+        "folder": folder,
+        "batch": workload.batch,
+        "steps": workload.steps,
+        "dtype": workload.dtype,
+        "learning_rate": LEARNING_RATES[task],
+        "same_order": same_order,
+    }
+
+
+def report(results: dict) -> str:
+    """All tables of a run."""
+    machine = results["machine"]
+    peaks = ", ".join(f"{flops / 1e9:.0f} GFLOP/s in {dtype}" for dtype, flops in results["peak"].items())
+    parts = [f"{machine['processor']}, {machine['threads']} threads; matrix products reach {peaks}"]
+    for name, result in results["workloads"].items():
+        workload = result["workload"]
+        title = f"{name}, batch {workload['batch']}, {workload['steps']} steps, {workload['dtype']}"
+        if result["training"]:
+            tokens = next(iter(result["training"].values()))[0]["tokens"]
+            mean = ", ".join(f"{n:.0f}" for n in (tokens["prompt"], *tokens["replies"]))
+            rows = training_rows(result["training"], results["peak"][workload["dtype"]])
+            parts.append(
+                f"## Training: {title} (mean tokens of prompt, chosen, rejected: {mean})\n\n{table(rows)}"
+            )
+        if result["inference"]:
+            parts.append(f"## Scoring and generation: {name}\n\n{table(inference_rows(result['inference']))}")
+        if result["exact"]:
+            parts.append(f"## Losses of the same pairs: {name}\n\n{table(exactness_rows(result['exact']))}")
+        if "scaling" in result:
+            parts.append(f"## Scaling: {name}, {workload['dtype']}\n\n{scaling_tables(result['scaling'])}")
+    return "\n\n".join(parts)
+
+
+def benchmark(plan: Plan, only: set[str], threads: int = 0, here: bool = False) -> dict:
+    """Run a plan; returns every number."""
+    with tempfile.TemporaryDirectory() as temporary:
+        run = Runner(Path(temporary), threads, here)
+        dtypes = sorted({w.dtype for w in plan.workloads})
+        seconds = 0.05 if plan.short else 1.0
+        peak = run(task="peak", dtypes=dtypes, sizes=plan.peak_sizes, seconds=seconds)["flops"]
+        return {
+            "machine": describe_machine() | ({"threads": threads} if threads else {}),
+            "system": platform.platform(),
+            "versions": installed_versions(),
+            "peak": peak,
+            "workloads": {w.name: run_workload(run, w, plan, only) for w in plan.workloads},
+        }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line, run, print and write."""
+    parts = ("rm", "dpo", "score", "generate", "exact", "scaling")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="7M only, few steps, one round: some minutes")
+    parser.add_argument("--short", action="store_true", help="a tiny model on made-up pairs, as in the tests")
+    parser.add_argument("--workloads", help="names of some of the plan's workloads, by commas")
+    parser.add_argument("--only", default=",".join(parts), help=f"some of {','.join(parts)}")
+    parser.add_argument("--source", help="made-up, or a source of HH transcripts; default: as in the plan")
+    parser.add_argument("--rounds", type=int, help="how often each job runs")
+    parser.add_argument("--steps", type=int, help="steps of each training job")
+    parser.add_argument("--dtype", choices=("bf16", "fp32"), help="dtype of matrix products")
+    parser.add_argument("--threads", type=int, default=0, help="threads of each job; default: torch's choice")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark.json"), help="where the JSON goes")
+    options = parser.parse_args(arguments)
+    plan = SHORT if options.short else QUICK if options.quick else FULL
+    chosen = {k: v for k, v in (("steps", options.steps), ("dtype", options.dtype)) if v}
+    names = options.workloads.split(",") if options.workloads else [w.name for w in plan.workloads]
+    plan = replace(
+        plan,
+        workloads=tuple(replace(w, **chosen) for w in plan.workloads if w.name in names),
+        rounds=options.rounds or plan.rounds,
+        source=options.source or plan.source,
+    )
+    results = benchmark(plan, set(options.only.split(",")), options.threads)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(report(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Turn the results of all jobs into tables of text."""
+
+from statistics import median
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """A Markdown table, aligned so that it also reads well as plain text."""
+    names = list(rows[0])
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
+
+    def line(cells: dict[str, str]) -> str:
+        return "| " + " | ".join(cells[name].ljust(widths[name]) for name in names) + " |"
+
+    rule = "|" + "|".join("-" * (widths[name] + 2) for name in names) + "|"
+    return "\n".join([line({n: n for n in names}), rule, *map(line, rows)])
+
+
+def middle(results: list[dict], key: str) -> float:
+    """Median over the rounds."""
+    return median(result[key] for result in results)
+
+
+def training_rows(results: dict[str, dict], peak: float) -> list[dict[str, str]]:
+    """One row for each task and system; ratios are ours over theirs.
+
+    Args:
+        results: By "task/system" the list of results, one a round.
+        peak: The machine's best rate of matrix products in this dtype, FLOP/s.
+    """
+    rows = []
+    for name, rounds in results.items():
+        task, system = name.split("/")
+        ours = results[f"{task}/ours"]
+        total = middle(rounds, "total_pairs_per_second")
+        steady = middle(rounds, "steady_pairs_per_second")
+        memory = middle(rounds, "memory_gib")
+        rows.append(
+            {
+                "task": task,
+                "system": system,
+                "pairs/s": f"{steady:.3g}",
+                "ours / this": f"{middle(ours, 'steady_pairs_per_second') / steady:.2f}",
+                "processor s/pair": f"{middle(rounds, 'processor_seconds_per_pair'):.3g}",
+                "pairs/s, all in": f"{total:.3g}",
+                "ours / this, all in": f"{middle(ours, 'total_pairs_per_second') / total:.2f}",
+                "set-up s": f"{middle(rounds, 'setup_seconds'):.1f}",
+                "reference s": f"{middle(rounds, 'reference_seconds'):.1f}",
+                "memory GiB": f"{memory:.2f}",
+                "ours / this, memory": f"{middle(ours, 'memory_gib') / memory:.2f}",
+                "loss first, last": f"{rounds[0]['losses'][0]:.4f}, {rounds[0]['losses'][-1]:.4f}",
+                "utilisation": f"{middle(rounds, 'useful_flops_per_second') / peak:.1%}",
+            }
+        )
+    return rows
+
+
+def inference_rows(results: dict[str, list[dict]]) -> list[dict[str, str]]:
+    """Scoring and generation, ours beside the plain loop."""
+    rows = []
+    for name, rounds in results.items():
+        task, system = name.split("/")
+        count = len(rounds[0]["scores" if task == "score" else "tokens"])
+        rate, ours = (count / middle(r, "seconds") for r in (rounds, results[f"{task}/ours"]))
+        row = {"task": task, "system": system, "a second": f"{rate:.3g}", "ours / this": f"{ours / rate:.2f}"}
+        row["memory GiB"] = f"{middle(rounds, 'memory_gib'):.2f}"
+        if task == "score":
+            theirs = results["score/ours"][0]["scores"]
+            pairs = zip(sum(rounds[0]["scores"], []), sum(theirs, []), strict=True)
+            gap = max(abs(a - b) for a, b in pairs)
+            row["what it did"] = f"{count} pairs, scores within {gap:.1e} of ours"
+        else:
+            lengths = rounds[0]["tokens"]
+            row["what it did"] = (
+                f"{count} replies of {min(lengths)} to {max(lengths)} tokens, mean {sum(lengths) / count:.0f}"
+            )
+        rows.append(row)
+    return rows
+
+
+def exactness_rows(results: dict[str, dict]) -> list[dict[str, str]]:
+    """Losses of the same pairs in the same order, step by step."""
+    rows = []
+    for name in sorted({name.rpartition("/")[0] for name in results}):
+        ours, theirs = (results[f"{name}/{system}"]["losses"] for system in ("ours", "trl"))
+        gaps = [abs(a - b) for a, b in zip(ours, theirs, strict=True)]
+        task, dtype = name.split("/")
+        rows += [
+            {
+                "task": task,
+                "dtype": dtype,
+                "step": str(step + 1),
+                "ours": f"{ours[step]:.7f}",
+                "trl": f"{theirs[step]:.7f}",
+                "difference": f"{gaps[step]:.1e}",
+            }
+            for step in range(len(ours))
+        ]
+    return rows
+
+
+def scaling_tables(result: dict[str, list[dict]]) -> str:
+    """The scaling page: one table for each of its four questions."""
+    titles = {
+        "length": "Forward and backward pass against the tokens of a row (4 pairs in a batch)",
+        "batch": "... against batch size (rows of one length)",
+        "share": "... against the prompt's share of a row, and the same pairs without sharing the prompt",
+        "pairs": "Preparation on the processor against the number of pairs",
+    }
+    parts = []
+    for key, title in titles.items():
+        rows = [{name: f"{value:.4g}" for name, value in row.items()} for row in result[key]]
+        parts.append(f"{title}\n\n{table(rows)}")
+    return "\n\n".join(parts)

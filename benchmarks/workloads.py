@@ -1,0 +1,162 @@
+"""What both systems are given: checkpoints and preference pairs, made once and read by every job.
+
+The pairs are written twice: as messages, which our renderer reads, and as text in which the chat template is
+already rendered, which TRL reads. Kept are pairs for which both come to the same token ids.
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+
+from rlhf_hw.base_model import new_language_model, train_tokenizer
+from rlhf_hw.config import LanguageModelTraining
+from rlhf_hw.data import load_preferences
+from rlhf_hw.models import load_reward_model
+from rlhf_hw.rendering import Renderer
+from rlhf_hw.templates import Message, Preference
+from rlhf_hw.training import train_language_model
+
+HH = "Anthropic/hh-rlhf//harmless-base"
+MAX_TOKENS = 1024  # TRL's default max_length: it would drop or cut longer ones
+# width, layers, heads, width of the MLP
+SHAPES = {"tiny": (64, 2, 4, 160), "7M": (320, 6, 4, 864), "0.5B": (896, 24, 14, 4864)}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One model and what is done with it.
+
+    Attributes:
+        name: A key of `SHAPES`.
+        vocabulary: Size of the tokenizer.
+        batch: Pairs in a step.
+        steps: Steps of a training job; batch * steps pairs are read.
+        score: Pairs to score; 0 leaves scoring and generation out.
+        generate: Replies to sample, each of at most `new_tokens` tokens.
+        base_steps: Steps of language-model training before everything else, so that replies come to an end.
+        dtype: "bf16" or "fp32".
+    """
+
+    name: str
+    vocabulary: int
+    batch: int
+    steps: int
+    score: int = 0
+    generate: int = 0
+    new_tokens: int = 128
+    base_steps: int = 0
+    dtype: str = "bf16"
+
+
+def made_up_pairs(count: int, seed: int = 0) -> list[Preference]:
+    """Pairs of random words, for a machine without the real data; prompts and replies of mixed length."""
+    generator = random.Random(seed)
+    words = "a the we you it is may not can good long short tea rain water boil cook read walk sleep".split()
+
+    def say(low: int, high: int) -> str:
+        return " ".join(generator.choices(words, k=generator.randint(low, high))).capitalize() + "."
+
+    return [
+        Preference((Message("user", f"{row}: {say(10, 120)}"),), say(5, 60), say(5, 60) + " No.", row=row)
+        for row in range(count)
+    ]
+
+
+def read_pairs(source: str, count: int) -> list[Preference]:
+    """Dialogues of HH-RLHF (harmless-base), or made-up pairs."""
+    return made_up_pairs(count) if source == "made-up" else load_preferences(source, "HH", limit=count)[0]
+
+
+def prepare(workload: Workload, source: str, folder: Path) -> None:
+    """Write `pairs.jsonl`, `text.jsonl` and the checkpoints `policy` and `reward` into a folder."""
+    needed = max(workload.batch * workload.steps, workload.score, workload.generate)
+    preferences = read_pairs(source, needed + needed // 2 + 50)
+    texts = [m.content for p in preferences for m in p.prompt]
+    texts += [reply for p in preferences for reply in (p.chosen, p.rejected)]
+    tokenizer = train_tokenizer(texts, workload.vocabulary)
+    renderer = Renderer(tokenizer)
+    kept = [p for p in preferences if _same_ids(p, tokenizer, renderer)]
+    random.Random(0).shuffle(kept)
+    if len(kept) < needed:
+        raise ValueError(f"{source}: {len(kept)} of the {needed} pairs needed can be used")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "pairs.jsonl", [_as_messages(p) for p in kept[:needed]])
+    _write(folder / "text.jsonl", [_as_text(p, tokenizer) for p in kept[:needed]])
+    model = _policy(workload, tokenizer)
+    if workload.base_steps:
+        examples = [(p.prompt, p.chosen) for p in kept]
+        config = LanguageModelTraining(
+            model="new",
+            output_dir=folder / "base",
+            max_steps=workload.base_steps,
+            batch_size=8,
+            learning_rate=3e-3,
+            evaluations=1,
+            report_to="none",
+        )
+        train_language_model(config, model, renderer, examples[16:], examples[:16])
+        model = type(model).from_pretrained(folder / "base", dtype=torch.float32)
+    model.save_pretrained(folder / "policy")
+    renderer.save(folder / "policy")
+    del model
+    reward_model = load_reward_model(folder / "policy", seed=1)
+    reward_model.config.pad_token_id = renderer.pad_id
+    reward_model.save_pretrained(folder / "reward")
+    renderer.save(folder / "reward")
+
+
+def _policy(workload: Workload, tokenizer: PreTrainedTokenizerBase) -> Qwen2ForCausalLM:
+    """A new model; the large one has the shape of Qwen2.5-0.5B, vocabulary included."""
+    width, layers, heads, inner = SHAPES[workload.name]
+    if workload.name != "0.5B":
+        return new_language_model(tokenizer, width, layers, heads, inner)
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=151936,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+def _same_ids(preference: Preference, tokenizer: PreTrainedTokenizerBase, renderer: Renderer) -> bool:
+    """Whether TRL, which tokenizes prompt and reply together, comes to our ids, and few enough of them."""
+    row = _as_text(preference, tokenizer)
+    prompt = renderer.prompt_ids([preference.prompt])[0]
+    replies = renderer.reply_ids([preference.chosen, preference.rejected])
+    theirs = tokenizer([row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]])["input_ids"]
+    return (
+        tokenizer(row["prompt"])["input_ids"] == prompt
+        and theirs == [prompt + reply for reply in replies]
+        and max(map(len, theirs)) < MAX_TOKENS
+        and replies[0] != replies[1]
+    )
+
+
+def _as_messages(preference: Preference) -> dict:
+    turns = [{"role": m.role, "content": m.content} for m in preference.prompt]
+    return {"prompt": turns, "chosen": preference.chosen, "rejected": preference.rejected}
+
+
+def _as_text(preference: Preference, tokenizer: PreTrainedTokenizerBase) -> dict:
+    turns = _as_messages(preference)["prompt"]
+    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    chosen, rejected = (reply + tokenizer.eos_token for reply in (preference.chosen, preference.rejected))
+    length = len(prompt) + max(len(chosen), len(rejected))  # in characters, for TRL's grouping by length
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "length": length}
+
+
+def _write(path: Path, rows: Sequence[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
