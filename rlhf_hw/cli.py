@@ -84,6 +84,11 @@ def command_parser() -> argparse.ArgumentParser:
     score.add_argument("--template", help="template of pairs; without one: single replies")
     score.add_argument("--split", default="validation", help="where a FILE is a folder or hub id")
     score.add_argument("--limit", type=int, metavar="N", help="only the first N")
+    score.add_argument(
+        "--reads-at",
+        choices=["end_of_turn", "template_end"],
+        help="where another system's model reads its score; default: as recorded or found",
+    )
     score.add_argument("--output", required=True, type=Path, help="JSON-lines file to write")
 
     check = _add(
@@ -212,7 +217,7 @@ def score_file(options: argparse.Namespace) -> None:
     """`rlhf-hw score`"""
     from rlhf_hw.scoring import score_file
 
-    names = ("files", "model", "output", "template", "split", "limit")
+    names = ("files", "model", "output", "template", "split", "limit", "reads_at")
     count = score_file(**{name: getattr(options, name) for name in names})
     print(f"{options.output}: {count} scored")
 
@@ -221,6 +226,7 @@ def check_data(options: argparse.Namespace) -> None:
     """`rlhf-hw check-data`"""
     from rlhf_hw.data import check_data
 
+    logging.getLogger("rlhf_hw").setLevel(logging.WARNING)  # the report is the output; it stands there once
     report = check_data(
         options.source, options.template, options.split, against=options.against, examples=options.examples
     )

@@ -165,7 +165,7 @@ def score_against_length(
     Args:
         groups: name -> (scores, lengths); the names of `KNOWN_COLOURS` keep their colours in all figures.
         unit: of the lengths.
-        bins: of equal mass; the dots are the mean score in each, with its 95% interval (1.96 standard errors).
+        bins: of equal mass; the dots are the mean score in each, with 1.96 standard errors.
     """
     figure, panels = canvas(1, len(groups), height=2.8, squeeze=False, sharex=True, sharey=True)
     for axes, (name, (scores, lengths)), colour in zip(panels[0], groups.items(), CYCLE, strict=False):

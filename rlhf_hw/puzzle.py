@@ -3,10 +3,15 @@
 The gap is mean r(generated, as scored) - mean r(reference, as in training) over the same prompts. k factors
 can be corrected one by one (module `puzzle_edits`), so there are 2^k cells: cell S holds the gap of every
 prompt after the factors of S are corrected. A factor's part is its Shapley value (Shapley 1953), the mean
-over all orders of correction of what the correction takes away:
+over the orders of correction of what the correction takes away; over all orders,
 
-    phi_j = sum over S without j of |S|! (k - |S| - 1)! / k! * (gap(S) - gap(S + j)),   sum_j phi_j = gap(0) -
-    gap(all).
+    phi_j = sum over S without j of |S|! (k - |S| - 1)! / k! * (gap(S) - gap(S + j)),
+    sum_j phi_j = gap(0) - gap(all).
+
+Over all orders, an interaction is shared: a score that is read at the wrong token also pays for length in the
+wrong way, and half of that would be booked as length. `STAGES` therefore allows only the orders in which a
+measurement is put right before what it measures is discussed: read-out and template first, then truncation,
+then length and repetition (asymmetric Shapley values, Frye, Rowat and Feige 2020). The sum stays the same.
 
 What no correction removes, gap(all), is split by regression over prompts. With the gold reward known,
 quality = a * mean gold gap, where a, the score paid for a unit of gold, comes from ordinary preference pairs;
@@ -16,7 +21,7 @@ Shapley values of the mean are the means of the prompts' Shapley values, and one
 all intervals.
 
     cells = gap_cells(pairs, reward_model.score_ids, ends)
-    parts = decompose(cells, FACTORS, prompts, gold_gap=..., gold_slope=..., ood=...)
+    parts = decompose(cells, FACTORS, prompts, stages=STAGES, gold_gap=..., gold_slope=..., ood=...)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +37,8 @@ from rlhf_hw.puzzle_edits import FACTORS, Pair, Reply, correct
 
 Cells = Mapping[frozenset[str], ArrayLike]
 Score = Callable[[Sequence[list[int]], Sequence[list[int]]], np.ndarray]
+Stages = Sequence[Sequence[str]]
+STAGES: Stages = (("readout", "template"), ("truncation",), ("length", "repetition"))
 
 
 def subsets(factors: Sequence[str]) -> list[frozenset[str]]:
@@ -39,8 +46,18 @@ def subsets(factors: Sequence[str]) -> list[frozenset[str]]:
     return [frozenset(chosen) for size in range(len(factors) + 1) for chosen in combinations(factors, size)]
 
 
+def cells_of(stages: Stages) -> list[frozenset[str]]:
+    """The cells that orders of correction by `stages` pass through, the empty one first."""
+    found: dict[frozenset[str], None] = {}
+    before: frozenset[str] = frozenset()
+    for stage in stages:
+        found |= dict.fromkeys(before | cell for cell in subsets(stage))
+        before |= frozenset(stage)
+    return list(found)
+
+
 def gap_cells(
-    pairs: Sequence[Pair], score: Score, ends: frozenset[int], factors: Sequence[str] = FACTORS
+    pairs: Sequence[Pair], score: Score, ends: frozenset[int], stages: Stages = (FACTORS,)
 ) -> dict[frozenset[str], np.ndarray]:
     """Gap of every prompt in every cell; texts that are equal in several cells are scored once.
 
@@ -49,12 +66,12 @@ def gap_cells(
         score: (prompt ids, reply ids), one each a text -> scores, read at the last id of the reply;
             `scoring.RewardModel.score_ids` is one.
         ends: ids that end a sentence, from `puzzle_edits.sentence_end_ids`.
-        factors: those to be corrected, up to five.
+        stages: groups of factors, as in `decompose`; one group gives all 2^k cells.
 
     Returns:
         Corrected factors -> r(generated) - r(reference), shape (prompts,).
     """
-    edited = {cell: [correct(pair, cell, ends) for pair in pairs] for cell in subsets(factors)}
+    edited = {cell: [correct(pair, cell, ends) for pair in pairs] for cell in cells_of(stages)}
     values = score_once(
         [side for cell in edited.values() for pair in cell for side in (pair.generated, pair.reference)],
         score,
@@ -71,32 +88,44 @@ def score_once(replies: Sequence[Reply], score: Score) -> np.ndarray:
     return as_vector(scores, "scores", len(unique))[[unique[key] for key in keys]]
 
 
-def shapley_values(cells: Cells, factors: Sequence[str]) -> np.ndarray:
+def shapley_values(cells: Cells, factors: Sequence[str], stages: Stages | None = None) -> np.ndarray:
     """What each factor contributes to the gap of each prompt.
 
     Args:
-        cells: corrected factors -> gap of each prompt, all 2^k of them.
+        cells: corrected factors -> gap of each prompt.
         factors: their names.
+        stages: groups of factors that are corrected one after the other; None: all orders are allowed.
 
     Returns:
         Shape (k, prompts).
 
     Raises:
-        KeyError: a cell is missing.
+        KeyError: a cell is missing. ValueError: the stages are not the factors.
     """
-    missing = [sorted(cell) for cell in subsets(factors) if cell not in cells]
+    stages = (tuple(factors),) if stages is None else stages
+    if sorted(name for stage in stages for name in stage) != sorted(factors):
+        raise ValueError(f"the stages {stages} must hold each of the factors {list(factors)} once")
+    needed = cells_of(stages)
+    missing = [sorted(cell) for cell in needed if cell not in cells]
     if missing:
-        raise KeyError(f"{len(missing)} of {2 ** len(factors)} cells are missing, for instance {missing[0]}")
-    gaps = {cell: as_vector(cells[cell], f"cell {sorted(cell)}") for cell in subsets(factors)}
-    count, values = len(factors), []
-    for factor in factors:
-        others = [cell for cell in gaps if factor not in cell]
-        weight = {
-            cell: factorial(len(cell)) * factorial(count - len(cell) - 1) / factorial(count)
-            for cell in others
-        }
-        values.append(sum(weight[cell] * (gaps[cell] - gaps[cell | {factor}]) for cell in others))
-    return np.array(values)
+        raise KeyError(f"{len(missing)} of {len(needed)} cells are missing, for instance {missing[0]}")
+    gaps = {cell: as_vector(cells[cell], f"cell {sorted(cell)}") for cell in needed}
+    values, before = {}, frozenset()
+    for stage in stages:
+        values |= {factor: stage_value(gaps, factor, stage, before) for factor in stage}
+        before |= frozenset(stage)
+    return np.array([values[factor] for factor in factors])
+
+
+def stage_value(
+    gaps: Mapping[frozenset[str], np.ndarray], factor: str, stage: Sequence[str], before: frozenset[str]
+) -> np.ndarray:
+    """Shapley value of a factor within its stage, where everything `before` is corrected already."""
+    size, total = len(stage), np.zeros(len(gaps[frozenset()]))
+    for cell in subsets([name for name in stage if name != factor]):
+        weight = factorial(len(cell)) * factorial(size - len(cell) - 1) / factorial(size)
+        total = total + weight * (gaps[before | cell] - gaps[before | cell | {factor}])
+    return total
 
 
 def gold_slope(margins: ArrayLike, gold_margins: ArrayLike) -> float:
@@ -156,6 +185,7 @@ def decompose(
     factors: Sequence[str] = FACTORS,
     prompts: Sequence | None = None,
     *,
+    stages: Stages | None = None,
     gold_gap: ArrayLike | None = None,
     gold_slope: float | None = None,
     ood: ArrayLike | None = None,
@@ -168,6 +198,7 @@ def decompose(
     Args:
         cells: corrected factors -> gap of each prompt.
         prompts: identifies prompts that occur more than once.
+        stages: groups of factors in the order of correction, such as `STAGES`; None: all orders.
         gold_gap: gold of the corrected generated reply minus gold of the corrected reference, shape
             (prompts,). gold_slope: score paid for a unit of gold, from `gold_slope`; needed with `gold_gap`.
             ood: signs of unfamiliarity, generated minus reference, shape (prompts,) or (prompts, signs).
@@ -177,7 +208,7 @@ def decompose(
         `gap`, each factor, `quality` (with gold), `ood` (with signs of unfamiliarity), `rest`. The parts sum
         to the gap. Without gold, better quality is part of `ood` and `rest`.
     """
-    values, everything = shapley_values(cells, factors), frozenset(factors)
+    values, everything = shapley_values(cells, factors, stages), frozenset(factors)
     gap, rest = as_vector(cells[frozenset()], "gap"), as_vector(cells[everything], "corrected gap")
     quality = None
     if gold_gap is not None:

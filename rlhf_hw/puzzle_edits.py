@@ -5,17 +5,18 @@ was trained to read it. A reply is `prompt + content + tail`; the score is read 
 causal: reading at an earlier token is the same as leaving out what follows, so read-out faults are faults of
 the tail.)
 
-    readout      a finished reply ends with another tail than in training (no end token, no newline, one too
-    many) template     the prompt is rendered otherwise than in training truncation   the reply was cut off
-    before its end token length       a finished reply says more, or less, than the reference repetition   the
-    reply repeats itself
+    readout      a finished reply ends with another tail than in training (no end token, no newline, one more)
+    template     the prompt is rendered otherwise than in training
+    truncation   the reply was cut off before its end token
+    length       a finished reply says more, or less, than the reference
+    repetition   the reply repeats itself
 
 A correction makes the two replies of a pair equal in that respect and leaves every other respect as it is:
 where a generated reply was cut, the reference is cut at the same place; length counts what is not repeated,
 so a loop is not a matter of length; the shortness of a cut reply is a matter of truncation, not of length.
 What is done to one side is done to the other where it applies, so that replies of equal making get equal
-treatment: without a fault, corrections cancel on average. `PLANTS` introduce the same faults, for tests of
-the method.
+treatment: without a fault, corrections cancel on average. The functions `plant_*` introduce the same faults,
+to test the method (module `puzzle_trials`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,17 +34,21 @@ MIN_SENTENCE = 3  # tokens; shorter sentences ("Yes.") may recur without being a
 
 @dataclass(frozen=True)
 class Reply:
-    """One scored text as token ids; `tail` follows the content of a finished reply only."""
+    """One scored text as token ids; `tail` follows the content of a finished or closed reply only.
+
+    `closed` marks a reply that was cut off and given the tail all the same before it was scored.
+    """
 
     prompt: Ids
     content: Ids
     tail: Ids
     finished: bool = True
+    closed: bool = False
 
     @property
     def reply_ids(self) -> Ids:
         """What follows the prompt; the score is read at the last id."""
-        return self.content + self.tail if self.finished else self.content
+        return self.content + self.tail if self.finished or self.closed else self.content
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def make_pairs(
     tail: Sequence[int],
     *,
     finished: Sequence[bool] | None = None,
+    closed: bool = False,
     scored_tail: Sequence[int] | None = None,
     scored_prompts: Sequence[Sequence[int]] | None = None,
 ) -> list[Pair]:
@@ -71,6 +77,8 @@ def make_pairs(
         generated, references: ids of the contents of the replies, without end token.
         tail: ids that follow a reply in training (the end token; for some models a newline after it).
         finished: whether each generated reply ended by itself; None: all did.
+        closed: whether cut replies were scored with the tail of finished ones (as text that is rendered again
+            is), and not at their last token.
         scored_tail: ids that followed finished replies when the generated ones were scored; None: as in
             training. scored_prompts: ids of the prompts when the generated ones were scored; None: as in
             training.
@@ -93,7 +101,7 @@ def make_pairs(
     seen = tuple(tail if scored_tail is None else scored_tail)
     return [
         Pair(
-            Reply(tuple(at), tuple(reply), seen, bool(done)),
+            Reply(tuple(at), tuple(reply), seen, bool(done), closed and not done),
             Reply(tuple(prompt), tuple(reference), tuple(tail)),
         )
         for prompt, at, reply, reference, done in zip(
@@ -217,10 +225,11 @@ def correct_truncation(pair: Pair, ends: frozenset[int]) -> Pair:
         return pair
     size = len(generated.content)
     if len(reference.content) > size:
-        return replace(pair, reference=replace(reference, content=reference.content[:size], finished=False))
+        cut = replace(reference, content=reference.content[:size], finished=False, closed=generated.closed)
+        return replace(pair, reference=cut)
     whole = [part for part in split_sentences(generated.content, ends) if part[-1] in ends]
     content = tuple(token for part in whole for token in part) or generated.content
-    return replace(pair, generated=replace(generated, content=content, finished=True))
+    return replace(pair, generated=replace(generated, content=content, finished=True, closed=False))
 
 
 def correct_length(pair: Pair, ends: frozenset[int]) -> Pair:

@@ -4,9 +4,10 @@
     build_report("nano", engine="both")     also report.{en,zh}.typst.pdf
 
 The text is `report/report.<language>.md`; its fields and conditional blocks are described in `report_fields`.
-The numbers are `runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and the keys `recorded.*`
-of `report/recorded.json`. Figures are `![Caption](fig/NAME.pdf){#fig:NAME width=90%}`: those of the run; the
-diagrams and `recorded_*`, which no run makes, are the repository's `fig/`.
+The numbers are `runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and, unless the run has
+its own, the keys `recorded.*` of `report/recorded.json`. Figures are
+`![Caption](fig/NAME.pdf){#fig:NAME width=90%}`: those of the run; the diagrams and `recorded_*`, which no run
+makes, are the repository's `fig/`.
 """
 
 import json
@@ -67,11 +68,16 @@ def build_report(
 
 
 def load_values(folder: Path, recorded: Path | None = None) -> dict[str, Value]:
-    """Return the flat values a report may name: `metrics.json`, `run.*` of `run.json`, `recorded.*`."""
+    """Return the flat values a report may name: `metrics.json`, `run.*` of `run.json`, `recorded.*`.
+
+    Where the run analysed recorded scores itself, its numbers count and the kept ones are left out: they may
+    be those of other rows.
+    """
     values = dict(_flatten(_read_json(folder / "metrics.json")))
     if (folder / "run.json").exists():
         values |= _flatten(_read_json(folder / "run.json"), "run")
-    if recorded is not None and recorded.exists():
+    own = any(key.startswith("recorded.") for key in values)
+    if recorded is not None and recorded.exists() and not own:
         values |= _flatten(_read_json(recorded), "recorded")
     return values
 

@@ -153,6 +153,28 @@ def test_missing_cell_is_refused():
         puzzle.shapley_values({frozenset(): [1.0], frozenset("a"): [1.0], frozenset("b"): [1.0]}, ["a", "b"])
 
 
+def test_stages_give_an_interaction_to_the_fault_that_is_corrected_first():
+    # Read at the wrong token (6 points) and, there, length pays 4 more; read rightly it pays nothing.
+    gap = {(): 10.0, ("readout",): 0.0, ("length",): 6.0, ("readout", "length"): 0.0}
+    cells = {frozenset(key): [value] for key, value in gap.items()}
+    factors = ["readout", "length"]
+    assert puzzle.shapley_values(cells, factors)[:, 0] == pytest.approx([8, 2])
+    assert puzzle.shapley_values(cells, factors, [["readout"], ["length"]])[:, 0] == pytest.approx([10, 0])
+    with pytest.raises(ValueError, match="each of the factors"):
+        puzzle.shapley_values(cells, factors, [["readout"]])
+
+
+def test_staged_values_sum_to_the_gap_and_need_eight_cells():
+    generator = np.random.default_rng(0)
+    needed = puzzle.cells_of(puzzle.STAGES)
+    assert len(needed) == 8 and len(puzzle.cells_of((FACTORS,))) == 32
+    cells = {cell: generator.normal(size=5) for cell in needed}
+    values = puzzle.shapley_values(cells, FACTORS, puzzle.STAGES)
+    assert values.sum(axis=0) == pytest.approx(cells[frozenset()] - cells[frozenset(FACTORS)])
+    with pytest.raises(KeyError, match="32 cells are missing"):
+        puzzle.shapley_values(cells, FACTORS)
+
+
 def test_rest_splits_into_quality_and_unfamiliarity():
     generator = np.random.default_rng(0)
     gold, spread = generator.normal(1.0, 1, 800), generator.normal(2.0, 1, 800)
@@ -228,6 +250,15 @@ def test_a_cut_reply_is_compared_with_an_equally_cut_reference_and_else_closed()
     assert longer.reference.reply_ids == second + (10, 11) and longer.generated == cut
     shorter = correct(Pair(cut, Reply((9,), first, TAIL)), ["truncation"], ENDS)
     assert shorter.generated.reply_ids == first + TAIL
+
+
+def test_a_cut_reply_that_was_closed_is_compared_with_a_cut_and_closed_reference():
+    first, second = (10, 11, 12, STOP), (13, 14, 15, STOP)
+    (pair,) = make_pairs([(9,)], [first + second[:2]], [second + first], TAIL, finished=[False], closed=True)
+    assert pair.generated.reply_ids == first + second[:2] + TAIL
+    fixed = correct(pair, ["truncation"], ENDS)
+    assert fixed.reference.reply_ids == second + first[:2] + TAIL and fixed.generated == pair.generated
+    assert correct(pair, ["length", "readout"], ENDS) == pair
 
 
 def test_make_pairs_refuses_empty_replies_and_uneven_lists():

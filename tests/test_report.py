@@ -162,6 +162,15 @@ def test_values_come_from_metrics_record_and_recorded_run(run):
     assert values == VALUES | expected
 
 
+def test_recorded_numbers_of_the_run_itself_count_more_than_kept_ones(run):
+    (run / "metrics.json").write_text(json.dumps({"recorded.gap": 2.0}))
+    (run / "recorded.json").write_text(
+        json.dumps({"recorded.gap": 1.0, "recorded.claims.gain": 1.0, "cases": []})
+    )
+    values = report.load_values(run, run / "recorded.json")
+    assert values["recorded.gap"] == 2.0 and "recorded.claims.gain" not in values
+
+
 def test_unknown_languages_formats_and_engines_are_errors():
     for wrong in ({"languages": ["fr"]}, {"formats": ["docx"]}):
         with pytest.raises(ValueError, match="is not one of"):

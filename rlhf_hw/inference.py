@@ -1,0 +1,138 @@
+"""Let two policies answer the same prompts, and have a reward model score the replies beside a reference."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedModel
+
+from rlhf_hw.batches import TokenizedGroups, group_tokens
+from rlhf_hw.distributions import correlation
+from rlhf_hw.evaluation import reply_rows
+from rlhf_hw.generation import Reply, generate
+from rlhf_hw.intervals import mean_interval
+from rlhf_hw.rendering import Renderer
+from rlhf_hw.results import Run
+from rlhf_hw.score_files import read_replies, write_scores
+from rlhf_hw.scoring import RewardModel, exact_kl, log_probs_groups
+from rlhf_hw.templates import Preference
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The replies to one set of prompts.
+
+    Attributes:
+        preferences: The prompts, each with the reference reply (`chosen`).
+        replies: Sampled replies by policy.
+        tables: Score files as tables, by policy and for "reference".
+    """
+
+    preferences: list[Preference]
+    replies: dict[str, list[Reply]]
+    tables: dict[str, pd.DataFrame]
+
+
+def sample_prompts(preferences: Sequence[Preference], count: int, seed: int) -> list[Preference]:
+    """Up to `count` preferences with different prompts, drawn at random."""
+    unique = list({p.prompt: p for p in reversed(preferences)}.values())[::-1]
+    order = np.random.default_rng(seed).permutation(len(unique))[: count or None]
+    return [unique[i] for i in sorted(order)]
+
+
+def answer(
+    preferences: Sequence[Preference],
+    policies: Mapping[str, PreTrainedModel],
+    renderer: Renderer,
+    reward_model: RewardModel,
+    results: Run,
+    name: str,
+    gold: Callable[[str, str], float] | None = None,
+    **sampling,
+) -> Answers:
+    """Sample a reply of each policy to each prompt, score them beside the reference, and write score files.
+
+    The policies draw with the same random numbers, and the prompt is computed once for all replies to it.
+
+    Args:
+        preferences: The prompts; `chosen` is the reference reply.
+        policies: Causal language models by name.
+        renderer: The policies' renderer.
+        reward_model: Scores the replies.
+        results: Where the score files `generated_<name>_<policy>` go.
+        name: Name of the set of prompts.
+        gold: The simulated world's true reward, or None.
+        sampling: Passed to `generation.generate`.
+    """
+    prompts = [p.prompt for p in preferences]
+    replies = {
+        policy: generate(model, renderer, prompts, **sampling, title=f"{name}: {policy}")
+        for policy, model in policies.items()
+    }
+    references = [
+        Reply(p.chosen, ids, True)
+        for p, ids in zip(preferences, renderer.reply_ids([p.chosen for p in preferences]), strict=True)
+    ]
+    everything = replies | {"reference": references}
+    texts = [[everything[policy][i].text for policy in everything] for i in range(len(prompts))]
+    scores = reward_model.score(prompts, texts)
+    tables = {}
+    for column, (policy, written) in enumerate(everything.items()):
+        path = results.scores(f"generated_{name}_{policy}")
+        questions = [p.question for p in preferences]
+        write_scores(
+            path, reply_rows(questions, written, scores[:, column], gold, row=[p.row for p in preferences])
+        )
+        tables[policy] = read_replies(path)
+    return Answers(list(preferences), replies, tables)
+
+
+def reply_groups(answers: Answers, renderer: Renderer, policies: Sequence[str]) -> TokenizedGroups:
+    """The sampled replies as tokens, exactly as drawn: a cut reply has no end token."""
+    prompts = renderer.prompt_ids([p.prompt for p in answers.preferences])
+    replies = [[answers.replies[policy][i].ids for policy in policies] for i in range(len(prompts))]
+    return group_tokens(prompts, replies)
+
+
+def divergence(
+    answers: Answers,
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    renderer: Renderer,
+    dtype: str = "auto",
+) -> dict[str, float]:
+    """Mean exact KL of the DPO policy from the reference on its own replies: `kl` with interval, in nats."""
+    values = exact_kl(policy, reference, reply_groups(answers, renderer, ["dpo"]), renderer.pad_id, dtype)
+    return mean_interval(values[:, 0]).named("kl")
+
+
+def implicit_against_score(
+    answers: Answers,
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    renderer: Renderer,
+    beta: float,
+    dtype: str = "auto",
+) -> pd.DataFrame:
+    """Implicit reward and reward-model score of each prompt's DPO reply, both minus those of its base reply.
+
+    Differences within a prompt are free of the level that either reward leaves open.
+    """
+    groups = reply_groups(answers, renderer, ["base", "dpo"])
+    ratios = [log_probs_groups(model, groups, renderer.pad_id, dtype) for model in (policy, reference)]
+    implicit = beta * (ratios[0] - ratios[1])
+    scores = answers.tables["dpo"]["score"].to_numpy() - answers.tables["base"]["score"].to_numpy()
+    return pd.DataFrame({"implicit": implicit[:, 1] - implicit[:, 0], "score": scores})
+
+
+def implicit_correlation(differences: pd.DataFrame) -> float:
+    """Spearman correlation of the columns of `implicit_against_score`."""
+    return correlation(differences["implicit"], differences["score"])
+
+
+def gold_of(table: pd.DataFrame) -> np.ndarray | None:
+    """The true rewards in a table of replies, or None."""
+    if "meta" not in table or "gold" not in table["meta"].iloc[0]:
+        return None
+    return np.array([m["gold"] for m in table["meta"]])
