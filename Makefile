@@ -19,6 +19,11 @@ TYPESETTING := { command -v xelatex && command -v latexmk && kpsewhich ctexart.c
 # nbval compares cells only when nothing random or local slips into their output
 NBVAL_ENV := TQDM_DISABLE=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
+# a path from here, whatever folder a notebook's kernel works in
+ifdef RLHF_HW_REAL_DATA
+export RLHF_HW_REAL_DATA := $(abspath $(RLHF_HW_REAL_DATA))
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test system report run test lint unit nbval base-model data notebooks publish lock clean
 .DELETE_ON_ERROR:

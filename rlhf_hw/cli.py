@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 TRAINERS = {"rm": "a reward model", "dpo": "a policy by DPO"}
+# settings that name files, folders or hub ids
+SOURCES = ("model", "reference_model", "train_dataset", "eval_dataset")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,8 +81,14 @@ def command_parser() -> argparse.ArgumentParser:
     train.add_argument("method", choices=sorted(TRAINERS))
 
     score = _add(commands, "score", score_file, "score replies or pairs with a reward model, as JSON lines")
-    score.add_argument("files", nargs="+", metavar="FILE", help="data sets, or JSON lines: prompt, response")
-    score.add_argument("--model", required=True, help="reward model: folder or hub id")
+    score.add_argument(
+        "files",
+        nargs="+",
+        type=from_here,
+        metavar="FILE",
+        help="data sets, or JSON lines: prompt, response",
+    )
+    score.add_argument("--model", required=True, type=from_here, help="reward model: folder or hub id")
     score.add_argument("--template", help="template of pairs; without one: single replies")
     score.add_argument("--split", default="validation", help="where a FILE is a folder or hub id")
     score.add_argument("--limit", type=int, metavar="N", help="only the first N")
@@ -94,7 +102,7 @@ def command_parser() -> argparse.ArgumentParser:
     check = _add(
         commands, "check-data", check_data, "say what is wrong with a data set and what would be used"
     )
-    check.add_argument("source", metavar="PATH", help="file, folder or hub id")
+    check.add_argument("source", type=from_here, metavar="PATH", help="file, folder or hub id")
     check.add_argument("--template", required=True, help="HOMEWORK, PKUSafeRLHF, HH, TRL, ...")
     check.add_argument("--split", default="train")
     check.add_argument("--against", metavar="SPLIT", help="also look for prompts that stand in this split")
@@ -169,7 +177,17 @@ def training_config(options: argparse.Namespace) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"{options.config}: expected lines of the form `key: value`")
     given = {name: getattr(options, name) for name in model.model_fields if hasattr(options, name)}
+    given |= {name: from_here(given[name]) for name in SOURCES if name in given}
     return model.model_validate(values | given)
+
+
+def from_here(source: str) -> str:
+    """A file or folder seen from the caller's folder, as an absolute path; a hub id, or several, as it is.
+
+    The library looks relative paths up below the project's root, where a user of the shell need not be.
+    """
+    path = Path(source).expanduser()
+    return str(path.resolve()) if source and path.exists() else source
 
 
 def _settings(method: str) -> Any:

@@ -261,7 +261,11 @@ def _maker(figure: str) -> str:
     """Say which command makes a missing figure."""
     if figure in DIAGRAMS:
         return "make it with `python -m rlhf_hw.diagrams`"
+    # as a notebook's JSON holds it: "name", or f"first_{...}"
+    spelled = (f'\\"{figure}\\"', f'f\\"{figure.rpartition("_")[0]}_{{')
     makers = [
-        path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb")) if figure in path.read_text(encoding="utf-8")
+        path.stem
+        for path in sorted(NOTEBOOKS.glob("*.ipynb"))
+        if any(name in path.read_text(encoding="utf-8") for name in spelled)
     ]
     return f"it is made by {', '.join(makers)}" if makers else "no notebook mentions it"

@@ -214,7 +214,7 @@ def markdown_table(rows: Sequence[Row], columns: Sequence[tuple[str, str, str]],
         for i, row in enumerate(rows, 1)
     ]
     longest = [
-        min(60, max(len(line[i].replace("\\", "")) for line in [*cells, [heads[2] for heads in columns]]))
+        min(150, max(len(line[i].replace("\\", "")) for line in [*cells, [heads[2] for heads in columns]]))
         for i in range(len(columns))
     ]
     numeric = [all(not isinstance(row.get(key), str) for row in rows) for key, *_ in columns]

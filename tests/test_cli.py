@@ -137,3 +137,16 @@ def test_a_report_without_its_pdf_is_tried_again(finished_run: list[str]) -> Non
     cli.main(["report", "--engine", "typst"])
     cli.main(["report", "--engine", "typst"])
     assert finished_run == ["typst", "typst"]
+
+
+def test_paths_are_seen_from_the_callers_folder(tmp_path, monkeypatch):
+    (tmp_path / "mine.jsonl").write_text("")
+    monkeypatch.chdir(tmp_path)
+    options = cli.command_parser().parse_args(["check-data", "mine.jsonl", "--template", "TRL"])
+    assert options.source == str(tmp_path / "mine.jsonl")
+    assert cli.from_here("Anthropic/hh-rlhf//harmless-base") == "Anthropic/hh-rlhf//harmless-base"
+    options = cli.train_parser("rm").parse_args(
+        ["--model", "org/model", "--output-dir", "x", "--train-dataset", "mine.jsonl"]
+    )
+    assert cli.training_config(options).train_dataset == str(tmp_path / "mine.jsonl")
+    assert cli.training_config(options).model == "org/model"
