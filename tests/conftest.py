@@ -139,3 +139,11 @@ def cache(tmp_path, monkeypatch) -> Path:
     """An empty folder for reference log-probabilities, instead of the project's own."""
     monkeypatch.setattr("rlhf_hw.scoring.RUNS", tmp_path / "runs")
     return tmp_path / "runs" / "cache"
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Every test draws the same random numbers, whichever tests ran before it."""
+    import torch
+
+    torch.manual_seed(0)
