@@ -78,7 +78,9 @@ def read_rows(source: str, split: str = "train") -> Iterator[dict[str, Any]]:
 
 
 def _load(source: str, split: str) -> Iterable[dict[str, Any]]:
-    from datasets import load_dataset
+    from datasets import disable_progress_bars, load_dataset
+
+    disable_progress_bars()  # in a notebook they would be outputs, there the first time and gone the next
 
     files = find_files(source, split)
     if files:
