@@ -84,15 +84,16 @@ def correlation(first: ArrayLike, second: ArrayLike) -> float:
     return float(stats.spearmanr(first, second).statistic)
 
 
-def within_prompt_correlation(scores: ArrayLike, other: ArrayLike, prompts: Sequence) -> float:
-    """Mean over prompts of Spearman's correlation among the replies to one prompt.
-
-    Free of the arbitrary level a prompt adds to every score. Prompts where either side is constant order
-    nothing and are left out; with none left the result is 0.
+def within_prompt_correlations(scores: ArrayLike, other: ArrayLike, prompts: Sequence) -> pd.Series:
+    """Spearman's correlation among the replies to each prompt, free of the level that a prompt adds to all.
 
     Args:
         scores, other: one number a reply, shape (replies,).
         prompts: prompt of each reply.
+
+    Returns:
+        Index: number of the prompt in order of appearance. Prompts where either side is constant order
+        nothing and are left out.
     """
     scores = as_vector(scores, "scores")
     table = pd.DataFrame({"x": scores, "y": as_vector(other, "other", scores.size)})
@@ -101,7 +102,7 @@ def within_prompt_correlation(scores: ArrayLike, other: ArrayLike, prompts: Sequ
     centred = ranks - ranks.groupby(groups).transform("mean")
     product = (centred["x"] * centred["y"]).groupby(groups).sum()
     norm = np.sqrt((centred**2).groupby(groups).sum().prod(axis=1))
-    return float((product[norm > 0] / norm[norm > 0]).mean()) if (norm > 0).any() else 0.0
+    return product[norm > 0] / norm[norm > 0]
 
 
 def antisymmetric_correlation(margins: np.ndarray, gap: np.ndarray) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_hw.baselines import bag_of_words_margins, length_margins
-from rlhf_hw.metrics import accuracy
+from rlhf_hw.metrics import accuracy, compare_reward_models
 from rlhf_hw.score_files import read_pairs, write_scores
 from rlhf_hw.templates import Preference
 
@@ -128,8 +128,6 @@ def claims(**statements: bool) -> dict[str, bool]:
 
 def beats(first: np.ndarray, second: np.ndarray, prompts: Sequence) -> bool:
     """Whether one reward model's accuracy lies above another's on the same pairs beyond the interval."""
-    from rlhf_hw.metrics import compare_reward_models
-
     return compare_reward_models(first, second, prompts)["accuracy_difference_low"] > 0
 
 
@@ -137,3 +135,57 @@ def accuracy_table(margins: Mapping[str, np.ndarray], prompts: Sequence) -> pd.D
     """Accuracy with interval of several scorers on the same pairs, one row each."""
     rows = {name: accuracy(values, prompts) for name, values in margins.items()}
     return pd.DataFrame(rows).T[["accuracy", "accuracy_low", "accuracy_high", "pairs", "ties"]]
+
+
+def same_pairs(pairs: pd.DataFrame, other: pd.DataFrame, name: str = "the other file") -> np.ndarray:
+    """Margins of another reward model for these pairs, found by prompt and replies.
+
+    Args:
+        pairs, other: tables from `score_files.read_pairs`, in any order.
+        name: of the other file, for the message.
+
+    Returns:
+        Shape (pairs,).
+
+    Raises:
+        ValueError: a pair is missing there, or stands there with different margins.
+    """
+    keys = ["prompt_key", "chosen", "rejected"]
+    known = other.drop_duplicates([*keys, "margin"]).set_index(keys)["margin"]
+    wanted = list(pairs[keys].itertuples(index=False, name=None))
+    twice = known.index[known.index.duplicated()]
+    missing = [row for row, key in enumerate(wanted, start=1) if key not in known.index]
+    if missing or len(twice):
+        what = (
+            f"pair {missing[0]} is not there ({len(missing)} in all)"
+            if missing
+            else "one pair has two margins"
+        )
+        raise ValueError(
+            f"{name}: {what}; two reward models are compared on the same pairs, each scored once"
+        )
+    return known.loc[wanted].to_numpy()
+
+
+def mcnemar_table(margins: Mapping[str, np.ndarray], prompts: Sequence, seed: int = 0) -> pd.DataFrame:
+    """McNemar's test of the first scorer against each of the others on the same pairs, one row each.
+
+    Args:
+        margins: name -> margins, the reward model in question first.
+        prompts: prompt of each pair.
+
+    Returns:
+        Index: the other scorer. Columns: `only_first`, `only_second` (pairs that one alone has right),
+        `p_value`, `accuracy_difference` (+_low, _high).
+    """
+    first, *others = margins
+    rows = {n: compare_reward_models(margins[first], margins[n], prompts, seed=seed) for n in others}
+    names = ["only_first", "only_second", "p_value"]
+    names += [f"accuracy_difference{end}" for end in ("", "_low", "_high")]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+
+
+def table_metrics(prefix: str, table: pd.DataFrame) -> dict[str, float]:
+    """A table's numbers under `prefix.<row>.<column>`; spaces in the rows' names become underscores."""
+    columns = {name: table[name].items() for name in table}
+    return {f"{prefix}.{row.replace(' ', '_')}.{n}": v for n, items in columns.items() for row, v in items}

@@ -1,9 +1,10 @@
 """The one style of all figures, and how they are saved.
 
 Okabe and Ito's palette, told apart by readers of every kind of colour vision and in grey print by line style
-or fill as well; 16 cm wide, the text width of the report, with text of 8 to 9 points. Figures are drawn
-inside `styled`, so that importing this library changes nothing for anybody else's plots; they work inline in
-Jupyter (the caller shows or closes them).
+or fill as well; as wide as they are printed, which is the report's text width of 16 cm (`WIDTH`) or half of
+it (`HALF`, for figures that stand in pairs), so that their text of 8 to 9 points stays legible. Figures are
+drawn inside `styled`, so that importing this library changes nothing for anybody else's plots; they work
+inline in Jupyter (the caller shows or closes them).
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ BASE, DPO, REFERENCE = GREY, BLUE, GOLD
 KNOWN_COLOURS = {"chosen": CHOSEN, "rejected": REJECTED, "base": BASE, "DPO": DPO, "reference": REFERENCE}
 
 WIDTH = 6.3  # inches: 16 cm
+HALF, TALL = 3.15, 2.9  # width and height of a figure that is printed beside another
 STYLE = {
     "figure.dpi": 110,
     "figure.constrained_layout.use": True,
@@ -85,6 +87,12 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 def canvas(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = 2.9, **options):
     """Figure and axes of this style; options go to `plt.subplots`."""
     return plt.subplots(rows, columns, figsize=(width, height), **options)
+
+
+def legend_below(axes: Axes, columns: int = 2) -> None:
+    """The legend under the axis label, where it takes no room from a narrow panel."""
+    below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.2), "borderaxespad": 0.0}
+    axes.legend(**below, ncols=columns, columnspacing=1.2, handlelength=1.6)
 
 
 def whiskers(value, low, high) -> list:

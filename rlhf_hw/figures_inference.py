@@ -12,11 +12,14 @@ from rlhf_hw.figure_style import (
     CYCLE,
     GREEN,
     GREY,
+    HALF,
     INK,
     KNOWN_COLOURS,
     ORANGE,
     PURPLE,
+    TALL,
     canvas,
+    legend_below,
     note_line,
     styled,
     whiskers,
@@ -29,12 +32,14 @@ from rlhf_hw.intervals import Estimate, as_vector
 def inference_distributions(groups: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
     """Scores of replies to the same prompts: base model, DPO model, and the references of the data set.
 
+    Vertical lines stand at the means.
+
     Args:
         groups: name -> scores; the names "base", "DPO" and "reference" keep their colours in all figures.
         title: of the panel.
     """
     samples = {name: as_vector(values, name) for name, values in groups.items()}
-    figure, axes = canvas(height=2.9)
+    figure, axes = canvas(width=HALF, height=TALL)
     edges = common_bins(*samples.values())
     for (name, values), colour in zip(samples.items(), CYCLE, strict=False):
         colour = KNOWN_COLOURS.get(name, colour)
@@ -44,7 +49,7 @@ def inference_distributions(groups: Mapping[str, ArrayLike], *, title: str = "")
     axes.set_xlabel(SCORE)
     axes.set_ylabel("share of replies")
     axes.set_title(title)
-    axes.legend(title="vertical lines: means", alignment="left", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    legend_below(axes)
     return figure
 
 

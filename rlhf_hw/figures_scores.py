@@ -21,12 +21,15 @@ from rlhf_hw.figure_style import (
     CYCLE,
     GREEN,
     GREY,
+    HALF,
     INK,
     KNOWN_COLOURS,
     LIGHT,
     ORANGE,
     REJECTED,
+    TALL,
     canvas,
+    legend_below,
     note_line,
     styled,
     whiskers,
@@ -127,7 +130,7 @@ def side_by_side(sets: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
 def margin_histogram(margins: ArrayLike) -> Figure:
     """Differences r(chosen) - r(rejected) of the pairs; those below zero are ordered wrongly."""
     margins = as_vector(margins, "margins")
-    figure, axes = canvas(height=2.6)
+    figure, axes = canvas(width=HALF, height=TALL + 0.6)
     edges = common_bins(margins)
     # Zero must be an edge, or one bar would hold right and wrong pairs.
     edges = edges - edges[np.abs(edges).argmin()]
@@ -147,9 +150,9 @@ def margin_histogram(margins: ArrayLike) -> Figure:
     axes.axvline(margins.mean(), color=INK, linewidth=1.2, linestyle=":", label=f"mean {margins.mean():.2f}")
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_xlabel("margin: score of chosen $-$ score of rejected (log-odds)")
+    axes.set_xlabel("score of chosen $-$ rejected (log-odds)")
     axes.set_ylabel("share of pairs")
-    axes.legend(loc="upper left")
+    legend_below(axes)
     return figure
 
 
@@ -238,7 +241,7 @@ def calibration_curve(curves: Mapping[str, pd.DataFrame], margins: ArrayLike) ->
         curves: name -> table from `calibration.reliability_curve` (as trained; after temperature scaling).
         margins: of the pairs, for the lower panel.
     """
-    figure, (axes, counts) = canvas(2, 1, height=4.0, sharex=True, height_ratios=[3.2, 1])
+    figure, (axes, counts) = canvas(2, 1, width=HALF, height=TALL + 0.6, sharex=True, height_ratios=[3.2, 1])
     axes.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
     for (name, table), colour, mark in zip(curves.items(), (BLUE, ORANGE, GREEN), "osD", strict=False):
         error = whiskers(table["accuracy"], table["accuracy_low"], table["accuracy_high"])
@@ -254,8 +257,8 @@ def calibration_curve(curves: Mapping[str, pd.DataFrame], margins: ArrayLike) ->
     confidence = special.expit(np.abs(as_vector(margins, "margins")))
     counts.hist(confidence, np.linspace(0.5, 1, 26), color=LIGHT, edgecolor=GREY, linewidth=0.5)
     counts.set_ylabel("pairs")
-    counts.set_xlabel("confidence in the predicted winner: sigmoid(|margin|)")
-    axes.set_ylabel("share right (95% intervals)")
+    counts.set_xlabel("confidence: sigmoid(|margin|)")
+    axes.set_ylabel("share right (95%)")
     axes.set_xlim(0.49, 1.01)
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", fontsize=7)
     return figure

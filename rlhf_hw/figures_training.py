@@ -17,11 +17,13 @@ from rlhf_hw.figure_style import (
     CHOSEN,
     CYCLE,
     GREY,
+    HALF,
     MARGIN,
     ORANGE,
     REJECTED,
-    WIDTH,
+    TALL,
     canvas,
+    legend_below,
     note_line,
     styled,
     whiskers,
@@ -54,18 +56,18 @@ def draw_curve(axes: Axes, points: Points, colour: str, name: str, window: int |
         axes.plot(steps, values, color=colour, marker="o", markersize=2.5, label=name)
         return
     axes.plot(steps, values, ".", color=colour, alpha=0.28, markersize=3.5, markeredgewidth=0)
-    axes.plot(steps, smooth(values, window), color=colour, label=f"{name}, mean of {window} values")
+    axes.plot(steps, smooth(values, window), color=colour, label=name)
 
 
-def dress(axes: Axes, ylabel: str, limits: tuple[float, float] | None, **legend) -> None:
+def dress(axes: Axes, ylabel: str, limits: tuple[float, float] | None) -> None:
     """Labels, whole-number steps, legend."""
     axes.set_xlabel("optimiser step")
     axes.set_ylabel(ylabel)
-    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.margins(x=0.02)
     if limits:
         axes.set_ylim(*limits)
-    axes.legend(**legend)
+    legend_below(axes, columns=1 if len(axes.get_legend_handles_labels()[0]) < 3 else 2)
 
 
 @styled
@@ -77,7 +79,7 @@ def training_curve(
     chance: float | None = None,
     limits: tuple[float, float] | None = None,
     window: int | None = None,
-    size: tuple[float, float] = (WIDTH, 2.6),
+    size: tuple[float, float] = (HALF, TALL),
 ) -> Figure:
     """One logged quantity over training: the raw values light, their running mean on top.
 
@@ -93,7 +95,7 @@ def training_curve(
     draw_curve(axes, points, BLUE, name, window)
     if chance is not None:
         note_line(axes, chance, f"chance ({chance:.3g})")
-    dress(axes, ylabel, limits, loc="best")
+    dress(axes, ylabel, limits)
     return figure
 
 
@@ -106,7 +108,7 @@ def evaluation_curve(
     training: Points | None = None,
     chance: float | None = 0.5,
     limits: tuple[float, float] | None = None,
-    size: tuple[float, float] = (WIDTH, 2.6),
+    size: tuple[float, float] = (HALF, TALL),
 ) -> Figure:
     """A quantity measured now and then on held-out data, with its 95% interval, against training if given."""
     figure, axes = canvas(width=size[0], height=size[1])
@@ -119,20 +121,22 @@ def evaluation_curve(
         axes.fill_between(steps, low, high, color=ORANGE, alpha=0.2, linewidth=0, label="95% interval")
     if chance is not None:
         note_line(axes, chance, f"chance ({chance:.3g})")
-    dress(axes, ylabel, limits, loc="best")
+    dress(axes, ylabel, limits)
     return figure
 
 
 @styled
 def dpo_rewards(chosen: Points, rejected: Points, margin: Points, *, window: int | None = None) -> Figure:
     """DPO's implicit rewards, beta * log(policy / reference): of both replies, and their difference."""
-    figure, (left, right) = canvas(1, 2, height=2.7)
-    draw_curve(left, chosen, CHOSEN, "chosen", window)
-    draw_curve(left, rejected, REJECTED, "rejected", window)
-    draw_curve(right, margin, MARGIN, "margin", window)
-    for axes, label in ((left, "implicit reward (nats)"), (right, "chosen $-$ rejected (nats)")):
-        axes.axhline(0, color=GREY, linewidth=0.7)
-        dress(axes, label, None, loc="best", fontsize=7)
+    figure, axes = canvas(width=HALF, height=TALL)
+    for points, colour, name in (
+        (chosen, CHOSEN, "chosen"),
+        (rejected, REJECTED, "rejected"),
+        (margin, MARGIN, "chosen $-$ rejected"),
+    ):
+        draw_curve(axes, points, colour, name, window)
+    axes.axhline(0, color=GREY, linewidth=0.7)
+    dress(axes, "implicit reward (nats)", None)
     return figure
 
 
@@ -147,50 +151,49 @@ def dpo_log_probabilities(
         relative: the values are changes against the reference model (0 at the start), not the
             log-probabilities themselves.
     """
-    figure, axes = canvas(height=2.6)
+    figure, axes = canvas(width=HALF, height=TALL)
     draw_curve(axes, chosen, CHOSEN, "chosen", window)
     draw_curve(axes, rejected, REJECTED, "rejected", window)
     if relative:
         note_line(axes, 0, "reference model")
-    change = "change of the log-probability (nats)" if relative else "log-probability of a reply (nats)"
-    dress(axes, change, None, loc="best")
+    change = "change of log-probability (nats)" if relative else "log-probability of a reply (nats)"
+    dress(axes, change, None)
     return figure
 
 
 @styled
 def learning_curve(
-    points: Sequence[Mapping[str, float]],
-    *,
-    baselines: Mapping[str, float] | None = None,
-    best: float | None = None,
+    curves: Mapping[str, Sequence[Mapping[str, float]]], *, best: float | None = None, width: float = HALF
 ) -> Figure:
     """Validation accuracy against the number of training pairs (log scale), with intervals.
 
     Args:
-        points: [{"pairs", "accuracy", "low", "high"}, ...].
-        baselines: name -> accuracy of methods that are drawn as lines.
+        curves: name -> [{"pairs", "accuracy", "low", "high"}, ...]; the reward model first, then baselines,
+            whose intervals are bands.
         best: best possible accuracy under the label noise, where it is known.
+        width: in inches.
     """
-    figure, axes = canvas(height=2.8)
-    pairs, value, low, high = ([p[key] for p in points] for key in ("pairs", "accuracy", "low", "high"))
-    axes.errorbar(
-        pairs,
-        value,
-        yerr=whiskers(value, low, high),
-        color=BLUE,
-        marker="o",
-        markersize=4,
-        label="reward model, 95%",
-    )
-    for (name, accuracy), colour in zip((baselines or {}).items(), CYCLE[2:], strict=False):
-        axes.axhline(accuracy, color=colour, linestyle="-.", linewidth=1.1, label=f"{name} ({accuracy:.2f})")
+    figure, axes = canvas(width=width, height=TALL)
+    (name, points), *baselines = curves.items()
+    pairs, value, low, high = columns_of(points)
+    axes.plot(pairs, value, color=BLUE, marker="o", markersize=4, label=f"{name}, 95%", zorder=3)
+    axes.errorbar(pairs, value, yerr=whiskers(value, low, high), fmt="none", color=BLUE, zorder=3)
+    for (name, points), colour, line in zip(baselines, CYCLE[2:], ("-.", "--", ":"), strict=False):
+        at, value, low, high = columns_of(points)
+        axes.plot(at, value, color=colour, linestyle=line, marker=".", linewidth=1.2, label=name)
+        axes.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
     if best is not None:
-        axes.axhline(best, color=ORANGE, linestyle=":", linewidth=1.3, label=f"best possible ({best:.2f})")
+        axes.axhline(best, color=ORANGE, linestyle=":", linewidth=1.4, label=f"best possible ({best:.2f})")
     note_line(axes, 0.5, "chance (0.5)")
     axes.set_xscale("log")
     axes.set_xticks(pairs, [f"{n:,.0f}" for n in pairs])
     axes.minorticks_off()
     axes.set_xlabel("training pairs (log scale)")
-    axes.set_ylabel("validation accuracy (share of pairs)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.set_ylabel("accuracy on held-out pairs")
+    legend_below(axes)
     return figure
+
+
+def columns_of(points: Sequence[Mapping[str, float]]) -> tuple[list[float], ...]:
+    """Pairs, accuracies and both ends of their intervals."""
+    return tuple([p[key] for p in points] for key in ("pairs", "accuracy", "low", "high"))

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -86,6 +88,52 @@ def answer(
         )
         tables[policy] = read_replies(path)
     return Answers(list(preferences), replies, tables)
+
+
+def replies_beside_data(
+    preferences: Sequence[Preference],
+    policy: PreTrainedModel,
+    renderer: Renderer,
+    reward_model: RewardModel,
+    path: Path,
+    gold: Callable[[str, str], float],
+    samples: int = 4,
+    **sampling,
+) -> pd.DataFrame:
+    """The data's two replies to each prompt and several sampled ones, scored by the reward model and by gold.
+
+    Args:
+        preferences: One a prompt.
+        policy: Causal language model to sample from.
+        renderer: The policy's renderer.
+        reward_model: Scores the replies.
+        path: The score file; `source` in `meta` is chosen, rejected or sampled.
+        gold: The simulated world's true reward.
+        samples: Replies sampled for each prompt.
+        sampling: Passed to `generation.generate`.
+
+    Returns:
+        The score file as a table, `samples` + 2 replies a prompt, those of one prompt next to each other.
+    """
+    prompts = [p.prompt for p in preferences]
+    sampled = iter(generate(policy, renderer, prompts, samples=samples, title="replies", **sampling))
+    ids = iter(renderer.reply_ids([text for p in preferences for text in (p.chosen, p.rejected)]))
+    replies = [
+        [*(Reply(text, next(ids), True) for text in (p.chosen, p.rejected)), *islice(sampled, samples)]
+        for p in preferences
+    ]
+    scores = reward_model.score(prompts, [[reply.text for reply in group] for group in replies])
+    size = samples + 2
+    rows = reply_rows(
+        [p.question for p in preferences for _ in range(size)],
+        [reply for group in replies for reply in group],
+        scores.ravel(),
+        gold,
+        row=[p.row for p in preferences for _ in range(size)],
+        source=["chosen", "rejected", *["sampled"] * samples] * len(preferences),
+    )
+    write_scores(path, rows)
+    return read_replies(path)
 
 
 def reply_groups(answers: Answers, renderer: Renderer, policies: Sequence[str]) -> TokenizedGroups:

@@ -20,12 +20,13 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from rlhf_hw.calibration import calibration_metrics, outcomes
-from rlhf_hw.distributions import antisymmetric_correlation, correlation
+from rlhf_hw.distributions import antisymmetric_correlation, correlation, within_prompt_correlations
 from rlhf_hw.intervals import (
     DRAWS,
     Estimate,
     as_vector,
     bootstrap_means,
+    bootstrap_weights,
     cluster_codes,
     mean_interval,
     percentile_interval,
@@ -40,8 +41,7 @@ def accuracy(margins: ArrayLike, prompts: Sequence | None = None, *, seed: int =
     Args:
         margins: r(chosen) - r(rejected), shape (pairs,).
         prompts: prompt of each pair. Pairs of one prompt are resampled together (cluster bootstrap); where
-            every
-            prompt has one pair, or none are given, the interval is Wilson's.
+            every prompt has one pair, or none are given, the interval is Wilson's.
 
     Returns:
         accuracy, accuracy_low, accuracy_high, pairs, ties.
@@ -105,6 +105,61 @@ def gold_metrics(
         codes = cluster_codes(prompts, margins.size)[unequal]
         found |= rate_interval(agreed, codes, seed=seed).named("gold_accuracy")
     return found
+
+
+def gold_within_prompts(scores, gold, prompts: Sequence, *, seed: int = 0) -> dict[str, float]:
+    """Do the scores order several replies to one prompt as gold does?
+
+    Spearman's correlation over the replies to each prompt, averaged over prompts. Unlike the correlation over
+    all replies it owes nothing to prompts that are answered well or badly as a whole, and so measures what
+    best-of-n sampling and reinforcement learning use: the order of replies to the same prompt.
+
+    Args:
+        scores, gold: shape (replies,), several replies to each prompt.
+        prompts: prompt of each reply.
+
+    Returns:
+        gold_spearman_within (+_low, _high; bootstrap over prompts), gold_spearman_within_prompts (those whose
+        replies differ in score and in gold). Empty if there is no such prompt.
+    """
+    found = within_prompt_correlations(scores, gold, prompts)
+    if found.empty:
+        return {}
+    estimate = mean_interval(found.to_numpy(), seed=seed)
+    return {**estimate.named("gold_spearman_within"), "gold_spearman_within_prompts": len(found)}
+
+
+def random_heads_accuracy(margins: ArrayLike, prompts: Sequence | None = None, *, seed: int = 0) -> dict:
+    """Accuracy of an untrained reward model: the average over many random heads.
+
+    One random head ranks replies by one random direction of the hidden state, which may well go with length
+    or style; its accuracy is a draw, and an interval over prompts says nothing about the next draw. Turning a
+    head's sign turns every decision around, so over all heads the accuracy is 1/2. Here heads and prompts are
+    resampled, each on its own (Owen 2007, "The pigeonhole bootstrap").
+
+    Args:
+        margins: shape (pairs, heads), r(chosen) - r(rejected) under each head.
+        prompts: prompt of each pair.
+
+    Returns:
+        accuracy (+_low, _high), heads, head_sd, head_low and head_high (the middle 95 % of single heads).
+    """
+    right = np.stack([outcomes(column) for column in np.asarray(margins, dtype=float).T], axis=1)
+    codes, heads = cluster_codes(prompts, len(right)), right.shape[1]
+    sizes = np.bincount(codes)
+    sums = np.stack([np.bincount(codes, weights=column) for column in right.T], axis=1)
+    by_prompts = bootstrap_weights(len(sizes), DRAWS, seed)
+    by_heads = np.random.default_rng([seed, heads]).multinomial(heads, np.full(heads, 1 / heads), DRAWS)
+    rates = np.concatenate([weights @ sums / (weights @ sizes)[:, None] for weights in by_prompts])
+    single = right.mean(axis=0)
+    low, high = np.quantile(single, [0.025, 0.975])
+    return {
+        **percentile_interval(right.mean(), (rates * by_heads).sum(axis=1) / heads).named("accuracy"),
+        "heads": heads,
+        "head_sd": float(single.std(ddof=1)),
+        "head_low": float(low),
+        "head_high": float(high),
+    }
 
 
 def share_of_best(observed: float, best: float) -> float:

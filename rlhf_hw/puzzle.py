@@ -30,6 +30,7 @@ from math import factorial
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 from sklearn.covariance import LedoitWolf
 
 from rlhf_hw.intervals import DRAWS, Estimate, as_vector, cluster_codes, percentile_interval, row_weights
@@ -39,6 +40,8 @@ Cells = Mapping[frozenset[str], ArrayLike]
 Score = Callable[[Sequence[list[int]], Sequence[list[int]]], np.ndarray]
 Stages = Sequence[Sequence[str]]
 STAGES: Stages = (("readout", "template"), ("truncation",), ("length", "repetition"))
+SMALLEST = 0.2  # standard deviations of the reference scores; a smaller part is not named
+ERROR = 0.01  # probability that anything is named where nothing is to blame
 
 
 def subsets(factors: Sequence[str]) -> list[frozenset[str]]:
@@ -233,19 +236,45 @@ def decompose(
 
 
 def named_factors(
-    parts: Mapping[str, Estimate], scale: float, factors: Sequence[str] = FACTORS, *, smallest: float = 0.2
+    cells: Cells,
+    scale: float,
+    factors: Sequence[str] = FACTORS,
+    prompts: Sequence | None = None,
+    *,
+    stages: Stages | None = None,
+    smallest: float = SMALLEST,
+    error: float = ERROR,
 ) -> list[str]:
-    """Factors that the decomposition blames, largest first: interval without zero, and large enough.
+    """Factors that the decomposition blames, largest first: large enough, and not by chance.
+
+    Chance is judged by a t-test over prompts for each factor, with Holm's (1979) correction for the number of
+    factors that act at all (one that changes no score has no part that chance could make): in a world without
+    a fault anything is blamed with a probability of at most `error`. Percentile intervals of a bootstrap over
+    a dozen prompts would not do: they are too short, by the factor between the normal and the t distribution
+    and more, and blame something in one clean world of twenty-five.
 
     Args:
-        parts: from `decompose`; use `level=0.99` there, since several factors are tested at once.
+        cells, factors, prompts, stages: as in `decompose`.
         scale: what counts as large: the standard deviation of the reference scores.
         smallest: least absolute part, in units of `scale`.
+        error: largest probability of blaming anything without a cause.
     """
-    blamed = [
-        f for f in factors if parts[f].low * parts[f].high > 0 and abs(parts[f].value) >= smallest * scale
-    ]
-    return sorted(blamed, key=lambda factor: -abs(parts[factor].value))
+    values = shapley_values(cells, factors, stages)
+    codes = cluster_codes(prompts, values.shape[1])
+    means = np.stack([np.bincount(codes, weights=value) for value in values]) / np.bincount(codes)
+    acting = np.flatnonzero(np.abs(means).max(axis=1))
+    p_values = np.array([chance_of_mean(means[place]) for place in acting])
+    by_chance = np.argsort(p_values, kind="stable")
+    passed = np.minimum.accumulate(p_values[by_chance] <= error / np.arange(len(acting), 0, -1))
+    parts = {factors[place]: values[place].mean() for place in acting[by_chance[passed]]}
+    return sorted((f for f in parts if abs(parts[f]) >= smallest * scale), key=lambda f: -abs(parts[f]))
+
+
+def chance_of_mean(values: np.ndarray) -> float:
+    """p-value of a two-sided t-test for a mean of zero; equal values other than 0 leave nothing to chance."""
+    if np.ptp(values) <= 1e-9 * np.abs(values).max():
+        return 0.0
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 
 def shares(parts: Mapping[str, Estimate]) -> dict[str, float]:

@@ -15,13 +15,13 @@ A correction makes the two replies of a pair equal in that respect and leaves ev
 where a generated reply was cut, the reference is cut at the same place; length counts what is not repeated,
 so a loop is not a matter of length; the shortness of a cut reply is a matter of truncation, not of length.
 What is done to one side is done to the other where it applies, so that replies of equal making get equal
-treatment: without a fault, corrections cancel on average. The functions `plant_*` introduce the same faults,
-to test the method (module `puzzle_trials`).
+treatment: without a fault, corrections cancel on average. Module `puzzle_faults` introduces the same faults,
+to test the method.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
@@ -268,35 +268,3 @@ def correct(pair: Pair, factors: Iterable[str], ends: frozenset[int]) -> Pair:
         if name in wanted:
             pair = apply(pair, ends)
     return pair
-
-
-def plant_readout(reply: Reply, tail: Ids) -> Reply:
-    """The score is read after another tail: without the newline, or right after the content."""
-    return replace(reply, tail=tail)
-
-
-def plant_template(reply: Reply, prompt: Ids) -> Reply:
-    """The prompt is rendered in another way."""
-    return replace(reply, prompt=prompt)
-
-
-def plant_truncation(reply: Reply, cap: int) -> Reply:
-    """Generation stopped after `cap` tokens."""
-    if len(reply.content) <= cap:
-        return reply
-    return replace(reply, content=reply.content[:cap], finished=False)
-
-
-def plant_length(reply: Reply, filler: Ids) -> Reply:
-    """Further sentences follow that the reply did not need."""
-    return replace(reply, content=reply.content + filler)
-
-
-def plant_repetition(reply: Reply, times: int, ends: frozenset[int]) -> Reply:
-    """The last sentence is said `times` times more."""
-    return replace(reply, content=reply.content + split_sentences(reply.content, ends)[-1] * times)
-
-
-def plant(pair: Pair, fault: Callable[..., Reply], *args) -> Pair:
-    """The pair with a fault in its generated reply: `plant(pair, plant_truncation, 24)`."""
-    return replace(pair, generated=partial(fault, pair.generated)(*args))

@@ -75,6 +75,17 @@ def reply_pairs(
     return RunPairs(pairs, [chosen[n] for n in kept])
 
 
+def shared_places(first: RunPairs, second: RunPairs) -> tuple[list[int], list[int]]:
+    """Where the preferences that both have stand in each; an empty reply of one policy has left one out.
+
+    The gaps of two policies to the same references, subtracted, are the gain of one over the other, and so
+    are their parts: with these places `puzzle.decompose` takes the gain apart.
+    """
+    places = {preference.row: place for place, preference in enumerate(second.preferences)}
+    shared = [n for n, preference in enumerate(first.preferences) if preference.row in places]
+    return shared, [places[first.preferences[n].row] for n in shared]
+
+
 def reply_contents(reward_model: RewardModel, texts: Sequence[str]) -> list[list[int]]:
     """Ids of replies as scored, without the tail."""
     tail = len(reward_model.renderer.suffix)

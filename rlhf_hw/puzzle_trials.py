@@ -1,10 +1,9 @@
 """Does the decomposition of a score gap find faults that were put in? Trials with a real reward model.
 
-A world without a fault is made from preference pairs: of the two replies to a prompt one plays the generated
-reply, the other the reference. For a planted fault both take both parts in turn, so that the two sides are
-equal in everything and the gap is the fault's alone; a clean world leaves the parts to a coin, so that its
-gap is chance, which the decomposition must not mistake for a fault. In noisy trials there is both, a fault
-and a coin. Each trial has prompts of its own.
+Of the two replies of a preference pair one plays the generated reply, the other the reference. For a planted
+fault both take both parts in turn, so that the two sides are equal in everything and the gap is the fault's
+alone; a clean world leaves the parts to a coin, so that its gap is chance, which the decomposition must not
+mistake for a fault. In noisy trials there is both, a fault and a coin. Each trial has prompts of its own.
 
     items = make_items(reward_model.renderer, preferences)
     faults = make_faults(reward_model.renderer, items, ends)
@@ -15,35 +14,17 @@ A fault that moves the scores by less than `HEARD` standard deviations is silent
 mind it, and there is no gap to be explained. Such trials are counted apart.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rlhf_hw.puzzle import STAGES, Score, decompose, gap_cells, named_factors, score_once, shares
-from rlhf_hw.puzzle_edits import (
-    FACTORS,
-    Ids,
-    Pair,
-    Reply,
-    plant,
-    plant_length,
-    plant_readout,
-    plant_repetition,
-    plant_template,
-    plant_truncation,
-)
-from rlhf_hw.rendering import END_OF_TURN, TEMPLATE_END, Renderer
-from rlhf_hw.templates import Message, Preference
-from rlhf_hw.text_statistics import sentences
+from rlhf_hw.puzzle import SMALLEST, STAGES, Score, gap_cells, named_factors, score_once, shapley_values
+from rlhf_hw.puzzle_edits import FACTORS
+from rlhf_hw.puzzle_faults import Fault, Item
 
-SMALLEST = 0.2  # standard deviations of the reference scores; a smaller part is not named
 SHARE = 0.8  # of the gap; what a planted fault must get
 HEARD = SMALLEST / SHARE  # SHARE of a gap of this size is still large enough to be named
-LEVEL = 0.99  # of the intervals: five factors are tested at once
-LIMIT = 0.1  # quantile of the lengths: nine replies in ten are cut
-FILLER = 4  # sentences of an answer to another prompt, appended as padding
-TIMES = 5  # repetitions of the last sentence in a looping reply
 # Two faults at a time. A cut reply has no tail, so truncation and read-out cannot both show.
 COUPLES = (
     ("readout", "length"),
@@ -54,38 +35,13 @@ COUPLES = (
 
 
 @dataclass(frozen=True)
-class Item:
-    """One prompt with two replies, and what faults are made of."""
-
-    prompt: Ids
-    replies: tuple[Ids, Ids]
-    tail: Ids
-    other_prompt: Ids
-    filler: Ids
-
-    def pair(self, generated: int) -> Pair:
-        """The pair in which reply `generated` (0 or 1) plays the generated one."""
-        sides = [Reply(self.prompt, reply, self.tail) for reply in self.replies]
-        return Pair(sides[generated], sides[1 - generated])
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault with its name in figures, the factor that is to blame, and how it is planted."""
-
-    name: str
-    factor: str
-    plant: Callable[[Pair, Item], Pair]
-
-
-@dataclass(frozen=True)
 class Trial:
     """One decomposition: what was planted, and what it found.
 
     Attributes:
         planted: names of the faults, none in a clean world; factors: the factors to blame.
         gap: in score points; scale: standard deviation of the reference scores.
-        shares: each part as a share of the gap; empty in a clean world.
+        shares: each part as a share of the gap; zeros in a clean world.
         named: factors that the decomposition blames, largest first.
         noisy: a coin decided which reply is called generated.
     """
@@ -120,57 +76,6 @@ class Trial:
         return bool(first) and self.factors.issuperset(first)
 
 
-def make_items(renderer: Renderer, preferences: Sequence[Preference], seed: int = 0) -> list[Item]:
-    """Items from preference pairs; padding comes from the chosen reply to some other prompt."""
-    generator = np.random.default_rng(seed)
-    texts = [[p.chosen for p in preferences], [p.rejected for p in preferences]]
-    contents = [renderer.text_ids(side) for side in texts]
-    shift = int(generator.integers(1, max(2, len(preferences))))
-    donors = [texts[0][(i + shift) % len(preferences)] for i in range(len(preferences))]
-    fillers = renderer.text_ids([" " + " ".join(sentences(text)[:FILLER]) for text in donors])
-    rendered = renderer.prompt_ids([p.prompt for p in preferences])
-    others = renderer.text_ids([plain_template(p.prompt) for p in preferences])
-    return [
-        Item(
-            tuple(prompt),
-            (tuple(chosen), tuple(rejected)),
-            tuple(renderer.suffix),
-            tuple(other),
-            tuple(filler),
-        )
-        for prompt, chosen, rejected, other, filler in zip(rendered, *contents, others, fillers, strict=True)
-        if chosen and rejected
-    ]
-
-
-def plain_template(prompt: Sequence[Message]) -> str:
-    """A conversation in another template, without control tokens: `USER: ... ASSISTANT:`."""
-    return " ".join(f"{m.role.upper()}: {m.content}" for m in prompt) + " ASSISTANT:"
-
-
-def make_faults(renderer: Renderer, items: Sequence[Item], ends: frozenset[int]) -> list[Fault]:
-    """Six single faults for a model with this renderer, five for a template that ends at the end token.
-
-    Truncation is planted as in generation: one limit on the number of tokens for all replies.
-    """
-    limit = max(1, int(np.quantile([len(reply) for item in items for reply in item.replies], LIMIT)))
-    tails = {kind: tuple(Renderer(renderer.tokenizer, kind).suffix) for kind in (END_OF_TURN, TEMPLATE_END)}
-    other = tails[TEMPLATE_END if renderer.reads_at == END_OF_TURN else END_OF_TURN]
-    name = "read after the end token" if renderer.reads_at == END_OF_TURN else "read at the end token"
-    faults = [
-        Fault("read at the last word", "readout", lambda pair, item: plant(pair, plant_readout, ())),
-        Fault(
-            "other template", "template", lambda pair, item: plant(pair, plant_template, item.other_prompt)
-        ),
-        Fault("cut at a limit", "truncation", lambda pair, item: plant(pair, plant_truncation, limit)),
-        Fault("padded", "length", lambda pair, item: plant(pair, plant_length, item.filler)),
-        Fault("looping", "repetition", lambda pair, item: plant(pair, plant_repetition, TIMES, ends)),
-    ]
-    if other != tuple(renderer.suffix):
-        faults.insert(0, Fault(name, "readout", lambda pair, item: plant(pair, plant_readout, other)))
-    return faults
-
-
 def remember(score: Score) -> Score:
     """The same scores; a text that was scored before is not scored again."""
     known: dict[tuple, float] = {}
@@ -201,7 +106,7 @@ def run_trial(
         faults: at most one for each factor, planted in this order.
         score: as in `puzzle.gap_cells`.
         ends: ids that end a sentence.
-        seed: of the coin and the bootstrap.
+        seed: of the coin.
         noisy: let the coin decide which reply is called generated, as in a clean world.
     """
     noisy = noisy or not faults
@@ -212,15 +117,16 @@ def run_trial(
     for fault in faults:
         pairs = [fault.plant(pair, items[n]) for pair, (n, _) in zip(pairs, cast, strict=True)]
     cells = gap_cells(pairs, score, ends, STAGES)
-    prompts = [n for n, _ in cast]
-    parts = decompose(cells, FACTORS, prompts, stages=STAGES, draws=500, seed=seed, level=LEVEL)
+    values = dict(zip(FACTORS, shapley_values(cells, FACTORS, STAGES).mean(axis=1), strict=True))
+    values["rest"] = cells[frozenset(FACTORS)].mean()
+    gap = float(cells[frozenset()].mean())
     return Trial(
         tuple(fault.name for fault in faults),
         frozenset(fault.factor for fault in faults),
-        parts["gap"].value,
+        gap,
         scale,
-        shares(parts) if faults and parts["gap"].value else {name: 0.0 for name in (*FACTORS, "rest")},
-        named_factors(parts, scale, smallest=SMALLEST),
+        {name: float(value / gap) if faults and gap else 0.0 for name, value in values.items()},
+        named_factors(cells, scale, FACTORS, [n for n, _ in cast], stages=STAGES),
         noisy,
     )
 

@@ -13,13 +13,15 @@ from the name here to the name in the file:
     read_replies("scores.json", mapping={"response": "answer", "score": "reward"})
 
 What cannot be read is refused with the file, the row, the key and the remedy. NaN and infinite scores are
-refused, and numbers are written with every digit.
+refused, and numbers are written with every digit. A name with dots reaches into nested objects:
+`{"score": "rm.score"}` reads `row["rm"]["score"]`. Notebooks take a mapping as text (`parse_mapping`).
 """
 
 import gzip
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ import pandas as pd
 PAIR_KEYS = ("prompt", "chosen", "rejected", "chosen_score", "rejected_score")
 REPLY_KEYS = ("prompt", "response", "score")
 OPTIONAL = ("chosen_tokens", "rejected_tokens", "tokens", "finished", "meta")
+MISSING = object()
 # Names in the file for the names here; the first layout whose names are all in the first row is taken.
 LAYOUTS: dict[str, dict[str, str]] = {
     "this project's": {},
@@ -46,7 +49,7 @@ def read_pairs(path: str | Path, mapping: Mapping[str, str] | None = None) -> pd
 
     Args:
         path: .json, .jsonl, .json.gz or .jsonl.gz.
-        mapping: name here -> name in the file, for names that no known layout has.
+        mapping: name here -> name in the file, for names that no known layout has; the others keep theirs.
 
     Returns:
         Columns id, prompt, prompt_key (text that is equal for equal prompts), chosen, rejected, chosen_score,
@@ -75,14 +78,17 @@ def read_rows(path: Path, keys: Sequence[str], mapping: Mapping[str, str] | None
     """Rows with `keys` under the names of this project."""
     rows = load_rows(path)
     names = choose_names(path, rows[0], keys, mapping)
-    extra = [key for key in OPTIONAL if all(key in row for row in rows)]
+    place = {key: names.get(key, key) for key in (*keys, *OPTIONAL)}
+    extra = [
+        key for key in OPTIONAL if key in names or all(find(row, place[key]) is not MISSING for row in rows)
+    ]
     records = []
     for number, row in enumerate(rows, start=1):
-        record: dict[str, Any] = {"id": row.get("id", number - 1)}
-        for key in keys:
-            value = take(path, number, row, key, names.get(key, key))
-            record[key] = score(path, number, names.get(key, key), value) if "score" in key else value
-        record |= {key: row[key] for key in extra}
+        identity = find(row, names.get("id", "id"))
+        record: dict[str, Any] = {"id": number - 1 if identity is MISSING else identity}
+        for key in (*keys, *extra):
+            value = take(path, number, row, key, place[key])
+            record[key] = score(path, number, place[key], value) if "score" in key else value
         record["prompt_key"] = prompt_key(record["prompt"])
         records.append(record)
     return pd.DataFrame(records)
@@ -132,34 +138,81 @@ def parse(path: Path, text: str, line: int) -> Any:
         ) from error
 
 
+def parse_mapping(text: str) -> dict[str, str]:
+    """A mapping as notebooks and command lines give it, from names here to names in the file.
+
+    Args:
+        text: `response=answer, score=rm.value`, or JSON: `{"response": "answer"}`; empty for none.
+
+    Raises:
+        ValueError: the text is neither, or has a name twice.
+    """
+    form = "write 'score=name in the file, response=...' or a JSON object of texts"
+    if text.lstrip().startswith("{"):
+        try:
+            pairs = json.loads(text, object_pairs_hook=list)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"mapping {text!r} is not JSON ({error.msg}); {form}") from error
+    else:
+        parts = [part for part in text.split(",") if part.strip()]
+        pairs = [tuple(side.strip() for side in part.split("=", 1)) for part in parts]
+    if any(len(pair) != 2 or not all(isinstance(side, str) and side for side in pair) for pair in pairs):
+        raise ValueError(f"mapping {text!r}: every entry needs a name here and a name in the file; {form}")
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"mapping {text!r}: {twice[0]!r} is mapped twice")
+    return dict(pairs)
+
+
 def choose_names(
     path: Path, row: dict, keys: Sequence[str], mapping: Mapping[str, str] | None
 ) -> Mapping[str, str]:
-    """The mapping given, or the known layout that the first row has.
+    """The known layout that the first row has, with the names that a mapping gives in their place.
 
     Raises:
         ValueError: the mapping has a name that this kind of file does not know.
         KeyError: no layout fits.
     """
-    if mapping:
-        unknown = sorted(set(mapping) - set(keys))
-        if unknown:
-            raise ValueError(f"{path}: mapping has {unknown}, but the names it can map are {list(keys)}")
-        return mapping
-    for names in LAYOUTS.values():
-        if all(names.get(key, key) in row for key in keys):
+    mapping, known = mapping or {}, [*keys, "id", *OPTIONAL]
+    unknown = sorted(set(mapping) - set(known))
+    if unknown:
+        raise ValueError(f"{path}: mapping has {unknown}, but the names it can map are {known}")
+    for names in ({**layout, **mapping} for layout in LAYOUTS.values()):
+        if all(find(row, names.get(key, key)) is not MISSING for key in keys):
             return names
-    missing = [key for key in keys if key not in row]
-    remedy = f"pass mapping={{{missing[0]!r}: '<name in the file>', ...}}"
-    raise KeyError(f"{path}, row 1: no {missing} among the keys {sorted(row)}; {remedy}")
+    missing = [key for key in keys if find(row, mapping.get(key, key)) is MISSING]
+    for key in missing:
+        if key in mapping:
+            raise KeyError(f"{path}, row 1: no key {mapping[key]!r} for {key!r} among the keys {sorted(row)}")
+    raise KeyError(f"{path}, row 1: no {missing} among the keys {sorted(row)}; {remedy(missing[0])}")
+
+
+def remedy(key: str) -> str:
+    """How to say that `key` has another name in the file."""
+    example = f"'{key}=<name in the file>, ...'"
+    return f"pass mapping={{{key!r}: '<name in the file>', ...}}, in a notebook mapping={example}"
+
+
+def find(row: Mapping, name: str) -> Any:
+    """`row[name]`; where there is no such key, a name with dots reaches into nested objects; else MISSING."""
+    if name in row:
+        return row[name]
+    head, dot, rest = name.partition(".")
+    inner = row.get(head)
+    return find(inner, rest) if dot and isinstance(inner, Mapping) else MISSING
 
 
 def take(path: Path, number: int, row: dict, key: str, name: str) -> Any:
-    """`row[name]`, or a KeyError that says how to name it."""
-    if name not in row:
-        remedy = f"every row needs it; if it has another name, pass mapping={{{key!r}: '<name in the file>'}}"
-        raise KeyError(f"{path}, row {number}: no key {name!r} among {sorted(row)}; {remedy}")
-    return row[name]
+    """What stands under `name`, or a KeyError that says how to name it."""
+    value = find(row, name)
+    if value is MISSING:
+        note = (
+            "every row needs it"
+            if key != name
+            else f"every row needs it; if it has another name, {remedy(key)}"
+        )
+        raise KeyError(f"{path}, row {number}: no key {name!r} among {sorted(row)}; {note}")
+    return value
 
 
 def score(path: Path, number: int, name: str, value: Any) -> float:

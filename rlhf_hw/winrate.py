@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rlhf_hw.calibration import outcomes
-from rlhf_hw.intervals import as_vector, mean_interval, rate_interval
+from rlhf_hw.intervals import as_vector, cluster_codes, mean_interval, rate_interval
 from rlhf_hw.length_control import length_controlled_difference, length_controlled_win_rate
 
 
@@ -79,8 +79,8 @@ def compare_policies(
 
     Returns:
         The keys of `win_rate` and `score_difference`; win_rate_length_controlled,
-        score_difference_length_controlled; gold_win_rate, gold_difference (each with _low, _high) and
-        gold_gain_in_sd (in standard deviations of the second policy's gold).
+        score_difference_length_controlled; gold_win_rate, gold_difference (each with _low, _high),
+        gold_gain_in_sd (in standard deviations of the second policy's gold) and the keys of `gold_agreement`.
     """
     found = win_rate(first, second, prompts, seed=seed) | score_difference(first, second, prompts, seed=seed)
     if first_lengths is not None:
@@ -95,9 +95,27 @@ def compare_policies(
         )
         found |= rate_interval(outcomes(gold[0] - gold[1]), prompts, seed=seed).named("gold_win_rate")
         found |= mean_interval(gold[0] - gold[1], prompts, seed=seed).named("gold_difference")
+        found |= gold_agreement(first, second, *gold, prompts, seed=seed)
         if np.ptp(gold[1]) > 0:
             found["gold_gain_in_sd"] = found["gold_difference"] / float(gold[1].std(ddof=1))
     return found
+
+
+def gold_agreement(
+    first, second, gold_first, gold_second, prompts=None, *, seed: int = 0
+) -> dict[str, float]:
+    """How often the scores of two replies to a prompt order them as gold does, ties one half.
+
+    Returns:
+        gold_agreement (+_low, _high) over the prompts whose replies differ in gold; empty if there are none.
+    """
+    difference, gold = np.subtract(first, second), np.subtract(gold_first, gold_second)
+    unequal = gold != 0
+    if not unequal.any():
+        return {}
+    agreed = outcomes(difference[unequal] * np.sign(gold[unequal]))
+    codes = cluster_codes(prompts, gold.size)[unequal]
+    return rate_interval(agreed, codes, seed=seed).named("gold_agreement")
 
 
 def cases(first: ArrayLike, second: ArrayLike, count: int = 3) -> dict[str, list[int]]:

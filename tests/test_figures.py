@@ -31,7 +31,14 @@ DRAWINGS = {
     "dpo_rewards": lambda: figures.dpo_rewards(CURVE, CURVE, CURVE),
     "dpo_log_probabilities": lambda: figures.dpo_log_probabilities(CURVE, CURVE),
     "learning_curve": lambda: figures.learning_curve(
-        [{"pairs": 100, "accuracy": 0.6, "low": 0.5, "high": 0.7}], baselines={"length": 0.55}, best=0.8
+        {
+            name: [
+                {"pairs": n, "accuracy": rate, "low": rate - 0.1, "high": rate + 0.1}
+                for n, rate in ((500, 0.6), (1500, 0.7), (6000, high))
+            ]
+            for name, high in (("reward model", 0.8), ("length", 0.63), ("words", 0.75))
+        },
+        best=0.85,
     ),
     "score_distribution": lambda: figures.score_distribution(CHOSEN, REJECTED),
     "side_by_side": lambda: figures.side_by_side(

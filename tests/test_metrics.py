@@ -145,8 +145,42 @@ def test_correlations(pairs):
     assert distributions.correlation(chosen, [1.0] * 400) == 0
     # A level of its own for each prompt hides the order from the pooled correlation, not from the one within.
     scores, gold = np.array([1, 2, 3, 101, 102, 103.0]), np.array([50, 60, 70, 1, 2, 3.0])
-    assert distributions.within_prompt_correlation(scores, gold, list("aaabbb")) == pytest.approx(1)
+    within = distributions.within_prompt_correlations(scores, gold, list("aaabbb"))
+    assert within.tolist() == pytest.approx([1, 1])
     assert distributions.correlation(scores, gold) < 0
+
+
+def test_gold_within_prompts_averages_scipys_correlations_over_prompts():
+    generator = np.random.default_rng(0)
+    gold = generator.normal(size=(50, 6))
+    scores = gold + generator.normal(size=(50, 6)) + 100 * generator.normal(size=(50, 1))
+    scores[0], gold[1] = 1.0, 2.0  # prompts that order nothing
+    prompts = np.repeat(np.arange(50), 6)
+    found = metrics.gold_within_prompts(scores.ravel(), gold.ravel(), prompts)
+    each = [stats.spearmanr(scores[row], gold[row]).statistic for row in range(2, 50)]
+    assert found["gold_spearman_within"] == pytest.approx(np.mean(each))
+    assert found["gold_spearman_within_prompts"] == 48
+    half = 1.96 * np.std(each, ddof=1) / np.sqrt(48)
+    assert found["gold_spearman_within_low"] == pytest.approx(np.mean(each) - half, abs=0.02)
+    assert metrics.gold_within_prompts([1.0, 1.0], [0.0, 2.0], ["a", "a"]) == {}
+
+
+def test_random_heads_interval_covers_one_half_where_that_of_one_head_does_not():
+    """Length-correlated hidden states: a single head is often far from one half, the average is not."""
+    covered = alone = 0
+    for seed in range(60):
+        generator = np.random.default_rng(seed)
+        states = generator.normal(size=(200, 8)) + np.linspace(0.6, 0, 8)  # chosen minus rejected
+        margins = states @ generator.normal(size=(8, 24))
+        found = metrics.random_heads_accuracy(margins)
+        covered += found["accuracy_low"] <= 0.5 <= found["accuracy_high"]
+        one = metrics.accuracy(margins[:, 0])
+        alone += one["accuracy_low"] <= 0.5 <= one["accuracy_high"]
+    assert covered >= 53 and alone < 30
+    assert found["heads"] == 24 and found["head_low"] < found["accuracy"] < found["head_high"]
+    right = (margins > 0).mean(axis=0)
+    assert found["accuracy"] == pytest.approx(right.mean())
+    assert found["head_sd"] == pytest.approx(right.std(ddof=1))
 
 
 def test_length_metrics_of_a_model_that_only_sees_length(pairs):

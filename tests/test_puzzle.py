@@ -12,15 +12,17 @@ from rlhf_hw.puzzle_edits import (
     correct,
     cut_to,
     make_pairs,
+    remove_repetition,
+    split_sentences,
+    unroll,
+)
+from rlhf_hw.puzzle_faults import (
     plant,
     plant_length,
     plant_readout,
     plant_repetition,
     plant_template,
     plant_truncation,
-    remove_repetition,
-    split_sentences,
-    unroll,
 )
 
 STOP, END, NEWLINE, SYSTEM = 1, 2, 3, 4
@@ -75,8 +77,12 @@ def planted(pairs: list[Pair], fault: str, seed: int) -> list[Pair]:
     return new
 
 
-def taken_apart(pairs: list[Pair], level: float = 0.99) -> dict[str, Estimate]:
-    return puzzle.decompose(puzzle.gap_cells(pairs, score, ENDS), draws=300, level=level)
+def taken_apart(pairs: list[Pair]) -> dict[str, Estimate]:
+    return puzzle.decompose(puzzle.gap_cells(pairs, score, ENDS), draws=300)
+
+
+def named(pairs: list[Pair]) -> list[str]:
+    return puzzle.named_factors(puzzle.gap_cells(pairs, score, ENDS), reference_sd(pairs))
 
 
 def reference_sd(pairs: list[Pair]) -> float:
@@ -89,9 +95,7 @@ def test_single_planted_fault_is_named_and_gets_most_of_the_gap(fault):
     right = 0
     for seed in range(10):
         pairs = planted(clean_pairs(seed), fault, seed)
-        parts = taken_apart(pairs)
-        named = puzzle.named_factors(parts, reference_sd(pairs))
-        right += puzzle.shares(parts)[fault] >= 0.8 and named == [fault]
+        right += puzzle.shares(taken_apart(pairs))[fault] >= 0.8 and named(pairs) == [fault]
     assert right >= 9
 
 
@@ -106,7 +110,7 @@ def test_readout_fault_in_both_directions():
     ]
     parts = taken_apart(pairs)
     assert parts["gap"].value == pytest.approx(-3.0, abs=0.4)
-    assert puzzle.named_factors(parts, reference_sd(pairs)) == ["readout"]
+    assert named(pairs) == ["readout"]
 
 
 @pytest.mark.parametrize(
@@ -115,14 +119,37 @@ def test_readout_fault_in_both_directions():
 def test_pairs_of_faults_are_both_named(faults):
     pairs = planted(planted(clean_pairs(1), faults[0], 1), faults[1], 1)
     parts = taken_apart(pairs)
-    assert set(puzzle.named_factors(parts, reference_sd(pairs))) == set(faults)
+    assert set(named(pairs)) == set(faults)
     assert sum(puzzle.shares(parts)[fault] for fault in faults) > 0.8
 
 
 def test_clean_world_gives_no_false_alarm():
     for seed in range(8):
-        pairs = clean_pairs(seed)
-        assert puzzle.named_factors(taken_apart(pairs), reference_sd(pairs)) == []
+        assert named(clean_pairs(seed)) == []
+
+
+@pytest.mark.parametrize("prompts", [12, 24, 100])
+def test_chance_alone_is_blamed_no_more_often_than_promised(prompts):
+    """Skewed parts of mean zero in 1000 worlds, no smallest size: the family-wise error is at most 1 %."""
+    generator, alarms = np.random.default_rng(prompts), 0
+    for _ in range(1000):
+        parts = generator.choice([-1, 1], (2, prompts)) * generator.gamma(2, size=(2, prompts))
+        cells = {frozenset(): parts.sum(0), frozenset("a"): parts[1], frozenset("b"): parts[0]}
+        cells[frozenset("ab")] = np.zeros(prompts)
+        alarms += bool(puzzle.named_factors(cells, 1.0, ("a", "b"), smallest=0))
+    assert alarms <= 17  # 10 expected at most; 17 is two standard deviations more
+
+
+def test_naming_needs_size_chance_and_counts_prompts_once():
+    even, noise = np.full(20, 0.5), np.tile([3.0, -3.0], 10)
+    cells = {frozenset(): even + noise, frozenset("a"): noise, frozenset("b"): even}
+    cells[frozenset("ab")] = np.zeros(20)
+    assert puzzle.named_factors(cells, 1.0, ("a", "b")) == ["a"]
+    assert puzzle.named_factors(cells, 3.0, ("a", "b")) == []  # 0.5 is too little beside 3
+    twice = np.repeat([2, 1, -1, 2, 0.5, 1, -0.5, 1], 5)
+    alone = {frozenset(): twice, frozenset("a"): 0 * twice}
+    assert puzzle.named_factors(alone, 1.0, ("a",)) == ["a"]
+    assert puzzle.named_factors(alone, 1.0, ("a",), prompts=np.repeat(np.arange(8), 5)) == []
 
 
 def test_shapley_values_of_a_game_worked_by_hand():

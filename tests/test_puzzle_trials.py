@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlhf_hw import puzzle_trials
+from rlhf_hw import puzzle_faults, puzzle_trials
 from rlhf_hw.base_model import train_tokenizer
 from rlhf_hw.data import load_preferences
 from rlhf_hw.puzzle_edits import FACTORS, remove_repetition, sentence_end_ids
@@ -43,8 +43,8 @@ def score(renderer, ends):
 
 @pytest.fixture(scope="module")
 def trials(renderer, preferences, ends, score):
-    items = puzzle_trials.make_items(renderer, preferences)
-    faults = puzzle_trials.make_faults(renderer, items, ends)
+    items = puzzle_faults.make_items(renderer, preferences)
+    faults = puzzle_faults.make_faults(renderer, items, ends)
     return puzzle_trials.run_trials(items, faults, score, ends, trials=3, prompts=25)
 
 
@@ -75,8 +75,8 @@ def test_a_model_that_minds_nothing_makes_silent_trials(renderer, preferences, e
     def words_only(prompts, replies):
         return np.array([float(len(prompt) % 5) for prompt in prompts])
 
-    items = puzzle_trials.make_items(renderer, preferences[:12])
-    faults = [f for f in puzzle_trials.make_faults(renderer, items, ends) if f.factor != "template"]
+    items = puzzle_faults.make_items(renderer, preferences[:12])
+    faults = [f for f in puzzle_faults.make_faults(renderer, items, ends) if f.factor != "template"]
     done = [puzzle_trials.run_trial(items, [fault], words_only, ends) for fault in faults]
     assert all(trial.silent for trial in done)
     assert puzzle_trials.planted_metrics(done)["planted.trials"] == 0
@@ -91,13 +91,13 @@ def test_texts_are_scored_once_over_all_trials(renderer, preferences, ends, scor
         seen.extend((tuple(p), tuple(r)) for p, r in zip(prompts, replies, strict=True))
         return score(prompts, replies)
 
-    items = puzzle_trials.make_items(renderer, preferences[:6])
-    faults = puzzle_trials.make_faults(renderer, items, ends)
+    items = puzzle_faults.make_items(renderer, preferences[:6])
+    faults = puzzle_faults.make_faults(renderer, items, ends)
     puzzle_trials.run_trials(items, faults, counted, ends, trials=2, prompts=6)
     assert len(seen) == len(set(seen))
 
 
 def test_more_prompts_than_there_are_is_refused(renderer, preferences, ends, score):
-    items = puzzle_trials.make_items(renderer, preferences[:4])
+    items = puzzle_faults.make_items(renderer, preferences[:4])
     with pytest.raises(ValueError, match="4 prompts are fewer than the 5"):
         puzzle_trials.run_trials(items, [], score, ends, trials=1, prompts=5)

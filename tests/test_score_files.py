@@ -70,6 +70,55 @@ def test_mapping_names_other_keys(tmp_path):
         score_files.read_replies(tmp_path / "x.jsonl", mapping={"answer": "response"})
 
 
+def test_a_mapping_reaches_into_objects_and_fills_up_a_known_layout(tmp_path):
+    row = {"question": "q", "better_response": "a", "worse_response": "b"}
+    row |= {"rm": {"better": 2, "worse": 0.5}, "n.tokens": 3, "key": "x7"}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row))
+    text = (
+        "prompt = question, chosen_score=rm.better, rejected_score=rm.worse, chosen_tokens=n.tokens, id=key"
+    )
+    table = score_files.read_pairs(tmp_path / "x.jsonl", score_files.parse_mapping(text))
+    assert (table["prompt"][0], table["chosen"][0], table["margin"][0]) == ("q", "a", 1.5)
+    assert (table["chosen_tokens"][0], table["id"][0]) == (3, "x7")
+    with pytest.raises(KeyError, match=r"x.jsonl, row 1: no key 'rm.good' for 'chosen_score'"):
+        score_files.read_pairs(tmp_path / "x.jsonl", {"prompt": "question", "chosen_score": "rm.good"})
+
+
+def test_a_mapped_key_that_a_later_row_lacks_is_named(tmp_path):
+    rows = [REPLY | {"n": 3}, REPLY]
+    path = score_files.write_scores(tmp_path / "x.jsonl", rows)
+    with pytest.raises(KeyError, match=r"x.jsonl, row 2: no key 'n'"):
+        score_files.read_replies(path, {"tokens": "n"})
+
+
+@pytest.mark.parametrize(
+    ("text", "mapping"),
+    [
+        ("", {}),
+        ("score=rm.a=b, response = an answer", {"score": "rm.a=b", "response": "an answer"}),
+        ('{"score": "a, b=c"}', {"score": "a, b=c"}),
+    ],
+)
+def test_mappings_are_read_from_text(text, mapping):
+    assert score_files.parse_mapping(text) == mapping
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("score", "every entry needs a name here and a name in the file; write 'score="),
+        ("score=", "every entry needs"),
+        ('{"score": 1}', "every entry needs"),
+        ('{"score": {"a": "b"}}', "every entry needs"),
+        ('{"score": ', "is not JSON"),
+        ("score=a, score=b", "'score' is mapped twice"),
+    ],
+)
+def test_texts_that_are_no_mapping_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        score_files.parse_mapping(text)
+
+
 def test_two_reply_files_become_pairs(tmp_path):
     better = score_files.read_replies(score_files.write_scores(tmp_path / "b.jsonl", [REPLY]))
     worse = score_files.read_replies(score_files.write_scores(tmp_path / "w.jsonl", [REPLY | {"score": 0.0}]))

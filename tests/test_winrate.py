@@ -67,11 +67,19 @@ def test_length_control_changes_nothing_at_equal_lengths_and_survives_a_clean_sw
     assert 0.99 < sweep["win_rate_length_controlled"] <= 1
 
 
+def test_gold_agreement_counts_prompts_with_unequal_gold_and_ties_one_half():
+    found = winrate.gold_agreement(
+        [1.0, 2.0, 3.0, 4.0], [0.0, 3.0, 3.0, 0.0], [1.0, 2.0, 5.0, 7.0], [0.0, 1.0, 4.0, 7.0]
+    )
+    assert found["gold_agreement"] == pytest.approx((1 + 0 + 0.5) / 3)
+    assert winrate.gold_agreement([1.0], [0.0], [2.0], [2.0]) == {}
+
+
 def test_gold_tells_an_overoptimised_policy():
     generator = np.random.default_rng(0)
     base = generator.normal(size=400)
     found = winrate.compare_policies(base + 1, base, gold_first=base - 0.5, gold_second=base)
-    assert found["win_rate"] == 1 and found["gold_win_rate"] == 0
+    assert found["win_rate"] == 1 and found["gold_win_rate"] == 0 and found["gold_agreement"] == 0
     assert found["gold_gain_in_sd"] == pytest.approx(-0.5 / base.std(ddof=1))
 
 
