@@ -43,7 +43,7 @@ class Plan:
 
 FULL = Plan(
     workloads=(
-        Workload("7M", 8192, batch=8, steps=40, score=2000, generate=256, base_steps=60),
+        Workload("7M", 8192, batch=8, steps=40, score=1800, generate=256, base_steps=60),
         Workload("0.5B", 8192, batch=2, steps=5),
     ),
     rounds=3,
@@ -74,12 +74,14 @@ class Runner:
         folder: Where checkpoints, pairs and results of the jobs are kept while the benchmark runs.
         threads: Threads of each job; 0 leaves the choice to torch.
         here: Run jobs in this process: for tests, where starting processes would take most of the time.
+        before: Called before each job, for example to write down what the earlier ones measured.
     """
 
-    def __init__(self, folder: Path, threads: int = 0, here: bool = False):
-        self.folder, self.threads, self.here = folder, threads, here
+    def __init__(self, folder: Path, threads: int = 0, here: bool = False, before=lambda: None):
+        self.folder, self.threads, self.here, self.before = folder, threads, here, before
 
     def __call__(self, **job) -> dict:
+        self.before()
         start = time.perf_counter()
         if self.here:
             from jobs import KINDS
@@ -107,12 +109,14 @@ class Runner:
             return json.loads(paths[1].read_text(encoding="utf-8"))
 
 
-def run_workload(run: Runner, workload: Workload, plan: Plan, only: set[str]) -> dict[str, dict]:
-    """All jobs of one workload; the systems' order turns round from one round to the next."""
+def run_workload(run: Runner, workload: Workload, plan: Plan, only: set[str], result: dict) -> None:
+    """All jobs of one workload, put into `result`; the systems' order turns round every round."""
     folder = str(run.folder / workload.name)
     run(task="prepare", workload=asdict(workload), source=plan.source, folder=folder)
     training = {f"{task}/{system}": [] for task, system in TRAINING if task in only}
     inference = {f"{task}/{system}": [] for task, system in INFERENCE if task in only and workload.score}
+    exact = {}
+    result |= {"workload": asdict(workload), "training": training, "inference": inference, "exact": exact}
     for number in range(plan.rounds):
         for name in sorted(training, reverse=number % 2 == 1):
             training[name].append(run(**training_job(name, folder, workload, same_order=False)))
@@ -129,7 +133,6 @@ def run_workload(run: Runner, workload: Workload, plan: Plan, only: set[str]) ->
                     new_tokens=workload.new_tokens,
                 )
             )
-    exact = {}
     if "exact" in only and workload.score:
         for dtype in ("fp32", "bf16"):
             smaller = replace(workload, steps=plan.exact_steps, dtype=dtype)
@@ -138,10 +141,8 @@ def run_workload(run: Runner, workload: Workload, plan: Plan, only: set[str]) ->
                 exact[f"{task}/{dtype}/{system}"] = run(
                     **training_job(name, folder, smaller, same_order=True)
                 )
-    result = {"workload": asdict(workload), "training": training, "inference": inference, "exact": exact}
     if "scaling" in only and workload.score:
         result["scaling"] = run(task="scaling", folder=folder, dtype=workload.dtype, short=plan.short)
-    return result
 
 
 def training_job(name: str, folder: str, workload: Workload, same_order: bool) -> dict:
@@ -183,20 +184,31 @@ def report(results: dict) -> str:
     return "\n\n".join(parts)
 
 
-def benchmark(plan: Plan, only: set[str], threads: int = 0, here: bool = False) -> dict:
-    """Run a plan; returns every number."""
+def benchmark(
+    plan: Plan, only: set[str], threads: int = 0, here: bool = False, out: Path | None = None
+) -> dict:
+    """Run a plan; returns every number, and writes what there is to `out` before each job."""
+    results = {
+        "machine": describe_machine() | ({"threads": threads} if threads else {}),
+        "system": platform.platform(),
+        "versions": installed_versions(),
+        "peak": {},
+        "workloads": {},
+    }
+
+    def write() -> None:
+        if out:
+            out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
     with tempfile.TemporaryDirectory() as temporary:
-        run = Runner(Path(temporary), threads, here)
+        run = Runner(Path(temporary), threads, here, before=write)
         dtypes = sorted({w.dtype for w in plan.workloads})
         seconds = 0.05 if plan.short else 1.0
-        peak = run(task="peak", dtypes=dtypes, sizes=plan.peak_sizes, seconds=seconds)["flops"]
-        return {
-            "machine": describe_machine() | ({"threads": threads} if threads else {}),
-            "system": platform.platform(),
-            "versions": installed_versions(),
-            "peak": peak,
-            "workloads": {w.name: run_workload(run, w, plan, only) for w in plan.workloads},
-        }
+        results["peak"] |= run(task="peak", dtypes=dtypes, sizes=plan.peak_sizes, seconds=seconds)["flops"]
+        for workload in plan.workloads:
+            run_workload(run, workload, plan, only, results["workloads"].setdefault(workload.name, {}))
+    write()
+    return results
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -225,9 +237,8 @@ def main(arguments: list[str] | None = None) -> None:
         rounds=options.rounds or plan.rounds,
         source=options.source or plan.source,
     )
-    results = benchmark(plan, set(options.only.split(",")), options.threads)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    results = benchmark(plan, set(options.only.split(",")), options.threads, out=options.out)
     print(report(results))
 
 

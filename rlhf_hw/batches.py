@@ -148,7 +148,8 @@ def build_batch(
         `input_ids`, `position_ids`, `segment_ids` (B, L): segment 0 is the prompt, 1..K the replies, -1 is
         padding; `ends` (B, K): position of each reply's last token. With targets, for each of T predicted
         tokens: `predict_from` (T,) flat position whose hidden state predicts it, `target_ids` (T,), and
-        `reply_of` (T,) the flat number b * K + k of its reply (-1: filling, counts nowhere).
+        `reply_of` (T,) the flat number b * K + k of its reply (-1: filling, counts nowhere); and `used` (U,),
+        the flat positions in `predict_from`, each once.
     """
     offsets = groups.offsets[np.asarray(indices, dtype=np.int64)]
     parts = offsets - offsets[:, :1]  # (B, K + 2), relative to the row's start
@@ -185,11 +186,19 @@ def _targets(batch: dict[str, np.ndarray], parts: np.ndarray, with_prompt: bool)
     # prompt tokens count with the first reply; only language-model training asks for them
     reply_of = row * replies + np.maximum(part - 1, 0)
     filling = -len(row) % PAD_TO
+    predict_from = np.pad(row * length + source, (0, filling))
     return {
-        "predict_from": np.pad(row * length + source, (0, filling)),
+        "predict_from": predict_from,
+        "used": _rounded_up(np.unique(predict_from), segment.size),
         "target_ids": np.pad(batch["input_ids"][row, column], (0, filling)),
         "reply_of": np.pad(reply_of, (0, filling), constant_values=IGNORED),
     }
+
+
+def _rounded_up(positions: np.ndarray, count: int) -> np.ndarray:
+    """Add other positions of `count` until their number is a multiple of PAD_TO, as far as there are any."""
+    others = np.setdiff1d(np.arange(count), positions, assume_unique=True)
+    return np.concatenate([positions, others[: -len(positions) % PAD_TO]])
 
 
 class GroupDataset(Dataset):
@@ -226,12 +235,15 @@ class LengthGroupedSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
         # blurred lengths: with few groups each would meet the same neighbours in every epoch
-        blurred = self.lengths * rng.uniform(0.9, 1.1, len(self.lengths))
+        blurred = self.lengths * rng.uniform(0.97, 1.03, len(self.lengths))
         order, pool = rng.permutation(len(blurred)), self.POOL * self.batch_size
         pools = [order[start : start + pool] for start in range(0, len(order), pool)]
         order = np.concatenate([part[np.argsort(-blurred[part])] for part in pools])
         whole = len(order) // self.batch_size * self.batch_size
         batches = rng.permutation(order[:whole].reshape(-1, self.batch_size))
+        if len(batches):  # the longest comes first: what memory it takes shows at once
+            longest = self.lengths[batches].max(axis=1).argmax()
+            batches[[0, longest]] = batches[[longest, 0]]
         return iter(np.concatenate([batches.ravel(), order[whole:]]).tolist())  # an unfilled batch comes last
 
 

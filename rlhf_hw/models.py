@@ -136,24 +136,64 @@ def pair_mask(segment_ids: Tensor) -> Tensor:
 
 
 def hidden_states(
-    model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor
+    model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, used: Tensor
 ) -> Tensor:
-    """Last hidden states of a shared-prompt batch, shape (B, L, D)."""
-    output = backbone(model)(
-        input_ids=input_ids,
-        position_ids=position_ids,
-        attention_mask=pair_mask(segment_ids),
-        use_cache=False,
-    )
-    return output.last_hidden_state
+    """Last hidden states of a shared-prompt batch at the positions that are read.
+
+    Args:
+        model: Any model with a head.
+        input_ids, position_ids, segment_ids: Shape (B, L), see `batches.build_batch`.
+        used: Flat positions, shape (U,), each at most once.
+
+    Returns:
+        Shape (B * L, D); other rows than those in `used` hold numbers without a meaning.
+    """
+    transformer = backbone(model)
+    with last_mlp_at(transformer, used):
+        output = transformer(
+            input_ids=input_ids,
+            position_ids=position_ids,
+            attention_mask=pair_mask(segment_ids),
+            use_cache=False,
+        )
+    return output.last_hidden_state.flatten(0, 1)
+
+
+@contextmanager
+def last_mlp_at(transformer: nn.Module, used: Tensor):
+    """Within it, the last layer's MLP works on the positions that are read later, not on prompts and padding.
+
+    Nothing looks at the last layer's other outputs, and an MLP treats each position alone: no result changes.
+    Models whose layers or MLPs are built otherwise compute all positions, and so does activation
+    checkpointing, which would recompute the layer outside this context.
+    """
+    layers = getattr(transformer, "layers", None)
+    mlp = getattr(layers[-1], "mlp", None) if layers else None
+    if not type(mlp).__name__.endswith("MLP") or transformer.is_activation_checkpointing:
+        yield
+        return
+    whole = mlp.forward
+
+    def forward(hidden: Tensor) -> Tensor:
+        flat = hidden.flatten(0, -2)
+        some = whole(flat[used])
+        return some.new_zeros(len(flat), some.shape[-1]).index_copy(0, used, some).view_as(hidden)
+
+    mlp.forward = forward
+    try:
+        yield
+    finally:
+        mlp.forward = whole
 
 
 def end_hidden(
     model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, ends: Tensor
 ) -> Tensor:
     """Last hidden states at each reply's last token, shape (B, K, D)."""
-    hidden = hidden_states(model, input_ids, position_ids, segment_ids)
-    return hidden.gather(1, ends[:, :, None].expand(-1, -1, hidden.shape[-1]))
+    rows = torch.arange(len(ends), device=ends.device)[:, None]
+    places = (rows * input_ids.shape[1] + ends).flatten()
+    hidden = hidden_states(model, input_ids, position_ids, segment_ids, places)
+    return hidden[places].view(*ends.shape, -1)
 
 
 def score_batch(
@@ -185,6 +225,7 @@ def log_prob_batch(
     predict_from: Tensor,
     target_ids: Tensor,
     reply_of: Tensor,
+    used: Tensor,
 ) -> Tensor:
     """Summed log-probabilities of the replies of a shared-prompt batch.
 
@@ -193,14 +234,13 @@ def log_prob_batch(
     Args:
         model: A causal language model.
         input_ids, position_ids, segment_ids, ends: See `score_batch`.
-        predict_from, target_ids, reply_of: Shape (T,), see `batches.build_batch`.
+        predict_from, target_ids, reply_of, used: See `batches.build_batch`.
 
     Returns:
         Shape (B, K), fp32.
     """
-    hidden = hidden_states(model, input_ids, position_ids, segment_ids)
-    used = hidden.reshape(-1, hidden.shape[-1])[predict_from]
-    log_probs = token_log_probs(model.get_output_embeddings(), used, target_ids)
+    hidden = hidden_states(model, input_ids, position_ids, segment_ids, used)
+    log_probs = token_log_probs(model.get_output_embeddings(), hidden[predict_from], target_ids)
     return sum_by_reply(log_probs, reply_of, ends)
 
 

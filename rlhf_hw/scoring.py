@@ -29,6 +29,7 @@ from rlhf_hw.models import (
 )
 from rlhf_hw.paths import RUNS
 from rlhf_hw.processes import all_agree, is_main, rank, total, world_size
+from rlhf_hw.products import LinearByOneDNN
 from rlhf_hw.rendering import Renderer
 from rlhf_hw.templates import Message, Preference
 
@@ -50,7 +51,8 @@ def inference(model: PreTrainedModel, dtype: str = "auto"):
     model.eval()
     device, wanted = next(model.parameters()).device.type, pick_dtype(dtype)
     try:
-        with torch.inference_mode(), torch.autocast(device, wanted, enabled=wanted != torch.float32):
+        autocast = torch.autocast(device, wanted, enabled=wanted != torch.float32)
+        with torch.inference_mode(), autocast, LinearByOneDNN():
             yield
     finally:
         model.train(was_training)
@@ -123,9 +125,9 @@ def exact_kl(
 
     heads = [network.get_output_embeddings() for network in (policy, reference)]
 
-    def kl(model, input_ids, position_ids, segment_ids, ends, predict_from, target_ids, reply_of):
+    def kl(model, input_ids, position_ids, segment_ids, ends, predict_from, target_ids, reply_of, used):
         hidden = [
-            hidden_states(network, input_ids, position_ids, segment_ids).flatten(0, 1)[predict_from]
+            hidden_states(network, input_ids, position_ids, segment_ids, used)[predict_from]
             for network in (policy, reference)
         ]
         pieces = zip(*(states.split(tokens_per_chunk(heads[0])) for states in hidden), strict=True)

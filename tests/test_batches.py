@@ -34,11 +34,14 @@ def test_layout_of_a_worked_example(worked) -> None:
     for name, value in expected.items():
         assert batch[name].tolist() == value, name
     # (where the prediction is made, the token, the reply): a reply's first token comes from the prompt's last
-    triples = zip(*(batch[n].tolist() for n in ("predict_from", "target_ids", "reply_of")), strict=True)
+    names = ("predict_from", "target_ids", "reply_of")
+    triples = list(zip(*(batch[n].tolist() for n in names), strict=True))
     real = [t for t in triples if t[2] != IGNORED]
     first = [(1, 7, 0), (2, 8, 0), (3, 2, 0), (1, 9, 1), (5, 2, 1)]
     second = [(8, 3, 2), (9, 2, 2), (8, 2, 3)]
     assert real == first + second
+    assert {where for where, _, reply in triples if reply != IGNORED} <= set(batch["used"].tolist())
+    assert len(set(batch["used"].tolist())) == len(batch["used"]) == 16  # all of two rows of 8
 
 
 def test_targets_of_prompts_for_language_models() -> None:
@@ -161,6 +164,7 @@ def test_sampler_wastes_little_with_few_groups_too(count) -> None:
     assert sorted(order) == list(range(count))
     batches = [lengths[order[start : start + 8]] for start in range(0, count, 8)]
     computed = sum(len(batch) * batch.max() for batch in batches)
+    assert lengths.max() in batches[0]
     assert computed < 1.2 * lengths.sum()
 
 

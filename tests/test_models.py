@@ -85,6 +85,26 @@ def test_log_probs_and_their_gradients_equal_separate_forwards(
     assert_same_gradients(gradients(ours, pair[0]), gradients(plain, pair[1]))
 
 
+def test_the_last_mlp_works_where_it_is_read(groups, reward_folder, policy_folder, renderer) -> None:
+    for load, forward, targets in (
+        (load_reward_model, score_batch, "none"),
+        (load_policy, log_prob_batch, "replies"),
+    ):
+        model = load(str(reward_folder if targets == "none" else policy_folder)).train()
+        batch = build_batch(groups, INDICES, renderer.pad_id, targets=targets)
+        seen = []
+        model.model.layers[-1].mlp.down_proj.register_forward_hook(
+            lambda module, inputs, output, seen=seen: seen.append(inputs[0].shape[:-1].numel())
+        )
+        some = forward(model, **batch)
+        model.activation_checkpointing_enable()
+        every = forward(model, **batch)
+        read = batch["ends"].numel() if targets == "none" else len(batch["used"])
+        assert seen == [read, batch["input_ids"].numel()] and read < seen[1]
+        torch.testing.assert_close(some, every, **CLOSE)
+        assert_same_gradients(gradients(model, some.sum()), gradients(model, every.sum()))
+
+
 def test_more_than_two_replies(groups, reward_folder, renderer) -> None:
     prompts, replies = zip(*(sequences(groups, i) for i in range(4)), strict=True)
     three = group_tokens(prompts, [[*r, r[0][: len(r[0]) // 2 + 1]] for r in replies])
