@@ -14,7 +14,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlhf_hw.world import Request, capitalise, identify, phrases, read_prompt, topics
+from rlhf_hw.world_text import Request, capitalise, identify, phrases, read_prompt, topics
 
 MARKS = (("First", "Second", "Third"), ("First", "Also", "In addition"), ("First", "Then", "Next"))
 

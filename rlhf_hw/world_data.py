@@ -26,7 +26,8 @@ from pathlib import Path
 
 from rlhf_hw.annotators import Annotator, Features, best_possible_accuracy, users
 from rlhf_hw.replies import Habits, write_prompt, write_reply
-from rlhf_hw.world import gold, topics
+from rlhf_hw.world import gold
+from rlhf_hw.world_text import topics
 
 SIZES = {"sft": 60_000, "train": 12_000, "validation": 1_000, "ood": 500}
 SEED = 2024

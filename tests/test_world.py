@@ -9,10 +9,11 @@ import time
 import pytest
 import yaml
 
-from rlhf_hw import world, world_data
+from rlhf_hw import world, world_data, world_text
 from rlhf_hw.paths import DATA, ROOT
 from rlhf_hw.replies import Habits, write_prompt, write_reply
-from rlhf_hw.world import COSTS, GAINS, PARTS, SCALE, gold, gold_parts, quality, read_prompt, topics
+from rlhf_hw.world import COSTS, GAINS, PARTS, SCALE, gold, gold_parts, quality
+from rlhf_hw.world_text import identify, phrases, read_prompt, split_sentences, topics
 
 RICE = "Give me three tips for cooking rice."
 ONE = "Keep the lid on while the rice cooks."
@@ -65,25 +66,25 @@ def test_prompts_are_read_by_their_wording(prompt, expected):
 
 
 def test_every_wording_of_every_topic_is_read_back():
-    numbers = world.phrases()["numbers"]
+    numbers = phrases()["numbers"]
     for topic in topics().values():
         for doing, do in topic.phrases:
-            for wording in world.phrases()["wordings"] + world.phrases()["wordings_held_out"]:
+            for wording in phrases()["wordings"] + phrases()["wordings_held_out"]:
                 text = wording.format(n="a few", tips="tips", are="are", doing=doing, do=do)
                 request = read_prompt(text)
                 assert request.topics == (topic.name,) and not request.brief, text
-                assert request.number == (numbers["a few"] if "{n}" in wording else world.DEFAULT_NUMBER), (
-                    text
-                )
+                assert request.number == (
+                    numbers["a few"] if "{n}" in wording else world_text.DEFAULT_NUMBER
+                ), text
 
 
 def test_no_sentence_has_two_meanings():
     seen = {}
     for topic in topics().values():
-        for text, meaning in world.sentences_of(topic):
-            assert seen.setdefault(world.normalise(text), meaning) == meaning, text
-            assert world.well_formed(text), text
-            assert len(world.split_sentences(text)) == 1, text
+        for text, meaning in world_text.sentences_of(topic):
+            assert seen.setdefault(world_text.normalise(text), meaning) == meaning, text
+            assert world_text.well_formed(text), text
+            assert len(split_sentences(text)) == 1, text
 
 
 def test_the_vocabulary_is_moderate(built):
@@ -138,9 +139,9 @@ def test_flaws_never_raise_gold(sample):
     flaws = ["That is how it usually goes.", "Rinse the phone outside the flour.", "Brew the garden"]
     for prompt, reply in sample:
         # A reply without any known sentence is at the bottom already: there, known filler is a step up.
-        if world.is_cut_off(reply) or not any(map(world.identify, world.split_sentences(reply))):
+        if world_text.is_cut_off(reply) or not any(map(identify, split_sentences(reply))):
             continue
-        again = rng.choice(world.split_sentences(reply))
+        again = rng.choice(split_sentences(reply))
         for sentence in [*flaws, again]:
             assert _added(prompt, reply, sentence) <= 1e-12, (prompt, reply, sentence)
         if not read_prompt(prompt).unsafe:
@@ -191,7 +192,7 @@ def test_prompts_outside_the_world_have_a_fixed_value():
 
 def test_gold_is_bounded_on_noise(sample):
     rng = random.Random(11)
-    pieces = [s for _, reply in sample for s in world.split_sentences(reply)] + [
+    pieces = [s for _, reply in sample for s in split_sentences(reply)] + [
         "%&/",
         "ja",
         "é",
@@ -281,7 +282,7 @@ def test_out_of_distribution_topics_are_in_no_other_comparison(built):
     kept_out = {topic.name for topic in topics().values() if topic.ood}
     for split in ("train", "validation"):
         for row in built[split]:
-            said = [world.identify(s) for k in (1, 2) for s in world.split_sentences(row[f"response_{k}"])]
+            said = [identify(s) for k in (1, 2) for s in split_sentences(row[f"response_{k}"])]
             named = {sentence.topic for sentence in said if sentence} | set(
                 read_prompt(row["question"]).topics
             )
