@@ -6,6 +6,7 @@ that short prompts stay short.
 """
 
 import argparse
+import logging
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,11 +17,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, 
 
 from rlhf_hw.config import LanguageModelTraining
 from rlhf_hw.data import read_rows
+from rlhf_hw.generation import generate
 from rlhf_hw.models import load_policy
 from rlhf_hw.paths import DATA, resolve
 from rlhf_hw.rendering import Renderer, load_tokenizer
 from rlhf_hw.templates import Preference, as_prompt
 from rlhf_hw.training import train_language_model
+from rlhf_hw.world import mean_quality
+
+log = logging.getLogger(__name__)
 
 # Shape and training of the model in data/base-model
 EMBEDDED = {
@@ -183,12 +188,21 @@ def obtain_base_model(
     return folder
 
 
+def embedded_quality(folder: Path, samples: int = 256) -> dict[str, float]:
+    """Quality of the model's replies to validation prompts, as notebook 00 shows it."""
+    prompts = [row["question"] for row in read_rows("data/nano", "validation")][:samples]
+    messages = [as_prompt(prompt, "question") for prompt in prompts]
+    replies = generate(load_policy(folder), Renderer.load(folder), messages, max_new_tokens=120)
+    return mean_quality(prompts, [reply.text for reply in replies])
+
+
 def main() -> None:
     """Rebuild the embedded base model: `python -m rlhf_hw.base_model [--out data/base-model]`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=DATA / "base-model")
     parser.add_argument("--max-steps", type=int, default=-1, help="stop early, to try the command")
     arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     with tempfile.TemporaryDirectory() as scratch:
         folder = obtain_base_model(
             "", Path(scratch) / "base", [], corpus="data/nano", max_steps=arguments.max_steps, **EMBEDDED
@@ -196,6 +210,8 @@ def main() -> None:
         # bf16 weights halve the download; the model card stays
         load_policy(folder).to(torch.bfloat16).save_pretrained(arguments.out)
         Renderer.load(folder).save(arguments.out)
+    for name, value in embedded_quality(arguments.out).items():
+        log.info("%s: %.3f", name, value)
 
 
 if __name__ == "__main__":

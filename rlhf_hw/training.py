@@ -75,7 +75,7 @@ def training_arguments(config: Training, pairs: int, evaluate: bool) -> Training
     world = world_size()
     per_step = config.batch_size * config.gradient_accumulation_steps * world
     steps = config.max_steps if config.max_steps > 0 else int(np.ceil(pairs / per_step) * config.epochs)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(config.output_dir),
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=2 * config.batch_size,
@@ -110,6 +110,9 @@ def training_arguments(config: Training, pairs: int, evaluate: bool) -> Training
         dataloader_num_workers=0,
         dataloader_pin_memory=not cpu,
     )
+    if arguments.n_gpu > 1:  # DataParallel cuts tensors by rows and would part targets from their batch
+        arguments._n_gpu = 1
+    return arguments
 
 
 def load_groups(
