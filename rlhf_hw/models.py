@@ -22,6 +22,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from rlhf_hw.attention import ATTENTION
 from rlhf_hw.hub import hub_files
 
+# Weights load in a moment; the bar would only fill notebooks.
+transformers.utils.logging.disable_progress_bar()
+
 # The language-model head works on chunks of at most this many logits; 2^25 floats are 128 MiB in fp32.
 MAX_LOGITS = 2**25
 # The pair mask is one of True and False; of the other attention kernels only sdpa reads it as such.

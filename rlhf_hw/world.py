@@ -134,6 +134,13 @@ def gold(prompt: str, reply: str) -> float:
     return sum(gold_parts(prompt, reply).values()) / SCALE
 
 
+def describe_parts(prompt: str, reply: str) -> str:
+    """The parts of gold that are not zero, in points, as text: "coverage 1.0, filler -0.3"."""
+    return ", ".join(
+        f"{part.replace('_', ' ')} {value:.3g}" for part, value in gold_parts(prompt, reply).items() if value
+    )
+
+
 def praise_count(reply: str) -> int:
     """Number of sentences that flatter the reader; worth nothing in gold, but some annotators like them."""
     return sum(s is not None and s.kind == "praise" for s in map(identify, split_sentences(reply)))

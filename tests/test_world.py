@@ -78,6 +78,11 @@ def test_every_wording_of_every_topic_is_read_back():
                 ), text
 
 
+def test_parts_are_described_in_words():
+    assert world.describe_parts(RICE, f"{ONE} That is how it usually goes.") == "coverage 0.667, filler -0.3"
+    assert world.describe_parts(RICE, "") == "broken -3, cut off -0.8"
+
+
 def test_no_sentence_has_two_meanings():
     seen = {}
     for topic in topics().values():
