@@ -14,6 +14,7 @@ prompts only.
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ from rlhf_hw.intervals import Estimate
 from rlhf_hw.metrics import accuracy, compare_reward_models
 from rlhf_hw.results import Run
 from rlhf_hw.templates import Preference
+
+log = logging.getLogger(__name__)
 
 
 def settings_of(checkpoint: str | Path) -> RewardTraining:
@@ -54,28 +57,25 @@ def training_pairs(settings: RewardTraining) -> list[Preference]:
 
 
 def curve_sizes(text: str, pairs: int) -> list[int]:
-    """Sizes of the smaller training sets.
+    """Sizes of the smaller training sets; those that are not smaller are left out, and that is logged.
+
+    A profile names the sizes, but how many pairs there are depends on the data and on `max_train`.
 
     Args:
         text: numbers of pairs, "500,1500"; empty for none.
         pairs: those of the full model; it is the curve's last point.
 
     Raises:
-        ValueError: not whole numbers, or none of them between 1 and `pairs`.
+        ValueError: not whole numbers above 0.
     """
-    try:
-        sizes = sorted({int(part) for part in str(text).split(",") if part.strip()})
-    except ValueError as error:
-        raise ValueError(
-            f"learning_curve_pairs: expected numbers such as '500,1500', found {text!r}"
-        ) from error
-    wrong = [size for size in sizes if not 0 < size < pairs]
-    if wrong:
-        raise ValueError(
-            f"learning_curve_pairs: {wrong[0]} is not between 0 and {pairs}, the pairs of the full model; "
-            "the full model is the last point by itself"
-        )
-    return sizes
+    parts = [part.strip() for part in str(text).split(",") if part.strip()]
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise ValueError(f"learning_curve_pairs: expected numbers such as '500,1500', found {text!r}")
+    sizes = sorted({int(part) for part in parts})
+    smaller = [size for size in sizes if size < pairs]
+    if smaller != sizes:
+        log.warning("learning curve: the full model has %d pairs, so its sizes are %s", pairs, smaller)
+    return smaller
 
 
 def train_and_score(

@@ -65,11 +65,14 @@ def test_curve_and_its_numbers(preferences):
     assert found["24.words"] == points["words"][-1]["accuracy"]
 
 
-def test_sizes_are_numbers_below_the_full_model():
+def test_sizes_are_numbers_below_the_full_model(caplog):
     assert learning_curve.curve_sizes("1500, 500,", 6000) == [500, 1500]
-    assert learning_curve.curve_sizes("500", 6000) == [500]
-    for text, message in (("a few", "expected numbers such as"), ("6000", "6000 is not between 0 and 6000")):
-        with pytest.raises(ValueError, match=message):
+    assert learning_curve.curve_sizes("500", 6000) == [500] and not caplog.records
+    assert learning_curve.curve_sizes("6000,500", 6000) == [500]
+    assert learning_curve.curve_sizes("1000", 256) == []
+    assert "the full model has 256 pairs" in caplog.text
+    for text in ("a few", "0,500", "-3", "1.5"):
+        with pytest.raises(ValueError, match="expected numbers such as"):
             learning_curve.curve_sizes(text, 6000)
 
 
