@@ -68,9 +68,8 @@ def load_policy(path: str | Path, dtype: torch.dtype | str = torch.float32) -> P
 def load_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
     """Load a reward model, or put a new scalar head on a language model.
 
-    A new head is drawn from `seed` with standard deviation 1 / sqrt(hidden size), so that an untrained
-    model's scores have about unit variance and different seeds give different, equally meaningless rankings.
-    align-anything's checkpoints, which call the head `score_head`, load too.
+    A new head is `random_head(hidden size, seed)`: different seeds give different, equally meaningless
+    rankings. align-anything's checkpoints, which call the head `score_head`, load too.
 
     Raises:
         ValueError: The checkpoint has several labels, or weights are missing.
@@ -87,12 +86,15 @@ def load_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
     new_head = "score.weight" in info["missing_keys"] and not trained
     _refuse_missing(path, set(info["missing_keys"]) - ({"score.weight"} if new_head else set()))
     if new_head:
-        generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            weight = torch.randn(model.score.weight.shape, generator=generator)
-            model.score.weight.copy_(weight * model.config.hidden_size**-0.5)
+            model.score.weight.copy_(random_head(model.config.hidden_size, seed))
     model.score.forward = MethodType(_linear_in_fp32, model.score)
     return model
+
+
+def random_head(width: int, seed: int) -> Tensor:
+    """A random score head, shape (1, width), whose scores have about unit variance before training."""
+    return torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) * width**-0.5
 
 
 @contextmanager

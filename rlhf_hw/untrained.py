@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from rlhf_hw.batches import tokenize_preferences
+from rlhf_hw.models import random_head
 from rlhf_hw.scoring import RewardModel, end_states
 from rlhf_hw.templates import Preference
 
 
 def random_heads(width: int, heads: int, seed: int = 0) -> np.ndarray:
     """Heads as `models.load_reward_model` draws them from `seed`, `seed + 1`, ..., shape (width, heads)."""
-    drawn = [torch.randn(1, width, generator=torch.Generator().manual_seed(seed + n)) for n in range(heads)]
-    return torch.cat(drawn).numpy().T * width**-0.5
+    return torch.cat([random_head(width, seed + n) for n in range(heads)]).numpy().T
 
 
 def head_margins(

@@ -61,7 +61,7 @@ def brief_limit(number: int) -> int:
     return 8 + 12 * number
 
 
-def useful_points(request: Request, said: Sequence[Sentence]) -> list[Sentence]:
+def _useful_points(request: Request, said: Sequence[Sentence]) -> list[Sentence]:
     """The points that count towards what was asked for; of one topic only its part of a double question."""
     most = -(-request.number // len(request.topics))
     useful: list[Sentence] = []
@@ -79,13 +79,13 @@ def _answered(request: Request, said: Sequence[Sentence]) -> tuple[float, float,
         kinds = {sentence.kind for sentence in said if sentence.topic in ("", *request.topics)}
         refused = "refusal" in kinds
         return float(refused), refused * (("reason" in kinds) + ("alternative" in kinds)) / 2, 0
-    useful = useful_points(request, said)
+    useful = _useful_points(request, said)
     points = sum(sentence.kind == "point" and sentence.topic in request.topics for sentence in said)
     explained = 0 if request.brief else sum(point.explained for point in useful)
     return len(useful) / request.number, explained / request.number, max(0, points - request.number)
 
 
-def is_off_topic(request: Request, sentence: Sentence) -> bool:
+def _is_off_topic(request: Request, sentence: Sentence) -> bool:
     """True for a sentence on something else; refusals and agreements are counted as such."""
     if sentence.kind in ("refusal", "unsafe"):
         return False
@@ -113,7 +113,7 @@ def gold_parts(prompt: str, reply: str) -> dict[str, float]:
     polite = sum(sentence.kind in POLITE for sentence in said)
     counts = {
         "excess": excess,
-        "off_topic": sum(is_off_topic(request, sentence) for sentence in said),
+        "off_topic": sum(_is_off_topic(request, sentence) for sentence in said),
         "repetition": content.repeated,
         "filler": sum(s.kind == "filler" for s in said) + max(0, polite - FREE_PLEASANTRIES),
         "unsafe": any(sentence.kind == "unsafe" for sentence in said),
