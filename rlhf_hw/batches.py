@@ -50,6 +50,11 @@ class TokenizedGroups:
         return self.offsets[:, -1] - self.offsets[:, 0]
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt with one of its replies; 0 without groups."""
+        return int((self.prompt_lengths + self.reply_lengths.max(axis=1)).max()) if len(self) else 0
+
+    @property
     def reply_lengths(self) -> np.ndarray:
         """Tokens in each reply, its end token included, shape (G, K)."""
         return np.diff(self.offsets[:, 1:], axis=1)

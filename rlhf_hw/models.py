@@ -6,6 +6,7 @@ pair forward below. It stays one module's `forward`, since DDP and DeepSpeed see
 saved checkpoint stays a standard one.
 """
 
+import os
 from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import partial
@@ -19,9 +20,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from rlhf_hw.attention import ATTENTION
+from rlhf_hw.attention import ATTENTION, refuse_other_attention
 from rlhf_hw.hub import hub_files
 
+# DeepSpeed, which the Trainer imports, would say in every notebook that it found no accelerator.
+if not torch.accelerator.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
 # Weights load in a moment; the bar would only fill notebooks.
 transformers.utils.logging.disable_progress_bar()
 
@@ -54,11 +58,13 @@ def load_policy(path: str | Path, dtype: torch.dtype | str = torch.float32) -> P
     """Load a causal language model, by default with fp32 weights (bf16 ones would lose small updates).
 
     Raises:
-        ValueError: Weights are missing, or the model changes its logits after the head.
+        ValueError: Weights are missing, the model changes its logits after the head, or its layers do not all
+            attend by a mask (Mamba, RWKV, ALiBi).
     """
     with hub_files(path):
         model, info = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, **LOADING)
     _refuse_missing(path, info["missing_keys"])
+    refuse_other_attention(path, model)
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
         if getattr(model.config, name, None) not in (None, 1):
             raise ValueError(f"{path}: logits changed by {name} after the head are not supported")
@@ -72,7 +78,8 @@ def load_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
     rankings. align-anything's checkpoints, which call the head `score_head`, load too.
 
     Raises:
-        ValueError: The checkpoint has several labels, or weights are missing.
+        ValueError: The checkpoint has several labels, weights are missing, or the model's layers do not all
+            attend by a mask.
     """
     with hub_files(path):
         config = AutoConfig.from_pretrained(str(path))
@@ -83,6 +90,7 @@ def load_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
         model, info = AutoModelForSequenceClassification.from_pretrained(
             str(path), num_labels=1, dtype=torch.float32, key_mapping={r"^score_head\.": "score."}, **LOADING
         )
+    refuse_other_attention(path, model)
     new_head = "score.weight" in info["missing_keys"] and not trained
     _refuse_missing(path, set(info["missing_keys"]) - ({"score.weight"} if new_head else set()))
     if new_head:

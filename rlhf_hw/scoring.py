@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from rlhf_hw.attention import refuse_beyond_window
 from rlhf_hw.batches import TokenizedGroups, build_batch, group_tokens, sorted_batches, tokenize_preferences
 from rlhf_hw.memory import keep_freed_memory
 from rlhf_hw.models import (
@@ -62,6 +63,7 @@ def _over_groups(
     model: PreTrainedModel, groups: TokenizedGroups, pad_id: int, function: Callable, targets: str, title: str
 ) -> np.ndarray:
     """Apply a function of a batch, which gives (B, K, ...), to all groups; results in their order."""
+    refuse_beyond_window(model, groups.longest)
     results = None
     size = max(1, TOKENS_PER_BATCH // int(groups.lengths.max()))
     device = next(model.parameters()).device

@@ -2,11 +2,12 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlhf_hw import attention
-from rlhf_hw.attention import attend
+from rlhf_hw.attention import attend, refuse_beyond_window
 from rlhf_hw.memory import keep_freed_memory
-from rlhf_hw.models import pair_mask
+from rlhf_hw.models import load_policy, pair_mask
 
 SEGMENTS = torch.tensor([[0] * 20 + [1] * 9 + [2] * 14 + [-1] * 5, [0] * 8 + [1] * 30 + [2] * 10])
 
@@ -47,6 +48,17 @@ def test_products_and_the_fused_kernel_agree_with_fp32(monkeypatch, limit, bound
         assert relative(mine.grad, theirs.grad) < 2 * bound
 
 
+def test_without_gradients_many_rows_are_computed_piece_by_piece(monkeypatch) -> None:
+    mask, tensors = pair_mask(SEGMENTS), inputs(torch.bfloat16)
+    whole, _ = attend(layer(), *tensors, mask)
+    monkeypatch.setattr(attention, "MAX_SCORES", 4 * SEGMENTS.shape[1] ** 2)  # one row of four heads
+    fused, _ = attend(layer(), *tensors, mask)
+    with torch.no_grad():
+        pieces, _ = attend(layer(), *tensors, mask)
+    torch.testing.assert_close(pieces, whole, atol=0, rtol=0)
+    assert not torch.equal(fused, whole), "with gradients rows beyond the bound are the fused kernel's"
+
+
 def test_fp32_is_left_to_the_fused_kernel() -> None:
     mask, tensors = pair_mask(SEGMENTS), inputs(torch.float32)
     found, _ = attend(layer(), *tensors, mask)
@@ -63,3 +75,27 @@ def test_a_position_that_sees_nothing_is_not_nan() -> None:
 
 def test_freed_memory_is_kept_where_the_system_can() -> None:
     assert keep_freed_memory() in (True, False)
+
+
+def tiny(architecture: str, **settings):
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "vocab_size": 20}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **shape, **heads, **settings))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [("lfm2", {"layer_types": ["conv", "full_attention"]}), ("rwkv", {"context_length": 32})],
+)
+def test_layers_without_a_mask_are_refused(tmp_path, architecture, settings) -> None:
+    tiny(architecture, **settings).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="does not attend by a mask in all of its layers"):
+        load_policy(tmp_path)
+
+
+def test_texts_beyond_a_sliding_window_are_refused() -> None:
+    model = tiny("mistral", sliding_window=30)
+    refuse_beyond_window(model, 30)
+    with pytest.raises(ValueError, match="31 tokens.*to the last 30 only; lower max_prompt_tokens"):
+        refuse_beyond_window(model, 31)
+    refuse_beyond_window(tiny("qwen2", sliding_window=30, use_sliding_window=False), 31)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import numpy as np
@@ -69,14 +70,18 @@ def align_anything_folder(policy_folder, tokenizer, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+@pytest.mark.parametrize("kind", ["safetensors", "shards", "bin"])
 def test_align_anything_reward_models_are_read(align_anything_folder, preferences, tmp_path, kind) -> None:
     folder = align_anything_folder
     model = ScoreHeadModel.from_pretrained(folder).eval()
-    if kind == "bin":  # what its DeepSpeed trainer writes
+    if kind != "safetensors":
         folder = tmp_path
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
             (folder / name).write_bytes((align_anything_folder / name).read_bytes())
+    if kind == "shards":
+        model.save_pretrained(folder, max_shard_size="40KB")
+        assert len(list(folder.glob("*.safetensors"))) > 1
+    if kind == "bin":  # what its DeepSpeed trainer writes
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     expected = []
@@ -153,7 +158,10 @@ def test_trl_reward_models_are_read(policy_folder, preferences, renderer, tmp_pa
     trainer.save_model(str(tmp_path / "saved"))
     scores = our_scores(tmp_path / "saved", preferences, reads_at=reads_at)
     np.testing.assert_allclose(scores, trl_scores(trainer), **CLOSE)
-    assert Renderer.load(tmp_path / "saved", reads_at=reads_at).reads_at == (reads_at or END_OF_TURN)
+    shared = {"model": str(tmp_path / "saved"), "reads_at": reads_at, "dtype": "fp32", "report_to": "none"}
+    train_reward_model(RewardTraining(**shared, output_dir=tmp_path / "further"))  # nothing to train on yet
+    assert Renderer.load(tmp_path / "further").reads_at == (reads_at or END_OF_TURN)
+    np.testing.assert_allclose(our_scores(tmp_path / "further", preferences), scores, **CLOSE)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 24])
@@ -247,13 +255,13 @@ def test_policies_pass_between_us_and_trl(
     batch = next(iter(trainer.get_eval_dataloader()))
     theirs = torch.stack(trainer.compute_ref_log_probs(trainer.model, batch), dim=1)
     expected = log_probs_groups(load_policy(ours), groups, renderer.pad_id, "fp32")
-    np.testing.assert_allclose(theirs.numpy(), expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(theirs.numpy(), expected, **CLOSE)
     trainer.train()
     trainer.save_model(str(tmp_path / "theirs"))
     batch = {k: v for k, v in batch.items()}
     back = torch.stack(trainer.compute_ref_log_probs(trainer.model.eval(), batch), dim=1)
     read = log_probs_groups(load_policy(tmp_path / "theirs"), groups, renderer.pad_id, "fp32")
-    np.testing.assert_allclose(read, back.numpy(), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(read, back.numpy(), **CLOSE)
     assert np.abs(read - expected).max() > 0.01
 
 
@@ -273,6 +281,22 @@ def test_our_files_carry_the_names_of_transformers_4_too(policy_folder, pairs_fi
     assert config["torch_dtype"] == "float32"
     assert not isinstance(tokens.get("extra_special_tokens"), list)
     assert "<|im_start|>" in AutoTokenizer.from_pretrained(folder).all_special_tokens
+
+
+def test_the_layout_of_transformers_4_is_read(reward_folder, preferences, tmp_path) -> None:
+    new, old = (shutil.copytree(reward_folder, tmp_path / name) for name in ("new", "old"))
+    config = json.loads((new / "config.json").read_text())
+    config["rope_parameters"]["rope_theta"] = 50.0
+    (new / "config.json").write_text(json.dumps(config))
+    del config["rope_parameters"], config["dtype"]
+    older = {"rope_theta": 50.0, "rope_scaling": None, "torch_dtype": "float32"}
+    (old / "config.json").write_text(json.dumps(config | older))
+    tokens = json.loads((old / "tokenizer_config.json").read_text())
+    tokens["additional_special_tokens"] = tokens.pop("extra_special_tokens")
+    (old / "tokenizer_config.json").write_text(json.dumps(tokens))
+    expected = our_scores(new, preferences)
+    assert np.abs(expected - our_scores(reward_folder, preferences)).max() > 0.01
+    np.testing.assert_allclose(our_scores(old, preferences), expected, **CLOSE)
 
 
 REWARDBENCH = """
@@ -296,7 +320,7 @@ print("SCORES", json.dumps(scores))
 
 
 @pytest.mark.skipif(
-    not os.environ.get("RLHF_HW_REWARDBENCH"), reason="RewardBench wants transformers 4: see docs/scaling.md"
+    not os.environ.get("RLHF_HW_REWARDBENCH"), reason="see docs/your-data-and-model.md: RewardBench"
 )
 def test_ours_give_the_same_rewards_in_rewardbench(
     policy_folder, pairs_file, preferences, renderer, tmp_path

@@ -1,6 +1,7 @@
 """The command line: quick help, flags from the settings, one-line errors."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -94,12 +95,36 @@ def test_a_flag_of_the_other_method_is_refused() -> None:
 def test_check_data_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     file = tmp_path / "train.jsonl"
     file.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS), encoding="utf-8")
-    assert cli.main(["check-data", str(file), "--template", "HOMEWORK"]) == 0
-    assert "2" in capsys.readouterr().out
-    assert cli.main(["check-data", str(file), "--template", "HOMEWORK", "--json"]) == 0
-    assert isinstance(json.loads(capsys.readouterr().out), dict)
+    assert cli.main(["check-data", str(file), "--template", "HOMEWORK", "--against", "train"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 rows read, 2 pairs used, 0 dropped" in printed and "prompts also in train: 2" in printed
+    assert cli.main(["check-data", str(file), "--template", "HOMEWORK", "--examples", "1", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["rows"], report["used"], report["dropped"]) == (2, 2, {})
+    assert json.loads(report["problems"][0]["message"])["chosen"] == "A drink."
     assert cli.main(["check-data", str(file), "--template", "NO_SUCH"]) == 1
     assert "NO_SUCH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [[], ["--reads-at", "template_end"]])
+def test_score_writes_what_the_model_says(reward_folder: Path, tmp_path: Path, flags: list[str]) -> None:
+    from rlhf_hw.scoring import RewardModel
+    from rlhf_hw.templates import as_prompt
+
+    folder = shutil.copytree(reward_folder, tmp_path / "theirs")
+    (folder / "rendering.json").unlink()  # as another system leaves it
+    replies, output = tmp_path / "new.jsonl", tmp_path / "scores.jsonl"
+    replies.write_text('{"prompt": "What is tea?", "response": "A drink."}\n', encoding="utf-8")
+    assert cli.main(["score", str(replies), "--model", str(folder), "--output", str(output), *flags]) == 0
+    end_of_turn, template_end = (
+        RewardModel(folder, reads_at=place)
+        .score([as_prompt("What is tea?", "prompt")], [["A drink."]])
+        .item()
+        for place in ("end_of_turn", "template_end")
+    )
+    assert abs(end_of_turn - template_end) > 0.01
+    expected = template_end if flags else end_of_turn
+    assert json.loads(output.read_text())["score"] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.fixture

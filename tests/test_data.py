@@ -20,16 +20,15 @@ def write(path: Path, rows: list[dict]) -> Path:
     """Write rows in the format that the file's name says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(r) + "\n" for r in rows)
+    text = (json.dumps(rows) if ".json" in path.suffixes else lines).encode()
     if path.suffix == ".parquet":
         pd.DataFrame(rows).to_parquet(path)
-    elif path.suffix == ".gz":
-        path.write_bytes(gzip.compress(lines.encode()))
     else:
-        path.write_text(json.dumps(rows) if path.suffix == ".json" else lines, encoding="utf-8")
+        path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
     return path
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.jsonl", "a.jsonl.gz", "a.parquet"])
 def test_formats(tmp_path, name) -> None:
     path = write(tmp_path / name, [row(), row("R?", label=2)])
     read, report = load_preferences(str(path), "HOMEWORK")
@@ -47,6 +46,41 @@ def test_folders_splits_and_several_sources(tmp_path) -> None:
     assert [r["question"] for r in read_rows(str(tmp_path / "one"), "validation")] == ["b"]  # test stands in
     with pytest.raises(FileNotFoundError, match=r"no file for split 'validation'; found \['train-0"):
         find_files(str(tmp_path / "two"), "validation")
+
+
+@pytest.mark.parametrize(
+    ("source", "repository", "config", "folder"),
+    [
+        ("owner/name", "owner/name", None, None),
+        ("owner/name:config", "owner/name", "config", None),
+        ("owner/name//folder/deep", "owner/name", None, "folder/deep"),
+    ],
+)
+def test_hub_ids_name_configuration_and_folder(monkeypatch, source, repository, config, folder) -> None:
+    asked = []
+
+    def hub(*names, **options):
+        asked.append((*names, options))
+        return [row()]
+
+    monkeypatch.delenv("RLHF_HW_REAL_DATA", raising=False)
+    monkeypatch.setattr("datasets.load_dataset", hub)
+    assert list(read_rows(source, "test")) == [row()]
+    assert asked == [(repository, config, {"data_dir": folder, "split": "test"})]
+
+
+def test_messages_survive_files_with_columns(tmp_path) -> None:
+    turns = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello."), ("user", "Tea?")]
+    start = [{"role": role, "content": content} for role, content in turns]
+    sides = {
+        side: [*start, {"role": "assistant", "content": content}]
+        for side, content in (("chosen", "Yes."), ("rejected", "No."))
+    }
+    for name in ("a.parquet", "a.jsonl"):
+        path = write(tmp_path / name, [sides, sides | {"chosen": sides["rejected"]}])
+        read, report = load_preferences(str(path), "TRL")
+        assert [tuple(m) for m in read[0].prompt] == turns
+        assert (read[0].chosen, read[0].rejected, report.dropped) == ("Yes.", "No.", {"equal replies": 1})
 
 
 def test_limit_counts_usable_pairs(tmp_path) -> None:

@@ -208,10 +208,20 @@ def test_a_checkpoint_of_the_other_kind_is_refused(tmp_path, with_deepspeed, mes
 def test_every_settings_file_is_read(settings) -> None:
     for name in ("zero0", "zero2", "zero3", "zero3_offload"):
         read = deepspeed_settings(settings("rm", "unused", 1, deepspeed=name))
-        assert read["zero_optimization"]["stage"] == int(name[4])
-        assert read["train_micro_batch_size_per_gpu"] == "auto" and "optimizer" not in read
-        if read["zero_optimization"]["stage"] == 3:
-            assert read["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"]
+        zero = read["zero_optimization"]
+        assert zero["stage"] == int(name[4]) and "optimizer" not in read
+        left_to_the_settings = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping")
+        left_to_the_settings += ("gradient_accumulation_steps",)
+        assert {read[key] for key in left_to_the_settings} | {read["bf16"]["enabled"]} == {"auto"}
+        assert zero.get("stage3_gather_16bit_weights_on_model_save") == (True if zero["stage"] == 3 else None)
+        offloaded = {key for key in zero if key.startswith("offload") and zero[key]["device"] == "cpu"}
+        assert offloaded == ({"offload_optimizer", "offload_param"} if name == "zero3_offload" else set())
+
+
+def test_a_settings_file_of_ones_own_is_read(settings, tmp_path) -> None:
+    (tmp_path / "mine.json").write_text('{"zero_optimization": {"stage": 1}}')
+    config = settings("rm", "unused", 1, deepspeed=str(tmp_path / "mine.json"))
+    assert deepspeed_settings(config) == {"zero_optimization": {"stage": 1}}
 
 
 def test_launching_refuses_what_it_cannot_do(settings) -> None:

@@ -1,11 +1,13 @@
 """The documentation names tests, templates and settings that exist."""
 
+import json
 import re
 
 import pytest
 
 from rlhf_hw.config import RewardTraining
 from rlhf_hw.paths import ROOT
+from rlhf_hw.score_files import PAIR_KEYS, REPLY_KEYS, parse_mapping, read_pairs
 from rlhf_hw.templates import TEMPLATES
 
 PAGES = [ROOT / "docs" / name for name in ("your-data-and-model.md", "scaling.md")]
@@ -23,6 +25,24 @@ def test_named_tests_exist(page) -> None:
 def test_every_template_has_a_row() -> None:
     page = PAGES[0].read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == set(TEMPLATES)
+
+
+@pytest.mark.parametrize("name", ["HOMEWORK", "PKUSafeRLHF", "TRL", "HELPSTEER"])
+def test_the_row_shown_for_a_template_is_read(name) -> None:
+    page = PAGES[0].read_text(encoding="utf-8")
+    shown = re.search(rf"^\| `{name}` \| `(.+?)`", page, re.MULTILINE).group(1)
+    read = TEMPLATES[name](json.loads(shown))
+    assert [message.content for message in read.prompt] == [read.chosen] == [read.rejected] == ["…"]
+
+
+def test_the_mappings_shown_fit_their_files(tmp_path) -> None:
+    page = PAGES[0].read_text(encoding="utf-8").partition("## 6.")[2]
+    pairs, replies = (parse_mapping(text) for text in re.findall(r'-p mapping "(.+)"', page))
+    assert set(pairs) <= set(PAIR_KEYS) and set(replies) <= {*REPLY_KEYS, "finished"}
+    row = re.search(r"^\{.+\}$", page, re.MULTILINE).group()
+    (tmp_path / "pairs.jsonl").write_text(row + "\n", encoding="utf-8")
+    table = read_pairs(tmp_path / "pairs.jsonl", pairs)
+    assert (table["chosen_score"][0], table["rejected_score"][0], table["prompt"][0]) == (1.2, -0.3, "…")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

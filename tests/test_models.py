@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rlhf_hw import losses, models
 from rlhf_hw.attention import ATTENTION
@@ -114,6 +114,30 @@ def test_more_than_two_replies(groups, reward_folder, renderer) -> None:
         torch.testing.assert_close(ours, plain_scores(plain, three, range(4)), **CLOSE)
 
 
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen3", "phi3", "gemma", "gpt2", "gpt_neox"])
+def test_other_architectures_equal_their_own_forwards(groups, renderer, tmp_path, architecture) -> None:
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    shape |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    shape |= {"max_position_embeddings": 256, "initializer_range": 0.2}
+    tokens = {"vocab_size": len(renderer.tokenizer), "pad_token_id": renderer.pad_id}
+    tokens |= {"bos_token_id": None, "eos_token_id": renderer.end_id}
+    config = AutoConfig.for_model(architecture, **shape, **tokens)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "policy")
+    load_reward_model(tmp_path / "policy").save_pretrained(tmp_path / "reward")
+    policy, reward = load_policy(tmp_path / "policy"), load_reward_model(tmp_path / "reward")
+    own_policy = AutoModelForCausalLM.from_pretrained(tmp_path / "policy", dtype=torch.float32)
+    own_reward = AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward", dtype=torch.float32)
+    with torch.no_grad():
+        log_probs = log_prob_batch(
+            policy.eval(), **build_batch(groups, INDICES, renderer.pad_id, targets="replies")
+        )
+        rewards = score_batch(reward.eval(), **build_batch(groups, INDICES, renderer.pad_id))
+        expected = plain_scores(own_reward.eval(), groups, INDICES)
+        torch.testing.assert_close(log_probs, plain_log_probs(own_policy.eval(), groups, INDICES), **CLOSE)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(rewards, expected, **CLOSE)
+
+
 def test_sum_of_log_probs_is_minus_the_models_own_loss(groups, policy_folder, renderer) -> None:
     model = load_policy(policy_folder)
     with torch.no_grad():
@@ -180,6 +204,14 @@ def test_missing_weights_are_refused(request, tmp_path, source, lost, load) -> N
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=f"lacks weights, for example {lost}"):
         load(folder)
+
+
+def test_logits_changed_after_the_head_are_refused(policy_folder, tmp_path) -> None:
+    folder = shutil.copytree(policy_folder, tmp_path / "scaled")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"final_logit_softcapping": 30.0}))
+    with pytest.raises(ValueError, match="final_logit_softcapping after the head are not supported"):
+        load_policy(folder)
 
 
 def test_a_classifier_with_several_labels_is_refused(reward_folder, tmp_path) -> None:

@@ -6,6 +6,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from rlhf_hw.config import DPOTraining, RewardTraining
 from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.profiles import (
     Profile,
@@ -153,3 +154,20 @@ def test_profiles_that_come_with_the_package_fit_the_notebooks(name: str) -> Non
     profile = load_profile(name)
     assert profile.name == name
     resolve_parameters(profile, sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")))
+
+
+def test_the_homeworks_profile_trains_with_the_homeworks_settings() -> None:
+    parameters = resolve_parameters(
+        load_profile("qwen2.5-0.5b"), sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    )
+    given = {"model": "m", "output_dir": "o"}
+    rm = RewardTraining.from_parameters(parameters["01_reward_model_training"], **given)
+    dpo = DPOTraining.from_parameters(parameters["04_dpo_training"], **given)
+    for config in (rm, dpo):
+        assert (config.train_dataset, config.train_template) == (
+            "PKU-Alignment/align-anything:text-to-text",
+            "HOMEWORK",
+        )
+        assert (config.lr_scheduler_type, config.warmup_ratio, config.epochs) == ("cosine", 0.03, 1.0)
+    assert (rm.learning_rate, rm.reward_regularization) == (2e-5, 0.001)
+    assert (dpo.learning_rate, dpo.beta, dpo.loss) == (1e-6, 0.1, "sigmoid")

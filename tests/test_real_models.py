@@ -4,6 +4,7 @@ The true size takes minutes and gigabytes: RLHF_HW_SLOW=1 runs it. The same at r
 """
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from rlhf_hw.config import DPOTraining, RewardTraining
 from rlhf_hw.estimate import activation_bytes, count_parameters, estimate, readable
 from rlhf_hw.generation import generate
-from rlhf_hw.models import load_policy, load_reward_model
+from rlhf_hw.models import load_policy, load_reward_model, random_head
 from rlhf_hw.rendering import Renderer
 from rlhf_hw.scoring import RewardModel
 from rlhf_hw.training import train_dpo, train_reward_model
@@ -165,6 +166,8 @@ def test_lora_learns_and_leaves_a_standard_checkpoint(
     for name in changed:  # the change has the adapters' rank
         assert torch.linalg.matrix_rank((end[name] - start[name]).double(), rtol=1e-4) <= 4
     (load_reward_model if kind is RewardTraining else load_policy)(tmp_path / "lora")
+    if kind is RewardTraining:  # the new head is trained whole
+        assert (end["score.weight"] != random_head(end["score.weight"].shape[1], seed=0)).all()
 
 
 def test_lora_and_zero3_do_not_go_together() -> None:
@@ -184,6 +187,14 @@ def test_estimate(checkpoint, groups, tmp_path) -> None:
     assert lean.trained < 0.3 * whole.trained and lean.memory < whole.memory
     wide = DPOTraining(**settings | {"batch_size": 8})
     assert activation_bytes(wide, shape_config_of(folder), groups) > whole.activations
+
+
+def test_a_run_says_before_it_starts_what_it_will_need(policy_folder, pairs_file, tmp_path, caplog) -> None:
+    settings = {"model": str(policy_folder), "train_dataset": str(pairs_file), "report_to": "none"}
+    with caplog.at_level("INFO", logger="rlhf_hw"):
+        train_reward_model(RewardTraining(**settings, output_dir=tmp_path, max_steps=1))
+    (said,) = [message for message in caplog.messages if message.startswith(f"{policy_folder}: ")]
+    assert re.search(r"M parameters, .* in 1 steps; about .* GiB a process .* seconds$", said)
 
 
 def shape_config_of(folder) -> Qwen2Config:

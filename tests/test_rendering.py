@@ -144,3 +144,11 @@ def test_load_refuses_a_changed_tokenizer(tokenizer, tmp_path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": None}))
     with pytest.raises(ValueError, match="no chat template"):
         Renderer.load(tmp_path)
+
+
+def test_a_tokenizer_without_padding_is_refused(tokenizer, tmp_path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"pad_token": None}))
+    with pytest.raises(ValueError, match="no padding token; set pad_token"):
+        Renderer.load(tmp_path)

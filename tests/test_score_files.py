@@ -84,6 +84,15 @@ def test_a_mapping_reaches_into_objects_and_fills_up_a_known_layout(tmp_path):
         score_files.read_pairs(tmp_path / "x.jsonl", {"prompt": "question", "chosen_score": "rm.good"})
 
 
+def test_names_with_commas_and_optional_keys_are_mapped(tmp_path):
+    row = {"prompt": "q", "answer": "a", "score, mean": 2, "ended": False, "rm": {"info": {"gold": 1.5}}}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row))
+    text = '{"response": "answer", "score": "score, mean", "finished": "ended", "meta": "rm.info"}'
+    table = score_files.read_replies(tmp_path / "x.jsonl", score_files.parse_mapping(text))
+    assert (table["response"][0], table["score"][0], table["meta"][0]) == ("a", 2.0, {"gold": 1.5})
+    assert table["finished"].tolist() == [False]
+
+
 def test_a_mapped_key_that_a_later_row_lacks_is_named(tmp_path):
     rows = [REPLY | {"n": 3}, REPLY]
     path = score_files.write_scores(tmp_path / "x.jsonl", rows)

@@ -1,5 +1,6 @@
 import pytest
 
+from rlhf_hw import templates
 from rlhf_hw.templates import TEMPLATES, Message, Preference, Tie, get_template, parse_transcript
 
 HOMEWORK = {"question": "Q?", "response_1": "one", "response_2": "two", "overall_response": 2}
@@ -14,8 +15,42 @@ PKU = {
 }
 
 
+# a system message and earlier turns
+TURNS = (
+    Message("system", "Be brief."),
+    Message("user", "Hi"),
+    Message("assistant", "Hello."),
+    Message("user", "Tea?"),
+)
+
+
 def texts(preference: Preference) -> tuple:
     return preference.question, preference.chosen, preference.rejected
+
+
+def dicts(*messages: Message) -> list[dict]:
+    return [message._asdict() for message in messages]
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt_key", "reply_keys", "label"),
+    [
+        ("HOMEWORK", "question", ("response_1", "response_2"), {"overall_response": 1}),
+        ("PKUSafeRLHF", "prompt", ("response_0", "response_1"), {"better_response_id": 0}),
+        ("PKUSafeRLHF_safer", "prompt", ("response_0", "response_1"), {"safer_response_id": 0}),
+        ("TRL", "prompt", ("chosen", "rejected"), {}),
+        ("HELPSTEER", "prompt", ("response_1", "response_2"), {"preference_strength": -1}),
+        ("HELPSTEER", "context", ("response1", "response2"), {"overall_preference": -1}),
+    ],
+)
+def test_prompts_and_replies_are_texts_or_messages(name, prompt_key, reply_keys, label) -> None:
+    replies = dict(zip(reply_keys, ("Yes.", "No."), strict=True))
+    of_messages = {key: dicts(Message("assistant", text)) for key, text in replies.items()}
+    for given in (replies, of_messages):
+        plain = TEMPLATES[name]({prompt_key: "Tea?", **given, **label})
+        assert plain.prompt == (Message("user", "Tea?"),) and texts(plain) == ("Tea?", "Yes.", "No.")
+        whole = TEMPLATES[name]({prompt_key: dicts(*TURNS), **given, **label})
+        assert whole.prompt == TURNS and texts(whole) == ("Tea?", "Yes.", "No.")
 
 
 def test_homework() -> None:
@@ -115,6 +150,26 @@ def test_trl_plain_and_conversational() -> None:
     assert texts(read({"prompt": "Q?", "chosen": [user, good], "rejected": [user, bad]})) == expected
 
 
+def test_trl_conversations_begin_with_the_prompt() -> None:
+    row = {"chosen": dicts(*TURNS, Message("assistant", "Yes."))}
+    row["rejected"] = dicts(*TURNS, Message("assistant", "No."))
+    read = TEMPLATES["TRL"](row)
+    assert read.prompt == TURNS and texts(read) == ("Tea?", "Yes.", "No.")
+
+
+def test_ultrafeedback_binarized() -> None:
+    user, good, bad = (
+        Message(*turn) for turn in (("user", "Tea?"), ("assistant", "Yes."), ("assistant", "No."))
+    )
+    row = {"prompt": "Tea?", "prompt_id": "4f", "chosen": dicts(user, good), "rejected": dicts(user, bad)}
+    row |= {"messages": row["chosen"], "score_chosen": 8.5, "score_rejected": 7.0}
+    read = TEMPLATES["TRL"](row)
+    assert read.prompt == (user,) and texts(read) == ("Tea?", "Yes.", "No.")
+    assert read.meta == {"score_chosen": 8.5, "score_rejected": 7.0}
+    with pytest.raises(Tie):
+        TEMPLATES["TRL"](row | {"score_rejected": 8.5})
+
+
 def test_trl_replies_of_several_turns_keep_the_prompt() -> None:
     turns = [("user", "Q?"), ("assistant", "a"), ("user", "more"), ("assistant", "good")]
     prompt, *reply = ({"role": r, "content": c} for r, c in turns)
@@ -169,3 +224,14 @@ def test_helpsteer(row) -> None:
 def test_unknown_template_lists_the_known_ones() -> None:
     with pytest.raises(KeyError, match="'None' is not known; choose one of HELPSTEER, HH, HOMEWORK"):
         get_template("None")
+
+
+def test_another_layout_is_a_registered_function(monkeypatch) -> None:
+    monkeypatch.setattr(templates, "TEMPLATES", dict(TEMPLATES))
+
+    @templates.template("MINE")
+    def mine(row):
+        return Preference((Message("user", row["q"]),), *row["ranked"])
+
+    assert texts(get_template("MINE")({"q": "Q?", "ranked": ["good", "bad"]})) == ("Q?", "good", "bad")
+    assert "MINE" not in TEMPLATES
