@@ -94,6 +94,7 @@ class DPOTraining(Training):
     loss: Literal["sigmoid", "ipo", "robust"] = Field("sigmoid", description="link from margin to loss")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="assumed share of flipped labels")
     average_log_probs: bool = Field(False, description="mean instead of sum over a reply's tokens")
+    nll_weight: float = Field(0.0, ge=0, description="weight of the chosen replies' loss per token")
     reference_model: str | None = Field(None, description="reference model; default: the start checkpoint")
 
 

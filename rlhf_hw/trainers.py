@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import EvalPrediction
 
 from rlhf_hw import losses
+from rlhf_hw.attention import refuse_beyond_window
 from rlhf_hw.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
 from rlhf_hw.config import DPOTraining, LanguageModelTraining, RewardTraining
 
@@ -60,12 +61,16 @@ class GroupTrainer(Trainer):
     """
 
     targets = "none"
+    # entries of a batch that the loss reads and the model does not
+    loss_only: tuple[str, ...] = ()
     # compute_loss returns a mean over the batch, so the Trainer divides by the accumulation steps
     loss_is_scaled_for_ga = False
 
     def __init__(
         self, model, args, train: TokenizedGroups, evaluation: TokenizedGroups | None, pad_id: int, title: str
     ):
+        for groups in (train, evaluation):
+            refuse_beyond_window(model, groups.longest if groups is not None else 0)
         self.pad_id = pad_id
         self.seen: dict[str, Tensor] = {}
         super().__init__(
@@ -112,7 +117,7 @@ class GroupTrainer(Trainer):
         raise NotImplementedError
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        extra = {k: inputs.pop(k) for k in ("reference",) if k in inputs}
+        extra = {k: inputs.pop(k) for k in self.loss_only}
         outputs = model(**inputs)
         each, measured = self.group_loss(outputs, inputs | extra)
         if self.model.training:
@@ -178,6 +183,7 @@ class DPOTrainer(GroupTrainer):
     """
 
     targets = "replies"
+    loss_only = ("reference",)
 
     def __init__(self, config: DPOTraining, references: dict[str, np.ndarray], *args, **kwargs):
         self.config, self.references = config, references
@@ -189,11 +195,12 @@ class DPOTrainer(GroupTrainer):
 
     def group_loss(self, outputs, batch):
         config, reference = self.config, batch["reference"]
+        lengths = batch["ends"].diff(dim=1, prepend=(batch["segment_ids"] == 0).sum(1, keepdim=True) - 1)
+        nll = losses.chosen_nll(outputs, lengths)
         if config.average_log_probs:
-            prompt_end = (batch["segment_ids"] == 0).sum(1, keepdim=True) - 1
-            lengths = batch["ends"].diff(dim=1, prepend=prompt_end)
             outputs, reference = outputs / lengths, reference / lengths
         each = losses.dpo(outputs, reference, config.beta, config.loss, config.label_smoothing)
+        each = each + config.nll_weight * nll if config.nll_weight else each
         rewards = losses.implicit_rewards(outputs.detach(), reference, config.beta)
         margin = rewards[:, 0] - rewards[:, 1]
         return each, {

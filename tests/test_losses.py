@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from rlhf_hw.batches import build_batch
+from rlhf_hw.config import DPOTraining
 from rlhf_hw.losses import bradley_terry, dpo, implicit_rewards, plackett_luce
 from rlhf_hw.models import load_policy, load_reward_model, log_prob_batch, score_batch
+from rlhf_hw.trainers import DPOTrainer
 
 LN2 = math.log(2)
 
@@ -174,3 +176,22 @@ def test_dpo_losses_equal_trl(
         log_probs, reference = log_probs / lengths, reference / lengths
     found = dpo(log_probs, reference, beta=0.2, loss=ours, label_smoothing=smoothing).mean().item()
     assert found == pytest.approx(expected, abs=1e-5, rel=1e-6), json.dumps([found, expected])
+
+
+def test_dpo_with_the_chosen_replies_likelihood_equals_trl(
+    trl_dpo, groups, policy_folder, other_folder, renderer, monkeypatch
+) -> None:
+    trainer, inputs = trl_dpo
+    monkeypatch.setattr(trainer, "loss_types", ["sigmoid", "sft"])
+    monkeypatch.setattr(trainer, "loss_weights", [1.0, 0.2])
+    monkeypatch.setattr(trainer, "label_smoothing", 0.0)
+    batch = build_batch(groups, INDICES, renderer.pad_id, targets="replies")
+    with torch.no_grad():
+        expected = trainer.compute_loss(trainer.model, dict(inputs)).item()
+        log_probs, reference = (
+            log_prob_batch(load_policy(f), **batch) for f in (policy_folder, other_folder)
+        )
+    ours = DPOTrainer.__new__(DPOTrainer)  # its loss alone: no training arguments, no data
+    ours.config = DPOTraining(model="-", output_dir="-", beta=0.2, nll_weight=0.2)
+    found = ours.group_loss(log_probs, batch | {"reference": reference})[0].mean().item()
+    assert found == pytest.approx(expected, abs=1e-5, rel=1e-6)
