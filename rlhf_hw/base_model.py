@@ -35,7 +35,7 @@ EMBEDDED = {
     "heads": 4,
     "intermediate_size": 704,
     "learning_rate": 2.0e-3,
-    "epochs": 2.0,
+    "epochs": 3.0,
     "batch_size": 64,
     "seed": 0,
 }
@@ -156,12 +156,7 @@ def obtain_base_model(
         `folder`.
     """
     if checkpoint:
-        local = resolve(checkpoint)
-        source = local if local.is_dir() else checkpoint
-        renderer = Renderer(load_tokenizer(source))
-        load_policy(source, dtype="auto").save_pretrained(folder)
-        renderer.save(folder)
-        return folder
+        return _copy_checkpoint(checkpoint, folder)
     if corpus:
         examples = [(as_prompt(r["prompt"], "prompt"), r["response"]) for r in read_rows(corpus, "sft")]
     else:
@@ -185,6 +180,15 @@ def obtain_base_model(
     )
     model = new_language_model(tokenizer, hidden_size, layers, heads, intermediate_size, seed)
     train_language_model(config, model, renderer, examples[held_out:], examples[:held_out])
+    return folder
+
+
+def _copy_checkpoint(checkpoint: str, folder: Path) -> Path:
+    """Write a given causal language model and its renderer into a folder."""
+    local = resolve(checkpoint)
+    source = local if local.is_dir() else checkpoint
+    load_policy(source, dtype="auto").save_pretrained(folder)
+    Renderer(load_tokenizer(source)).save(folder)
     return folder
 
 

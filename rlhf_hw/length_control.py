@@ -194,13 +194,18 @@ def score_length_slope(
 def line_with_draws(
     x: np.ndarray, y: np.ndarray, prompts, draws: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Intercept and slope of y on x by least squares, and their bootstrap draws of shape (draws, 2)."""
+    """Intercept and slope of y on x by least squares, and their bootstrap draws, two columns.
+
+    Draws in which all x are equal, which happens among few prompts, have no line and are left out.
+    """
     if np.ptp(x) == 0:
         raise ValueError("all lengths are equal: no slope of the score against length can be read from them")
     moments = np.stack([x, y, x * x, x * y], axis=1)
 
     def line(means: np.ndarray) -> np.ndarray:
-        slope = (means[:, 3] - means[:, 0] * means[:, 1]) / (means[:, 2] - means[:, 0] ** 2)
+        spread = means[:, 2] - means[:, 0] ** 2
+        means, spread = means[spread > 1e-9 * x.var()], spread[spread > 1e-9 * x.var()]
+        slope = (means[:, 3] - means[:, 0] * means[:, 1]) / spread
         return np.stack([means[:, 1] - slope * means[:, 0], slope], axis=1)
 
     return line(moments.mean(axis=0, keepdims=True))[0], line(bootstrap_means(moments, prompts, draws, seed))

@@ -241,7 +241,14 @@ def _both(config: Training, renderer: Renderer):
 
 
 def _prepare(config: Training, pairs: int, evaluate: bool) -> TrainingArguments:
-    """Training arguments; TensorBoard's folder can only be named by the environment."""
+    """Training arguments, with the traces of an earlier run in the folder removed unless it is resumed.
+
+    Args:
+        config: The settings.
+        pairs: Number of training pairs.
+        evaluate: There are pairs for evaluation.
+    """
+    # TensorBoard's folder can only be named by the environment
     log_dir = config.log_dir or config.output_dir / "logs"
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(log_dir)
     if not config.resume and is_main():
@@ -260,6 +267,16 @@ def _fit(
     extra: dict[str, float] | None = None,
     adapters: LoraModel | None = None,
 ) -> TrainingResult:
+    """Run a trainer, or resume it, and write its model, renderer and record into `config.output_dir`.
+
+    Args:
+        trainer: Ready to train, with the arguments of `_prepare`.
+        config: The settings.
+        renderer: Saved beside the model.
+        reports: What reading the data sets dropped.
+        extra: More measurements for the record.
+        adapters: LoRA adapters of the trainer's model, merged before it is saved.
+    """
     keep_freed_memory()
     last = last_resumable(config.output_dir) if config.resume else None
     started = time.perf_counter()

@@ -11,9 +11,10 @@ the paired difference and both again at equal length (module `length_control`; D
     compare_policies(dpo_scores, base_scores, prompts, dpo_words, base_words)["win_rate"]
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from rlhf_hw.calibration import outcomes
@@ -78,15 +79,17 @@ def compare_policies(
         gold_first, gold_second: both or neither; adds the `gold_` keys.
 
     Returns:
-        The keys of `win_rate` and `score_difference`; win_rate_length_controlled,
+        The keys of `win_rate` and `score_difference`; length_difference, win_rate_length_controlled,
         score_difference_length_controlled; gold_win_rate, gold_difference (each with _low, _high),
         gold_gain_in_sd (in standard deviations of the second policy's gold) and the keys of `gold_agreement`.
     """
     found = win_rate(first, second, prompts, seed=seed) | score_difference(first, second, prompts, seed=seed)
     if first_lengths is not None:
         lengths = (first_lengths, second_lengths)
+        longer = np.subtract(*lengths)
+        found |= mean_interval(longer, prompts, seed=seed).named("length_difference")
         found |= length_controlled_win_rate(first, second, *lengths, prompts, seed=seed)
-        if np.ptp(np.subtract(*lengths)) > 0:
+        if np.ptp(longer) > 0:
             found |= length_controlled_difference(first, second, *lengths, prompts, seed=seed)
     if gold_first is not None:
         gold = (
@@ -118,17 +121,73 @@ def gold_agreement(
     return rate_interval(agreed, codes, seed=seed).named("gold_agreement")
 
 
-def cases(first: ArrayLike, second: ArrayLike, count: int = 3) -> dict[str, list[int]]:
+def statements(found: Mapping[str, float]) -> dict[str, bool]:
+    """What the intervals of `compare_policies` allow to say of DPO (first) against its base (second)."""
+    gold = (found.get("gold_difference_low"), found.get("gold_difference_high"))
+    known = None not in gold
+    return {
+        "dpo_raises_score": found["score_difference_low"] > 0,
+        "dpo_lowers_score": found["score_difference_high"] < 0,
+        "dpo_raises_gold": known and gold[0] > 0,
+        "dpo_lowers_gold": known and gold[1] < 0,
+        "dpo_gold_open": known and gold[0] <= 0 <= gold[1],
+        "length_controlled_survives": found["win_rate_length_controlled_low"] > 0.5,
+        "dpo_longer": found["length_difference_low"] > 0,
+        "dpo_shorter": found["length_difference_high"] < 0,
+    }
+
+
+def cases(
+    first: ArrayLike, second: ArrayLike, count: int = 3, skip: ArrayLike | None = None
+) -> dict[str, list[int]]:
     """Row numbers worth reading: the largest gains, the largest losses, and ties (or the closest calls).
+
+    Args:
+        first, second: scores of the two replies to each prompt, shape (prompts,).
+        count: rows of each kind, at most.
+        skip: True where a row is not worth reading, such as two equal replies; shape (prompts,).
 
     Returns:
         `gains` and `losses` (largest first; never of the wrong sign), `ties` (smallest difference first).
     """
     first = as_vector(first, "first")
     difference = first - as_vector(second, "second", first.size)
-    order = np.argsort(difference, kind="stable")
+    shown = np.ones(first.size, dtype=bool) if skip is None else ~np.asarray(skip, dtype=bool)
+    order, closest = (
+        [int(row) for row in np.argsort(values, kind="stable") if shown[row]]
+        for values in (difference, np.abs(difference))
+    )
     return {
-        "gains": [int(row) for row in order[::-1][:count] if difference[row] > 0],
-        "losses": [int(row) for row in order[:count] if difference[row] < 0],
-        "ties": [int(row) for row in np.argsort(np.abs(difference), kind="stable")[:count]],
+        "gains": [row for row in order[::-1][:count] if difference[row] > 0],
+        "losses": [row for row in order[:count] if difference[row] < 0],
+        "ties": closest[:count],
     }
+
+
+def case_rows(
+    tables: Mapping[str, pd.DataFrame],
+    picked: Mapping[str, Sequence[int]],
+    names: Mapping[str, str],
+    gold: Mapping[str, ArrayLike | None],
+    describe: Callable[[str, str], str] | None = None,
+) -> list[dict]:
+    """Chosen cases as a table to read, one row a reply.
+
+    Args:
+        tables: policy -> score file as a table, with the same prompts in the same order.
+        picked: kind of case -> row numbers, from `cases`.
+        names: policies to show, in order, and what to call them.
+        gold: policy -> true rewards, or None where they are unknown.
+        describe: (prompt, reply) -> the parts of gold as text; asked where gold is known.
+    """
+    rows = []
+    for kind, row in ((kind, row) for kind, found in picked.items() for row in found):
+        for number, (policy, name) in enumerate(names.items()):
+            prompt, reply, score = (tables[policy][key][row] for key in ("prompt", "response", "score"))
+            head = "" if number else f"{kind}: {prompt}"
+            line = {"case": head, "model": name, "reply": reply, "score": round(float(score), 2)}
+            if gold[policy] is not None:
+                line["gold"] = round(float(gold[policy][row]), 2)
+                line |= {"parts of gold": describe(prompt, reply)} if describe else {}
+            rows.append(line)
+    return rows

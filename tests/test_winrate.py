@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import special
 from sklearn.linear_model import LogisticRegression
@@ -30,6 +31,45 @@ def test_paired_difference_is_sharper_than_its_parts():
 def test_cases_are_of_the_right_sign():
     found = winrate.cases([5.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 3.0], count=3)
     assert found == {"gains": [0, 2], "losses": [3], "ties": [1, 2, 3]}
+
+
+def test_cases_leave_out_what_is_skipped():
+    found = winrate.cases([5.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 3.0], 3, skip=[False, True, False, False])
+    assert found == {"gains": [0, 2], "losses": [3], "ties": [2, 3, 0]}
+
+
+def test_case_rows_name_the_prompt_once_and_give_gold_where_it_is_known():
+    tables = {
+        name: pd.DataFrame({"prompt": ["p", "q"], "response": [name, name], "score": [score, 0.0]})
+        for name, score in (("base", 1.234), ("dpo", 2.0))
+    }
+    gold = {"base": [0.5, 0.0], "dpo": None}
+    rows = winrate.case_rows(tables, {"gains": [0]}, {"base": "base", "dpo": "DPO"}, gold, "{} {}".format)
+    assert rows[0] == {
+        "case": "gains: p",
+        "model": "base",
+        "reply": "base",
+        "score": 1.23,
+        "gold": 0.5,
+        "parts of gold": "p base",
+    }
+    assert rows[1:] == [{"case": "", "model": "DPO", "reply": "dpo", "score": 2.0}]
+
+
+def test_statements_need_intervals_beyond_zero():
+    generator = np.random.default_rng(0)
+    base, words = generator.normal(size=300), generator.integers(20, 60, 300)
+    longer = words + generator.integers(0, 5, 300)
+    found = winrate.compare_policies(base + 0.5, base, None, longer, words)
+    assert found["length_difference"] == pytest.approx((longer - words).mean())
+    said = winrate.statements(found)
+    assert {name for name, holds in said.items() if holds} == {
+        "dpo_raises_score",
+        "length_controlled_survives",
+        "dpo_longer",
+    }
+    same = winrate.compare_policies(base, base, None, words, words, gold_first=base, gold_second=base)
+    assert [name for name, holds in winrate.statements(same).items() if holds] == ["dpo_gold_open"]
 
 
 def test_logistic_fit_is_sklearns():
@@ -153,3 +193,11 @@ def test_a_real_recorded_run():
     assert (np.mean(words[1]), np.mean(words[0])) == pytest.approx((172, 139), abs=0.5)
     # DPO's replies are shorter, so that its gain is larger at equal length.
     assert found["win_rate_length_controlled_low"] > found["win_rate_high"]
+
+
+def test_length_control_among_few_prompts_leaves_out_draws_without_a_line():
+    found = length_control.length_controlled_difference(
+        [2.0, 3.0, 5.0, 4.0], [1.0, 1.0, 1.0, 1.0], [10, 12, 14, 12], [10, 10, 10, 10]
+    )
+    assert found["score_difference_length_controlled"] == pytest.approx(1.0)  # the intercept
+    assert all(np.isfinite(value) for value in found.values())
