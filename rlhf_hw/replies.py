@@ -1,9 +1,9 @@
 """Writes the prompts and replies of the simulated world, good and bad ones, from a random generator.
 
-A reply is drawn in two steps: how careful its writer is (uniform from 0 to 1), then everything else given
-that care: how many of the points asked for it makes, whether it gives reasons, pads, drifts, repeats,
-flatters, refuses or breaks off. Replies so differ in quality, and better ones are somewhat longer, as in
-human data. `Habits` holds the dials.
+A reply is drawn in two steps: how careful its writer is this time (uniform from `least_care` to `most_care`),
+then everything else given that care: how many of the points asked for it makes, whether it gives reasons,
+pads, drifts, repeats, flatters, refuses or breaks off. Replies so differ in quality, and better ones are
+somewhat longer, as in human data. `Habits` holds the dials.
 
     >>> rng = random.Random(0)
     >>> prompt = write_prompt(rng, ("rice",))
@@ -27,6 +27,8 @@ class Habits:
     model learns from the replies and above 0 in comparisons, so that a reward model has seen nonsense.
     """
 
+    least_care: float = 0.0
+    most_care: float = 1.0
     exact: float = 0.05  # the number of points is the one asked for; rises by `exact_gain` with care
     exact_gain: float = 0.45
     reason: float = 0.05  # a point comes with its reason; rises by `reason_gain` with care
@@ -90,7 +92,7 @@ def write_reply(rng: random.Random, prompt: str, habits: Habits, known: Sequence
     request = read_prompt(prompt)
     if request is None:
         raise ValueError(f"the prompt names no topic of the world: {prompt!r}; see data/world/topics.yaml")
-    care = rng.random()
+    care = rng.uniform(habits.least_care, habits.most_care)
     body = _unsafe_body(rng, request, habits, care) if request.unsafe else _body(rng, request, habits, care)
     body = _spoil(rng, request, habits, care, body, known)
     if rng.random() < habits.broken:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from rlhf_hw.annotators import Annotator, Features, best_possible_accuracy, users
 from rlhf_hw.replies import Habits, write_prompt, write_reply
+from rlhf_hw.templates import Preference
 from rlhf_hw.world import gold
 from rlhf_hw.world_text import topics
 
@@ -34,7 +35,9 @@ SEED = 2024
 UNSAFE_SHARE = 0.08
 DOUBLE_SHARE = {"sft": 0.25, "train": 0.25, "validation": 0.4, "ood": 0.2}
 SFT_HABITS = Habits()
-PAIR_HABITS = replace(SFT_HABITS, broken=0.03)
+# The two writers of a comparison, one hasty and one careful: data sets compare models of unequal strength
+PAIR_HABITS = replace(SFT_HABITS, exact_gain=0.75, reason_gain=0.75, broken=0.03)
+WRITERS = (replace(PAIR_HABITS, most_care=0.4), replace(PAIR_HABITS, least_care=0.6))
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +81,10 @@ def compare(
         reward of both replies, the annotator's name, and the probability that this annotator prefers
         response 1.
     """
-    first = second = write_reply(rng, prompt, PAIR_HABITS, known)
+    writers = rng.sample(WRITERS, 2)
+    first = second = write_reply(rng, prompt, writers[0], known)
     while second == first:
-        second = write_reply(rng, prompt, PAIR_HABITS, known)
+        second = write_reply(rng, prompt, writers[1], known)
     annotator = rng.choice(annotators)
     features = Features.of(prompt, first), Features.of(prompt, second)
     answer = annotator.prefer(*features, rng)
@@ -94,6 +98,21 @@ def compare(
     }
     replies = {"question": prompt, "response_1": first, "response_2": second}
     return {**replies, "overall_response": answer, "metadata": metadata}
+
+
+def more_replies(preferences: Sequence[Preference], count: int, seed: int = 0) -> list[list[str]]:
+    """Replies to the prompts of comparisons by the same writers in turn.
+
+    Args:
+        preferences: Comparisons of this world; their prompts name topics in use there.
+        count: Replies to each.
+        seed: Seed of all choices.
+    """
+    rng, known = random.Random(f"{seed}/more"), topic_names(False)
+    return [
+        [write_reply(rng, p.question, WRITERS[i % len(WRITERS)], known) for i in range(count)]
+        for p in preferences
+    ]
 
 
 def build(
@@ -113,7 +132,8 @@ def build(
         rng = random.Random(f"{seed}/{split}")
         known = topic_names(split == "ood")
         rows = splits[split] = []
-        for prompt in prompts(split, rng):
+        # a source of their own: the prompts, and with them sft, stay when the habits of the writers change
+        for prompt in prompts(split, random.Random(f"{seed}/{split}/prompts")):
             if len(rows) == sizes[split]:
                 break
             row = None if prompt in used else compare(rng, prompt, annotators, known)

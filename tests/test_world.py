@@ -12,6 +12,7 @@ import yaml
 from rlhf_hw import world, world_data, world_text
 from rlhf_hw.paths import DATA, ROOT
 from rlhf_hw.replies import Habits, write_prompt, write_reply
+from rlhf_hw.templates import Message, Preference
 from rlhf_hw.world import COSTS, GAINS, PARTS, SCALE, gold, gold_parts, quality
 from rlhf_hw.world_text import identify, phrases, read_prompt, split_sentences, topics
 
@@ -310,6 +311,40 @@ def test_replies_leave_headroom_and_are_a_little_longer_when_better(built):
     )
     assert 0.2 < covariance / len(rows) / sd_length / facts["sft.gold.sd"] < 0.4
     assert 0.55 < facts["train.longer_wins"] < 0.68
+
+
+def test_a_comparison_is_between_a_hasty_and_a_careful_writer(built):
+    rows = built["train"][:3000]
+    gaps = [abs(row["metadata"]["gold_1"] - row["metadata"]["gold_2"]) * SCALE for row in rows]
+    assert 0.15 < sum(gap < 0.5 for gap in gaps) / len(gaps) < 0.25
+    preferences = [
+        Preference((Message("user", row["question"]),), row["response_1"], row["response_2"], row=i)
+        for i, row in enumerate(rows[:300])
+    ]
+    replies = world_data.more_replies(preferences, 4, seed=1)
+    assert (
+        replies == world_data.more_replies(preferences, 4, seed=1) != world_data.more_replies(preferences, 4)
+    )
+    hasty, careful = (
+        [
+            gold(p.question, text)
+            for p, texts in zip(preferences, replies, strict=True)
+            for text in texts[k::2]
+        ]
+        for k in (0, 1)
+    )
+    assert sum(careful) / len(careful) > sum(hasty) / len(hasty) + 0.8
+
+
+def test_prompts_and_the_corpus_do_not_depend_on_the_habits_of_the_writers(built, monkeypatch):
+    sizes = {"sft": 50, "train": 40, "validation": 30, "ood": 20}
+    before = world_data.build(sizes=sizes)
+    monkeypatch.setattr(world_data, "WRITERS", (Habits(), Habits(most_care=0.1)))
+    after = world_data.build(sizes=sizes)
+    assert after["sft"] == before["sft"]
+    for split in ("train", "validation", "ood"):
+        assert [row["question"] for row in after[split]] == [row["question"] for row in before[split]]
+        assert after[split] != before[split]
 
 
 def test_the_comparisons_load_with_their_metadata(built):

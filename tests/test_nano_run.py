@@ -1,0 +1,49 @@
+"""What the default run must show: `RLHF_HW_CHECK_RUN=1 pytest tests/test_nano_run.py` after `make report`.
+
+The bounds leave room for other processors; what the run reaches stands in its report.
+"""
+
+import json
+import os
+
+import pytest
+
+from rlhf_hw.paths import RUNS
+
+METRICS = RUNS / "nano" / "metrics.json"
+pytestmark = pytest.mark.skipif(not os.environ.get("RLHF_HW_CHECK_RUN"), reason="see the module's docstring")
+
+
+@pytest.fixture(scope="module")
+def metrics() -> dict[str, float]:
+    return json.loads(METRICS.read_text())
+
+
+def test_the_reward_model_comes_near_what_is_possible(metrics) -> None:
+    known = metrics["rm.validation.accuracy"] / metrics["data.best_possible_accuracy"]
+    assert 0.88 < known < 1.05
+    assert metrics["rm.validation.gold_spearman_margin"] > 0.8
+    assert metrics["rm.validation.gold_spearman_within"] > 0.7
+    baselines = [metrics[f"baseline.{name}.accuracy"] for name in ("length", "words")]
+    assert metrics["rm.validation.accuracy"] > max(baselines)
+
+
+def test_an_untrained_head_is_right_half_of_the_time(metrics) -> None:
+    assert (
+        metrics["untrained.validation.accuracy_low"] < 0.52
+        and metrics["untrained.validation.accuracy_high"] > 0.48
+    )
+
+
+def test_dpo_improves_the_true_reward(metrics) -> None:
+    for prompts in ("validation", "train"):
+        assert metrics[f"inference.{prompts}.gold_gain_in_sd"] > 0.6
+        assert metrics[f"inference.{prompts}.gold_win_rate"] > 0.62
+        assert metrics[f"inference.{prompts}.gold_difference_low"] > 0
+    assert 0 < metrics["inference.validation.kl"] < 30
+
+
+def test_the_base_model_is_fluent_and_leaves_room(metrics) -> None:
+    assert metrics["base.well_formed"] > 0.9 and metrics["base.on_topic"] > 0.75
+    assert metrics["base.gold.mean"] < 1
+    assert 0.8 < metrics["base.gold.sd"] < 1.25  # gold's unit
