@@ -5,15 +5,18 @@ ones and the figures can be drawn again without a model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from rlhf_hw.baselines import bag_of_words_margins, length_margins
+from rlhf_hw.intervals import wilson_interval
 from rlhf_hw.metrics import accuracy, compare_reward_models
 from rlhf_hw.score_files import read_pairs, write_scores
 from rlhf_hw.templates import Preference
+from rlhf_hw.text_statistics import reply_table
 
 
 def prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -126,9 +129,64 @@ def claims(**statements: bool) -> dict[str, bool]:
     return {f"claims.{name}": True for name, true in statements.items() if true}
 
 
-def beats(first: np.ndarray, second: np.ndarray, prompts: Sequence) -> bool:
-    """Whether one reward model's accuracy lies above another's on the same pairs beyond the interval."""
-    return compare_reward_models(first, second, prompts)["accuracy_difference_low"] > 0
+def readable(metrics: Mapping[str, float]) -> pd.Series:
+    """Metrics as text for a table; an interval stands behind its value: `0.633 [0.547, 0.711]`.
+
+    Args:
+        metrics: flat; `<name>_low` and `<name>_high` are the interval of `<name>`, where that is there too.
+
+    Returns:
+        One text a name; whole numbers (int) without decimals.
+    """
+    ends = {name: (f"{name}_low", f"{name}_high") for name in metrics}
+    ends = {name: both for name, both in ends.items() if all(end in metrics for end in both)}
+    inside = {end for both in ends.values() for end in both}
+    shown = {}
+    for name in (name for name in metrics if name not in inside):
+        value = metrics[name]
+        shown[name] = str(value) if isinstance(value, Integral) else f"{value:.3f}"
+        if name in ends:
+            shown[name] += " [{:.3f}, {:.3f}]".format(*(metrics[end] for end in ends[name]))
+    return pd.Series(shown, dtype=str)
+
+
+class TextTable:
+    """A table of texts for Jupyter, aligned to the left in whole; pandas aligns cells to the right."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.table = table
+
+    def __repr__(self) -> str:
+        return self.table.to_string()
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            html = self.table.to_html(justify="left", border=0)
+        for cell in ("td", "th"):  # in the cell itself: Jupyter's own style counts more than the row's
+            html = html.replace(f"<{cell}>", f'<{cell} style="text-align: left">')
+        return html
+
+
+def with_intervals(points: Sequence[Mapping[str, float]], pairs: int) -> list[dict[str, float]]:
+    """Points of a curve of shares, measured on so many pairs, with the ends of their 95% intervals.
+
+    Args:
+        points: [{"step", "value"}, ...], from `TrainingResult.curve`.
+        pairs: number of pairs each value is a share of.
+
+    Returns:
+        [{"step", "value", "low", "high"}, ...] for `figures.evaluation_curve`.
+    """
+    found = [wilson_interval(round(point["value"] * pairs), pairs) for point in points]
+    return [dict(point) | {"low": e.low, "high": e.high} for point, e in zip(points, found, strict=True)]
+
+
+def reply_lengths(pairs: pd.DataFrame) -> tuple[dict[str, pd.Series], str]:
+    """Lengths of the chosen and of the rejected replies, and their unit: tokens where known, else words."""
+    sides = ("chosen", "rejected")
+    if "chosen_tokens" in pairs:
+        return {side: pairs[f"{side}_tokens"] for side in sides}, "tokens"
+    return {side: reply_table(pairs[side])["words"] for side in sides}, "words"
 
 
 def accuracy_table(margins: Mapping[str, np.ndarray], prompts: Sequence) -> pd.DataFrame:
@@ -183,6 +241,13 @@ def mcnemar_table(margins: Mapping[str, np.ndarray], prompts: Sequence, seed: in
     names = ["only_first", "only_second", "p_value"]
     names += [f"accuracy_difference{end}" for end in ("", "_low", "_high")]
     return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+
+
+def verdict(row: Mapping[str, float]) -> str:
+    """What a row of `mcnemar_table` allows to say of the first scorer: better, worse, no difference shown."""
+    low, high = (row[f"accuracy_difference{end}"] for end in ("_low", "_high"))
+    words = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
+    return f"{words} [{low:+.3f}, {high:+.3f}]"
 
 
 def table_metrics(prefix: str, table: pd.DataFrame) -> dict[str, float]:

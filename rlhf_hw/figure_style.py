@@ -22,13 +22,15 @@ INK, GREY, LIGHT = "#222222", "#6B7076", "#D9DCE0"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, GOLD, SKY)
 # One colour for one thing throughout the report.
 CHOSEN, REJECTED, MARGIN = BLUE, ORANGE, GREEN
-BASE, DPO, REFERENCE = GREY, BLUE, GOLD
+BASE, DPO, REFERENCE, PAIRS = GREY, BLUE, GOLD, PURPLE
 KNOWN_COLOURS = {"chosen": CHOSEN, "rejected": REJECTED, "base": BASE, "DPO": DPO, "reference": REFERENCE}
+KNOWN_COLOURS["pairs"] = PAIRS  # chosen and rejected replies together
 
 WIDTH = 6.3  # inches: 16 cm
 HALF, TALL = 3.15, 2.9  # width and height of a figure that is printed beside another
+SCREEN_DPI, SAVED_DPI = 150, 300  # in a notebook, where half a figure stays legible; in a file
 STYLE = {
-    "figure.dpi": 110,
+    "figure.dpi": SCREEN_DPI,
     "figure.constrained_layout.use": True,
     "figure.facecolor": "white",
     "font.family": "sans-serif",
@@ -79,8 +81,9 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
     with mpl.rc_context(STYLE):
-        figure.savefig(paths[0], dpi=300, metadata={"Software": None})
-        figure.savefig(paths[1], dpi=300, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        figure.savefig(paths[0], dpi=SAVED_DPI, metadata={"Software": None})
+        dates = {"CreationDate": None, "Creator": None, "Producer": None}
+        figure.savefig(paths[1], dpi=SAVED_DPI, metadata=dates)
     return paths
 
 

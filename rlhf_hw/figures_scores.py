@@ -4,13 +4,12 @@ Histograms of one figure share their bins and count shares of the replies in per
 no tail is cut off.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 from scipy import special
 
@@ -35,8 +34,10 @@ from rlhf_hw.figure_style import (
     whiskers,
 )
 from rlhf_hw.intervals import as_vector
+from rlhf_hw.length_control import score_length_slope
 
 SCORE = "reward-model score"
+SIDES = ("chosen", "rejected")
 
 
 def common_bins(*samples: np.ndarray) -> np.ndarray:
@@ -50,6 +51,11 @@ def common_bins(*samples: np.ndarray) -> np.ndarray:
         else 30
     )
     return np.linspace(pooled.min(), pooled.max(), int(np.clip(suggested, 15, 60)) + 1)
+
+
+def percent(share: float, _: int | None = None) -> str:
+    """A tick's label with the decimals it needs: one at 2.5 % that said 2 % would be wrong."""
+    return f"{round(100 * share, 3):g}%"
 
 
 def draw_histogram(
@@ -69,7 +75,7 @@ def draw_histogram(
         label=label,
     )
     axes.axvline(values.mean(), color=colour, linewidth=1.3, linestyle=style)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(percent)
 
 
 def draw_pair(axes: Axes, chosen: np.ndarray, rejected: np.ndarray, edges: np.ndarray) -> None:
@@ -107,20 +113,32 @@ def score_distribution(chosen: ArrayLike, rejected: ArrayLike, *, title: str = "
 
 
 @styled
-def side_by_side(sets: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+def side_by_side(
+    sets: Mapping[str, tuple[ArrayLike, ArrayLike]], *, same_model: Collection[str] = ()
+) -> Figure:
     """Score distributions of several sets of pairs, one panel each.
 
-    Each panel has its own score axis: scores of different reward models have no common zero or unit. What can
-    be compared is the separation, given above each panel.
+    Scores of different reward models have no common zero or unit, so their panels have axes of their own;
+    what can be compared is the separation, given above each panel. Panels of the same model share both axes.
 
     Args:
         sets: title -> (chosen scores, rejected scores), for instance untrained, validation, training set.
+        same_model: titles of the panels that one model scored.
     """
+    samples = {
+        title: tuple(as_vector(part, f"{title}: {name}") for part, name in zip(pair, SIDES, strict=True))
+        for title, pair in sets.items()
+    }
     figure, panels = canvas(1, len(sets), height=2.7, squeeze=False, sharey=False)
-    for axes, (title, (chosen, rejected)) in zip(panels[0], sets.items(), strict=True):
-        chosen, rejected = as_vector(chosen, f"{title}: chosen"), as_vector(rejected, f"{title}: rejected")
-        draw_pair(axes, chosen, rejected, common_bins(chosen, rejected))
-        axes.set_title(f"{title}\n{separation(chosen, rejected)}", fontsize=8)
+    first = None
+    for axes, (title, pair) in zip(panels[0], samples.items(), strict=True):
+        together = [part for name in same_model for part in samples[name]] if title in same_model else pair
+        if title in same_model and first is not None:
+            axes.sharex(first)
+            axes.sharey(first)
+        first = axes if title in same_model and first is None else first
+        draw_pair(axes, *pair, common_bins(*together))
+        axes.set_title(f"{title}\n{separation(*pair)}", fontsize=8)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), fontsize=7.5)
     panels[0][0].set_ylabel("share of replies")
     return figure
@@ -149,7 +167,7 @@ def margin_histogram(margins: ArrayLike) -> Figure:
     axes.plot([], [], " ", label=f"ties: {(margins == 0).mean():.1%}")
     axes.axvline(margins.mean(), color=INK, linewidth=1.2, linestyle=":", label=f"mean {margins.mean():.2f}")
     axes.axvline(0, color=GREY, linewidth=0.8)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(percent)
     axes.set_xlabel("score of chosen $-$ rejected (log-odds)")
     axes.set_ylabel("share of pairs")
     legend_below(axes)
@@ -158,34 +176,47 @@ def margin_histogram(margins: ArrayLike) -> Figure:
 
 @styled
 def score_against_length(
-    groups: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    groups: Mapping[str, tuple],
     *,
     unit: str = "tokens",
     bins: int = 8,
+    per: int = 10,
 ) -> Figure:
     """Score of each reply against its length, one panel a group, with a straight line and means of bins.
 
     Args:
-        groups: name -> (scores, lengths); the names of `KNOWN_COLOURS` keep their colours in all figures.
+        groups: name -> (scores, lengths), or (scores, lengths, prompts) where a prompt has several replies;
+            the names of `KNOWN_COLOURS` keep their colours in all figures.
         unit: of the lengths.
         bins: of equal mass; the dots are the mean score in each, with 1.96 standard errors.
+        per: lengths for which the titles give the line's rise, with its 95% interval.
     """
     figure, panels = canvas(1, len(groups), height=2.8, squeeze=False, sharex=True, sharey=True)
-    for axes, (name, (scores, lengths)), colour in zip(panels[0], groups.items(), CYCLE, strict=False):
+    for axes, (name, (scores, lengths, *prompts)), colour in zip(
+        panels[0], groups.items(), CYCLE, strict=False
+    ):
         scores, lengths = as_vector(scores, f"{name}: scores"), as_vector(lengths, f"{name}: lengths")
         colour = KNOWN_COLOURS.get(name, colour)
         axes.plot(
             lengths, scores, ".", color=colour, alpha=0.35, markersize=3.5, markeredgewidth=0, rasterized=True
         )
         draw_binned_means(axes, lengths, scores, bins)
-        slope, start = np.polyfit(lengths, scores, 1)
-        ends = np.array([lengths.min(), lengths.max()])
-        axes.plot(ends, start + slope * ends, color=INK, linewidth=1, linestyle="--")
-        axes.set_title(f"{name}: {100 * slope:+.2f} for 100 {unit}")
+        axes.set_title(f"{name}: " + draw_line(axes, lengths, scores, *prompts, per=per, unit=unit))
         axes.set_xlabel(f"length ({unit})")
     panels[0][0].set_ylabel(SCORE)
     panels[0][0].legend(loc="best", fontsize=7.5)
     return figure
+
+
+def draw_line(axes: Axes, lengths: np.ndarray, scores: np.ndarray, prompts=None, *, per: int, unit: str):
+    """The straight line of scores on lengths; returns its rise for `per` more, with interval, as text."""
+    if np.ptp(lengths) == 0:
+        return "all of one length"
+    rise, low, high = score_length_slope(scores, lengths, prompts, per=per).values()
+    ends = np.array([lengths.min(), lengths.max()])
+    line = scores.mean() + rise / per * (ends - lengths.mean())
+    axes.plot(ends, line, color=INK, linewidth=1, linestyle="--")
+    return f"{rise:+.2f} for {per} {unit}\n[{low:+.2f}, {high:+.2f}]"
 
 
 def draw_binned_means(axes: Axes, x: np.ndarray, y: np.ndarray, bins: int) -> None:
@@ -260,5 +291,5 @@ def calibration_curve(curves: Mapping[str, pd.DataFrame], margins: ArrayLike) ->
     counts.set_xlabel("confidence: sigmoid(|margin|)")
     axes.set_ylabel("share right (95%)")
     axes.set_xlim(0.49, 1.01)
-    axes.legend(loc="upper left", fontsize=7)
+    figure.legend(loc="outside lower center", fontsize=7, ncols=2)  # inside it would lie on the curves
     return figure

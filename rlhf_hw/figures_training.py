@@ -77,6 +77,7 @@ def training_curve(
     *,
     name: str = "training batches",
     chance: float | None = None,
+    chance_name: str = "chance",
     limits: tuple[float, float] | None = None,
     window: int | None = None,
     size: tuple[float, float] = (HALF, TALL),
@@ -87,6 +88,7 @@ def training_curve(
         points: [{"step", "value"}, ...].
         ylabel: what the value is, with its unit: "accuracy (share of pairs)", "loss (nats)".
         chance: value of a model that knows nothing (1/2 for an accuracy, ln 2 for the loss), drawn dashed.
+        chance_name: what the legend calls it.
         limits: range of the value axis; accuracies should get (0, 1) or say where they start.
         window: values averaged; by default a fifteenth of them.
         size: in inches.
@@ -94,7 +96,7 @@ def training_curve(
     figure, axes = canvas(width=size[0], height=size[1])
     draw_curve(axes, points, BLUE, name, window)
     if chance is not None:
-        note_line(axes, chance, f"chance ({chance:.3g})")
+        note_line(axes, chance, f"{chance_name} ({chance:.3g})")
     dress(axes, ylabel, limits)
     return figure
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from transformers import PreTrainedModel
 
 from rlhf_hw.batches import TokenizedGroups, group_tokens
 from rlhf_hw.distributions import correlation
 from rlhf_hw.evaluation import reply_rows
 from rlhf_hw.generation import Reply, generate
-from rlhf_hw.intervals import mean_interval
+from rlhf_hw.intervals import DRAWS, mean_interval, percentile_interval
+from rlhf_hw.metrics import gold_within_prompts
 from rlhf_hw.rendering import Renderer
 from rlhf_hw.results import Run
 from rlhf_hw.score_files import read_replies, write_scores
@@ -97,40 +99,43 @@ def replies_beside_data(
     reward_model: RewardModel,
     path: Path,
     gold: Callable[[str, str], float],
+    written: Sequence[Sequence[str]],
     samples: int = 4,
     **sampling,
 ) -> pd.DataFrame:
-    """The data's two replies to each prompt and several sampled ones, scored by the reward model and by gold.
+    """The data's two replies to each prompt, more written and sampled ones, scored by reward model and gold.
 
     Args:
         preferences: One a prompt.
         policy: Causal language model to sample from.
         renderer: The policy's renderer.
         reward_model: Scores the replies.
-        path: The score file; `source` in `meta` is chosen, rejected or sampled.
+        path: The score file; `source` in `meta` is chosen, rejected, written or sampled.
         gold: The simulated world's true reward.
+        written: More replies to each prompt, equally many, from the source of the data's own.
         samples: Replies sampled for each prompt.
         sampling: Passed to `generation.generate`.
 
     Returns:
-        The score file as a table, `samples` + 2 replies a prompt, those of one prompt next to each other.
+        The score file as a table, the replies to one prompt next to each other.
     """
     prompts = [p.prompt for p in preferences]
     sampled = iter(generate(policy, renderer, prompts, samples=samples, title="replies", **sampling))
-    ids = iter(renderer.reply_ids([text for p in preferences for text in (p.chosen, p.rejected)]))
+    given = [(p.chosen, p.rejected, *more) for p, more in zip(preferences, written, strict=True)]
+    ids = iter(renderer.reply_ids([text for texts in given for text in texts]))
     replies = [
-        [*(Reply(text, next(ids), True) for text in (p.chosen, p.rejected)), *islice(sampled, samples)]
-        for p in preferences
+        [*(Reply(text, next(ids), True) for text in texts), *islice(sampled, samples)] for texts in given
     ]
     scores = reward_model.score(prompts, [[reply.text for reply in group] for group in replies])
-    size = samples + 2
+    size = len(replies[0])
+    sources = ["chosen", "rejected", *["written"] * len(written[0]), *["sampled"] * samples]
     rows = reply_rows(
         [p.question for p in preferences for _ in range(size)],
         [reply for group in replies for reply in group],
         scores.ravel(),
         gold,
         row=[p.row for p in preferences for _ in range(size)],
-        source=["chosen", "rejected", *["sampled"] * samples] * len(preferences),
+        source=sources * len(preferences),
     )
     write_scores(path, rows)
     return read_replies(path)
@@ -174,9 +179,38 @@ def implicit_against_score(
     return pd.DataFrame({"implicit": implicit[:, 1] - implicit[:, 0], "score": scores})
 
 
-def implicit_correlation(differences: pd.DataFrame) -> float:
-    """Spearman correlation of the columns of `implicit_against_score`."""
-    return correlation(differences["implicit"], differences["score"])
+def implicit_correlation(differences: pd.DataFrame, draws: int = DRAWS, seed: int = 0) -> dict[str, float]:
+    """Spearman correlation of the columns of `implicit_against_score`, with its interval over prompts.
+
+    Returns:
+        implicit_reward_correlation (+_low, _high).
+    """
+    rows = np.random.default_rng(seed).integers(0, len(differences), (draws, len(differences)))
+    ranks = [stats.rankdata(differences[name].to_numpy()[rows], axis=1) for name in ("implicit", "score")]
+    first, second = (part - part.mean(axis=1, keepdims=True) for part in ranks)
+    norm = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
+    drawn = np.divide((first * second).sum(axis=1), norm, out=np.zeros(draws), where=norm > 0)
+    value = correlation(differences["implicit"], differences["score"])
+    return percentile_interval(value, drawn).named("implicit_reward_correlation")
+
+
+def order_within_prompts(table: pd.DataFrame, seed: int = 0) -> dict[str, float]:
+    """How far the scores of `replies_beside_data` order the replies to one prompt as gold does.
+
+    Args:
+        table: From `replies_beside_data`.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Keys of `metrics.gold_within_prompts`: gold_spearman_within among the replies from the source of the
+        data, gold_spearman_sampled among those that a model sampled.
+    """
+    sampled = np.array([meta["source"] == "sampled" for meta in table["meta"]])
+    truth, found = gold_of(table), {}
+    for name, rows in {"gold_spearman_within": ~sampled, "gold_spearman_sampled": sampled}.items():
+        scores, prompts = table["score"][rows], table["prompt_key"][rows]
+        found |= gold_within_prompts(scores, truth[rows], prompts, name=name, seed=seed)
+    return found
 
 
 def gold_of(table: pd.DataFrame) -> np.ndarray | None:

@@ -107,7 +107,9 @@ def gold_metrics(
     return found
 
 
-def gold_within_prompts(scores, gold, prompts: Sequence, *, seed: int = 0) -> dict[str, float]:
+def gold_within_prompts(
+    scores, gold, prompts: Sequence, *, name: str = "gold_spearman_within", seed: int = 0
+) -> dict[str, float]:
     """Do the scores order several replies to one prompt as gold does?
 
     Spearman's correlation over the replies to each prompt, averaged over prompts. Unlike the correlation over
@@ -117,16 +119,17 @@ def gold_within_prompts(scores, gold, prompts: Sequence, *, seed: int = 0) -> di
     Args:
         scores, gold: shape (replies,), several replies to each prompt.
         prompts: prompt of each reply.
+        name: first part of the keys.
 
     Returns:
-        gold_spearman_within (+_low, _high; bootstrap over prompts), gold_spearman_within_prompts (those whose
-        replies differ in score and in gold). Empty if there is no such prompt.
+        <name> (+_low, _high; bootstrap over prompts), <name>_prompts (those whose replies differ in score and
+        in gold). Empty if there is no such prompt.
     """
     found = within_prompt_correlations(scores, gold, prompts)
     if found.empty:
         return {}
     estimate = mean_interval(found.to_numpy(), seed=seed)
-    return {**estimate.named("gold_spearman_within"), "gold_spearman_within_prompts": len(found)}
+    return {**estimate.named(name), f"{name}_prompts": len(found)}
 
 
 def random_heads_accuracy(margins: ArrayLike, prompts: Sequence | None = None, *, seed: int = 0) -> dict:

@@ -198,7 +198,7 @@ def claims(metrics: Mapping[str, float]) -> dict[str, float]:
         "gain_without_repetition": metrics.get(f"{prefix}not_repetitive.win_rate_low", 0) > 0.5,
         "dpo_shorter": metrics[f"{prefix}words_mean"] < metrics["recorded.base.words_mean"],
         "dpo_repeats_more": metrics[f"{prefix}repetition"] > metrics["recorded.base.repetition"],
-        "repetitive_lead_is_length": metrics.get(f"{prefix}repetitive.win_rate_low", 0)
+        "repetitive_lead_not_at_equal_length": metrics.get(f"{prefix}repetitive.win_rate_low", 0)
         > 0.5
         > metrics.get(f"{prefix}repetitive.win_rate_length_controlled_low", 1),
     }

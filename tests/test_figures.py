@@ -107,6 +107,48 @@ def test_histograms_count_every_reply_and_margins_split_at_zero():
     assert "ties: 14.3%" in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
+def test_tick_labels_name_the_place_they_stand_at():
+    axes = figures.inference_distributions({"base": CHOSEN}).axes[0]
+    axes.set_ylim(0, 0.1)
+    axes.set_yticks([0, 0.025, 0.05])
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["0%", "2.5%", "5%"]
+
+
+def test_panels_of_one_model_share_their_axes():
+    sets = {
+        "untrained": (CHOSEN, CHOSEN),
+        "held out": (CHOSEN, REJECTED),
+        "trained on": (9 * CHOSEN, REJECTED),
+    }
+    figure = figures.side_by_side(sets, same_model=["held out", "trained on"])
+    limits = [(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes]
+    assert limits[1] == limits[2] and limits[0][0] != limits[1][0] and limits[0][1] != limits[1][1]
+    low, high = limits[2][0]
+    assert low <= min(REJECTED.min(), 9 * CHOSEN.min()) and 9 * CHOSEN.max() <= high
+
+
+def test_score_against_length_names_the_slope_with_its_interval():
+    rising = CHOSEN + LENGTHS / 10
+    figure = figures.score_against_length(
+        {"pairs": (rising, LENGTHS, np.arange(300) // 2), "base": (CHOSEN, np.full(300, 7))}, unit="words"
+    )
+    expected = length_control.score_length_slope(rising, LENGTHS, np.arange(300) // 2, per=10)
+    rise, low, high = expected.values()
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [
+        f"pairs: {rise:+.2f} for 10 words\n[{low:+.2f}, {high:+.2f}]",
+        "base: all of one length",
+    ]
+    slope, start = np.polyfit(LENGTHS, rising, 1)
+    line = figure.axes[0].lines[-1]
+    assert line.get_ydata() == pytest.approx(start + slope * line.get_xdata())
+
+
+def test_a_legend_calls_the_dashed_line_by_its_name():
+    axes = figures.training_curve(CURVE, "loss (nats)", chance=np.log(2), chance_name="equal scores").axes[0]
+    assert "equal scores (0.693)" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
 def test_constant_scores_can_be_drawn():
     figures.score_distribution(np.ones(5), np.ones(5))
     figures.margin_histogram(np.zeros(5))

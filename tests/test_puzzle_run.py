@@ -9,6 +9,7 @@ import pytest
 from rlhf_hw import puzzle, puzzle_run
 from rlhf_hw.base_model import new_language_model, train_tokenizer
 from rlhf_hw.data import load_preferences
+from rlhf_hw.intervals import Estimate
 from rlhf_hw.puzzle_edits import sentence_end_ids
 from rlhf_hw.rendering import Renderer
 from rlhf_hw.scoring import RewardModel
@@ -83,3 +84,37 @@ def test_heads_disagree_more_about_states_far_from_the_training_ones():
     spread = [puzzle_run.head_spread(states, training).mean() for states in (near, far)]
     assert spread[1] > 2 * spread[0] > 0
     assert puzzle_run.head_spread(near, training) == pytest.approx(puzzle_run.head_spread(near, training))
+
+
+def test_parts_of_the_gain_are_differences_of_the_parts_where_both_have_the_prompt(
+    reward_model, replies, preferences
+):
+    ends = sentence_end_ids(reward_model.renderer.tokenizer)
+    other = replies.assign(response=["", *[p.chosen for p in preferences[1:]]], finished=True)
+    found = {
+        name: puzzle_run.reply_pairs(reward_model, table, preferences)
+        for name, table in (("dpo", replies), ("base", other))
+    }
+    cells = {
+        p: puzzle.gap_cells(f.pairs, reward_model.score_ids, ends, puzzle.STAGES) for p, f in found.items()
+    }
+    signs = {p: np.zeros((len(f.pairs), 2)) for p, f in found.items()}
+    gain = puzzle_run.gain_parts(
+        cells, found, {"dpo": None, "base": None}, signs, stages=puzzle.STAGES, draws=50
+    )
+    gap = cells["dpo"][frozenset()][1:].mean() - cells["base"][frozenset()].mean()
+    assert gain["gap"].value == pytest.approx(gap) and "quality" not in gain
+    assert sum(part.value for name, part in gain.items() if name != "gap") == pytest.approx(gap)
+
+
+def test_statements_are_those_that_the_intervals_bear_out():
+    above, around, below = Estimate(1, 0.5, 2), Estimate(0, -1, 1), Estimate(-1, -2, -0.5)
+    parts = {"dpo": {"gap": below, "ood": above}, "gain": {"gap": above, "length": above, "rest": below}}
+    said = puzzle_run.statements(parts, around)
+    assert {name for name, holds in said.items() if holds} == {
+        "gain_from_length",
+        "loss_from_rest",
+        "puzzle_ood_in_gap",
+        "puzzle_gap_negative",
+    }
+    assert puzzle_run.statements(parts, above)["puzzle_less_familiar"]

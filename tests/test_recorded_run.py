@@ -4,10 +4,14 @@ import json
 import os
 from pathlib import Path
 
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from rlhf_hw import recorded_run
+from rlhf_hw import figures_recorded, recorded_run
 from rlhf_hw.score_files import write_scores
 
 REAL = os.environ.get("RLHF_HW_REAL_DATA")
@@ -55,6 +59,25 @@ def test_gap_is_taken_to_the_chosen_reply_of_the_same_prompt(folder):
     metrics, _ = recorded_run.summarise(rows)
     expected = (rows.base["score"] - rows.pairs["chosen_score"]).mean()
     assert metrics["recorded.gap.base"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_its_figures_are_drawn_from_rows_and_shown_from_files(folder, tmp_path, monkeypatch):
+    rows = recorded_run.read_recorded(folder)
+    metrics, _ = recorded_run.summarise(rows)
+    drawn = figures_recorded.RecordedFigures(rows, metrics, tmp_path / "fig")
+    for name in ("recorded_distributions", "recorded_accuracy", "recorded_length", "recorded_win_rate"):
+        drawn.show(name)
+        assert (tmp_path / "fig" / f"{name}.pdf").exists()
+    labels = [text.get_text() for text in drawn.draw("recorded_win_rate").axes[0].get_yticklabels()]
+    assert labels[:2] == ["all prompts, as counted", "all prompts, at equal length"]
+    assert drawn.draw("recorded_length").axes[0].get_title().startswith("pairs: ")
+    assert drawn.estimate("dpo.win_rate", ".2f").startswith(f"{metrics['recorded.dpo.win_rate']:.2f} [")
+    shown = []
+    monkeypatch.setattr(figures_recorded, "FIG", tmp_path / "fig")
+    monkeypatch.setattr(figures_recorded, "display", shown.append)
+    figures_recorded.RecordedFigures(None, metrics, tmp_path).show("recorded_length")
+    assert shown[0].width == pytest.approx(6.3 * 150, abs=1)
+    plt.close("all")
 
 
 def test_nothing_that_is_kept_holds_text_of_a_row(folder, tmp_path):
