@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_hw.baselines import bag_of_words_margins, length_margins
-from rlhf_hw.intervals import wilson_interval
+from rlhf_hw.intervals import Estimate, wilson_interval
 from rlhf_hw.metrics import accuracy, compare_reward_models
 from rlhf_hw.score_files import read_pairs, write_scores
 from rlhf_hw.templates import Preference
@@ -138,15 +138,12 @@ def readable(metrics: Mapping[str, float]) -> pd.Series:
     Returns:
         One text a name; whole numbers (int) without decimals.
     """
-    ends = {name: (f"{name}_low", f"{name}_high") for name in metrics}
-    ends = {name: both for name, both in ends.items() if all(end in metrics for end in both)}
-    inside = {end for both in ends.values() for end in both}
+    estimates = {name for name in metrics if f"{name}_low" in metrics and f"{name}_high" in metrics}
+    inside = {f"{name}{end}" for name in estimates for end in ("_low", "_high")}
     shown = {}
     for name in (name for name in metrics if name not in inside):
-        value = metrics[name]
+        value = Estimate.of(metrics, name) if name in estimates else metrics[name]
         shown[name] = str(value) if isinstance(value, Integral) else f"{value:.3f}"
-        if name in ends:
-            shown[name] += " [{:.3f}, {:.3f}]".format(*(metrics[end] for end in ends[name]))
     return pd.Series(shown, dtype=str)
 
 

@@ -23,8 +23,14 @@ CYCLE = (BLUE, ORANGE, GREEN, PURPLE, GOLD, SKY)
 # One colour for one thing throughout the report.
 CHOSEN, REJECTED, MARGIN = BLUE, ORANGE, GREEN
 BASE, DPO, REFERENCE, PAIRS = GREY, BLUE, GOLD, PURPLE
-KNOWN_COLOURS = {"chosen": CHOSEN, "rejected": REJECTED, "base": BASE, "DPO": DPO, "reference": REFERENCE}
-KNOWN_COLOURS["pairs"] = PAIRS  # chosen and rejected replies together
+KNOWN_COLOURS = {
+    "chosen": CHOSEN,
+    "rejected": REJECTED,
+    "pairs": PAIRS,  # chosen and rejected replies together
+    "base": BASE,
+    "DPO": DPO,
+    "reference": REFERENCE,
+}
 
 WIDTH = 6.3  # inches: 16 cm
 HALF, TALL = 3.15, 2.9  # width and height of a figure that is printed beside another

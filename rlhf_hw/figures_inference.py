@@ -64,7 +64,7 @@ def draw_forest(
     axes.set_ylim(-0.6, len(labels) - 0.4)
     axes.grid(axis="y", visible=False)
     for row, estimate in zip(rows, estimates, strict=True):
-        text = "{0:{3}} [{1:{3}}, {2:{3}}]".format(*estimate, form)
+        text = format(estimate, form)
         axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
 
 

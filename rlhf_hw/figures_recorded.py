@@ -36,7 +36,7 @@ WIN_RATES = {
 
 def estimate_of(metrics: Mapping[str, float], key: str) -> Estimate:
     """The number under `recorded.<key>` with its interval."""
-    return Estimate(*(metrics[f"recorded.{key}{end}"] for end in ("", "_low", "_high")))
+    return Estimate.of(metrics, f"recorded.{key}")
 
 
 def recorded_distributions(rows: Recorded) -> Figure:
@@ -83,7 +83,7 @@ class RecordedFigures:
 
     def estimate(self, key: str, form: str = "+.2f") -> str:
         """The number under `recorded.<key>` with its interval, as text."""
-        return "{0:{3}} [{1:{3}}, {2:{3}}]".format(*estimate_of(self.metrics, key), form)
+        return format(estimate_of(self.metrics, key), form)
 
     def show(self, name: str) -> None:
         """Draws and saves a figure; without rows, shows the kept one as large as a drawn one would be."""

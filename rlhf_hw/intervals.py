@@ -13,7 +13,7 @@ stays inside [0, 1]. All functions are pure; the same seed gives the same interv
     rate_interval([1, 0, 0.5, 1], prompts)  ->  Estimate(value=0.625, low=..., high=...)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,15 @@ class Estimate(NamedTuple):
     def named(self, name: str) -> dict[str, float]:
         """The three numbers under `name`, `name_low` and `name_high`."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+    @classmethod
+    def of(cls, metrics: Mapping[str, float], name: str) -> "Estimate":
+        """The three numbers that `named` gave."""
+        return cls(*(metrics[f"{name}{end}"] for end in ("", "_low", "_high")))
+
+    def __format__(self, form: str) -> str:
+        """The value and its interval, each in `form`: `f"{estimate:.2f}"` is "0.58 [0.54, 0.61]"."""
+        return "{0:{3}} [{1:{3}}, {2:{3}}]".format(*self, form)
 
 
 def as_vector(values: ArrayLike, name: str, length: int | None = None) -> np.ndarray:

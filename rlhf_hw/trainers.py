@@ -69,8 +69,8 @@ class GroupTrainer(Trainer):
     def __init__(
         self, model, args, train: TokenizedGroups, evaluation: TokenizedGroups | None, pad_id: int, title: str
     ):
-        for groups in (train, evaluation):
-            refuse_beyond_window(model, groups.longest if groups is not None else 0)
+        for groups in filter(None, (train, evaluation)):
+            refuse_beyond_window(model, groups.longest)
         self.pad_id = pad_id
         self.seen: dict[str, Tensor] = {}
         super().__init__(
@@ -196,11 +196,10 @@ class DPOTrainer(GroupTrainer):
     def group_loss(self, outputs, batch):
         config, reference = self.config, batch["reference"]
         lengths = batch["ends"].diff(dim=1, prepend=(batch["segment_ids"] == 0).sum(1, keepdim=True) - 1)
-        nll = losses.chosen_nll(outputs, lengths)
+        nll = config.nll_weight * losses.chosen_nll(outputs, lengths) if config.nll_weight else 0.0
         if config.average_log_probs:
             outputs, reference = outputs / lengths, reference / lengths
-        each = losses.dpo(outputs, reference, config.beta, config.loss, config.label_smoothing)
-        each = each + config.nll_weight * nll if config.nll_weight else each
+        each = nll + losses.dpo(outputs, reference, config.beta, config.loss, config.label_smoothing)
         rewards = losses.implicit_rewards(outputs.detach(), reference, config.beta)
         margin = rewards[:, 0] - rewards[:, 1]
         return each, {

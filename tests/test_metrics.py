@@ -269,3 +269,9 @@ def test_a_real_recorded_run():
     means = distributions.distribution_metrics(table["chosen_score"], table["rejected_score"])
     assert means["chosen_mean"] == pytest.approx(0.391, abs=5e-4)
     assert means["rejected_mean"] == pytest.approx(-0.457, abs=5e-4)
+
+
+def test_an_estimate_is_written_with_its_interval_and_read_back():
+    estimate = intervals.Estimate(0.5, 0.25, 0.75)
+    assert intervals.Estimate.of({"other": 1.0} | estimate.named("rate"), "rate") == estimate
+    assert f"{intervals.Estimate(0.574, 0.5, 0.6499):+.2f}" == "+0.57 [+0.50, +0.65]"
