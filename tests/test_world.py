@@ -1,7 +1,5 @@
-"""The simulated world: gold on worked examples, its monotonicity and bounds, and the data files."""
+"""The simulated world: gold on worked examples, its monotonicity and bounds, and the writer of replies."""
 
-import gzip
-import json
 import random
 import re
 import time
@@ -10,9 +8,8 @@ import pytest
 import yaml
 
 from rlhf_hw import world, world_data, world_text
-from rlhf_hw.paths import DATA, ROOT
-from rlhf_hw.replies import Habits, write_prompt, write_reply
-from rlhf_hw.templates import Message, Preference
+from rlhf_hw.paths import ROOT
+from rlhf_hw.replies import Habits, write_reply
 from rlhf_hw.world import COSTS, GAINS, PARTS, SCALE, gold, gold_parts, quality
 from rlhf_hw.world_text import identify, phrases, read_prompt, split_sentences, topics
 
@@ -24,16 +21,6 @@ THREE = "Third, you should fluff the rice gently with a fork."
 
 def nonzero(prompt: str, reply: str) -> dict[str, float]:
     return {part: value for part, value in gold_parts(prompt, reply).items() if value}
-
-
-def read(split: str) -> list[dict]:
-    with gzip.open(DATA / "nano" / f"{split}.jsonl.gz", "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
-@pytest.fixture(scope="module")
-def built() -> dict[str, list[dict]]:
-    return world_data.build()
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +78,6 @@ def test_no_sentence_has_two_meanings():
             assert seen.setdefault(world_text.normalise(text), meaning) == meaning, text
             assert world_text.well_formed(text), text
             assert len(split_sentences(text)) == 1, text
-
-
-def test_the_vocabulary_is_moderate(built):
-    words = set()
-    for row in built["sft"]:
-        words.update(re.findall(r"[A-Za-z']+", row["prompt"] + " " + row["response"]))
-    assert len(words) < 2500
 
 
 # gold
@@ -232,126 +212,9 @@ def test_quality_of_a_reply():
     assert quality(RICE, "") == {"sentences": 0, "well_formed": 0.0, "on_topic": 0.0}
 
 
-# writer and data
+# writer
 
 
 def test_the_writer_needs_a_prompt_of_the_world():
     with pytest.raises(ValueError, match="names no topic"):
         write_reply(random.Random(0), "Hello.", Habits(), ("rice",))
-
-
-def test_prompts_and_replies_keep_to_their_lengths(built):
-    assert all(4 <= len(row["prompt"].split()) <= 35 for row in built["sft"])
-    lengths = sorted(len(row["response"].split()) for row in built["sft"])
-    assert lengths[0] >= 2 and lengths[len(lengths) // 20] >= 9 and lengths[-len(lengths) // 20] <= 75
-    assert write_prompt(random.Random(0), ("rice", "sleep")).count(" and ") >= 1
-
-
-def test_the_files_are_what_the_seed_gives(built):
-    recorded = json.loads((DATA / "nano" / "checksums.json").read_text(encoding="utf-8"))
-    assert world_data.checksums(built) == recorded, "run: python -m rlhf_hw.world_data --out data/nano"
-    for split, rows in built.items():
-        assert read(split) == rows
-    assert {split: len(rows) for split, rows in built.items()} == world_data.SIZES
-
-
-def test_the_data_card_states_the_figures_of_the_data(built):
-    card = (DATA / "README.md").read_text(encoding="utf-8")
-    stated = {
-        key: float(value)
-        for key, value in re.findall(r"^\| `([\w.]+)` \| (-?\d+\.\d+) \|", card, re.MULTILINE)
-    }
-    assert stated == {key: round(value, 3) for key, value in world_data.describe(built).items()}
-
-
-def test_another_seed_gives_other_data_and_the_same_seed_the_same():
-    sizes = {"sft": 20, "train": 20, "validation": 10, "ood": 10}
-    first, again, other = (world_data.checksums(world_data.build(seed, sizes)) for seed in (1, 1, 2))
-    assert first == again and all(first[split] != other[split] for split in sizes)
-
-
-def test_nothing_leaks_between_the_splits(built):
-    questions = {split: [row["question"] for row in built[split]] for split in ("train", "validation", "ood")}
-    everything = [question for rows in questions.values() for question in rows]
-    assert len(set(everything)) == len(everything)
-    assert not set(everything) & {row["prompt"] for row in built["sft"]}
-
-    def combinations(rows):
-        asked = [frozenset(read_prompt(question).topics) for question in rows]
-        return {names for names in asked if len(names) > 1}
-
-    elsewhere = combinations(questions["train"] + [row["prompt"] for row in built["sft"]])
-    assert combinations(questions["validation"]) and not combinations(questions["validation"]) & elsewhere
-
-
-def test_out_of_distribution_topics_are_in_no_other_comparison(built):
-    kept_out = {topic.name for topic in topics().values() if topic.ood}
-    for split in ("train", "validation"):
-        for row in built[split]:
-            said = [identify(s) for k in (1, 2) for s in split_sentences(row[f"response_{k}"])]
-            named = {sentence.topic for sentence in said if sentence} | set(
-                read_prompt(row["question"]).topics
-            )
-            assert not named & kept_out
-    assert {name for row in built["ood"] for name in read_prompt(row["question"]).topics} == kept_out
-    assert kept_out <= {name for row in built["sft"] for name in read_prompt(row["prompt"]).topics}
-
-
-def test_replies_leave_headroom_and_are_a_little_longer_when_better(built):
-    rows = built["sft"]
-    values = [gold(row["prompt"], row["response"]) for row in rows]
-    lengths = [len(row["response"].split()) for row in rows]
-    facts = world_data.describe(built)
-    assert 0.8 < facts["sft.gold.sd"] < 1.25
-    assert facts["sft.gold.mean"] < world.HIGHEST / SCALE - 1.8
-    mean_length = sum(lengths) / len(rows)
-    sd_length = (sum((n - mean_length) ** 2 for n in lengths) / len(rows)) ** 0.5
-    covariance = sum(
-        (v - facts["sft.gold.mean"]) * (n - mean_length) for v, n in zip(values, lengths, strict=True)
-    )
-    assert 0.2 < covariance / len(rows) / sd_length / facts["sft.gold.sd"] < 0.4
-    assert 0.55 < facts["train.longer_wins"] < 0.68
-
-
-def test_a_comparison_is_between_a_hasty_and_a_careful_writer(built):
-    rows = built["train"][:3000]
-    gaps = [abs(row["metadata"]["gold_1"] - row["metadata"]["gold_2"]) * SCALE for row in rows]
-    assert 0.15 < sum(gap < 0.5 for gap in gaps) / len(gaps) < 0.25
-    preferences = [
-        Preference((Message("user", row["question"]),), row["response_1"], row["response_2"], row=i)
-        for i, row in enumerate(rows[:300])
-    ]
-    replies = world_data.more_replies(preferences, 4, seed=1)
-    assert (
-        replies == world_data.more_replies(preferences, 4, seed=1) != world_data.more_replies(preferences, 4)
-    )
-    hasty, careful = (
-        [
-            gold(p.question, text)
-            for p, texts in zip(preferences, replies, strict=True)
-            for text in texts[k::2]
-        ]
-        for k in (0, 1)
-    )
-    assert sum(careful) / len(careful) > sum(hasty) / len(hasty) + 0.8
-
-
-def test_prompts_and_the_corpus_do_not_depend_on_the_habits_of_the_writers(built, monkeypatch):
-    sizes = {"sft": 50, "train": 40, "validation": 30, "ood": 20}
-    before = world_data.build(sizes=sizes)
-    monkeypatch.setattr(world_data, "WRITERS", (Habits(), Habits(most_care=0.1)))
-    after = world_data.build(sizes=sizes)
-    assert after["sft"] == before["sft"]
-    for split in ("train", "validation", "ood"):
-        assert [row["question"] for row in after[split]] == [row["question"] for row in before[split]]
-        assert after[split] != before[split]
-
-
-def test_the_comparisons_load_with_their_metadata(built):
-    from datasets import load_dataset
-
-    rows = load_dataset("json", data_files=str(DATA / "nano" / "validation.jsonl.gz"), split="train")
-    assert rows[0] == built["validation"][0]
-    assert all(
-        row["response_1"] != row["response_2"] and row["overall_response"] in (1, 2) for row in built["train"]
-    )
