@@ -19,7 +19,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from tables import exactness_rows, inference_rows, scaling_tables, table, training_rows  # noqa: E402
+import torch  # noqa: E402
+from tables import (  # noqa: E402
+    exactness_rows,
+    inference_rows,
+    profile_rows,
+    scaling_tables,
+    table,
+    training_rows,
+)
 from workloads import HH, Workload  # noqa: E402
 
 from rlhf_hw.machine import describe_machine, installed_versions  # noqa: E402
@@ -141,6 +149,10 @@ def run_workload(run: Runner, workload: Workload, plan: Plan, only: set[str], re
                 exact[f"{task}/{dtype}/{system}"] = run(
                     **training_job(name, folder, smaller, same_order=True)
                 )
+    if "profile" in only and not torch.cuda.is_available():
+        result["profile"] = run(
+            task="profile", folder=folder, dtype=workload.dtype, batch=workload.batch, steps=plan.exact_steps
+        )
     if "scaling" in only and workload.score:
         result["scaling"] = run(task="scaling", folder=folder, dtype=workload.dtype, short=plan.short)
 
@@ -179,6 +191,9 @@ def report(results: dict) -> str:
             parts.append(f"## Scoring and generation: {name}\n\n{table(inference_rows(result['inference']))}")
         if result["exact"]:
             parts.append(f"## Losses of the same pairs: {name}\n\n{table(exactness_rows(result['exact']))}")
+        if "profile" in result:
+            rows = profile_rows(result["profile"], results["peak"][workload["dtype"]])
+            parts.append(f"## Where a step's time goes: {name}, {workload['dtype']}\n\n{table(rows)}")
         if "scaling" in result:
             parts.append(f"## Scaling: {name}, {workload['dtype']}\n\n{scaling_tables(result['scaling'])}")
     return "\n\n".join(parts)
@@ -213,7 +228,7 @@ def benchmark(
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, run, print and write."""
-    parts = ("rm", "dpo", "score", "generate", "exact", "scaling")
+    parts = ("rm", "dpo", "score", "generate", "exact", "profile", "scaling")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

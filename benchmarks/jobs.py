@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import inference_jobs
+import profiling
 import scaling
 import systems
 import torch
@@ -54,6 +55,7 @@ KINDS = {
     "score": inference_job,
     "generate": inference_job,
     "peak": peak_job,
+    "profile": profiling.profile_steps,
     "scaling": scaling.scaling,
     "prepare": prepare_job,
 }

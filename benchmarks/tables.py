@@ -98,6 +98,29 @@ def exactness_rows(results: dict[str, dict]) -> list[dict[str, str]]:
     return rows
 
 
+def profile_rows(results: dict[str, dict], peak: float) -> list[dict[str, str]]:
+    """Shares of our training steps by kind of operation.
+
+    Args:
+        results: By task what `profiling.profile_steps` returns.
+        peak: The machine's best rate of matrix products in this dtype, FLOP/s.
+    """
+    rows = []
+    for task, found in results.items():
+        for kind, one in found["kinds"].items():
+            rate = one["flops_per_second"]
+            rows.append(
+                {
+                    "task": task,
+                    "kind": kind,
+                    "share": f"{one['share']:.0%}",
+                    "ms a pair": f"{1000 * one['share'] * found['seconds'] / found['pairs']:.2f}",
+                    "rate, of square products": f"{rate / peak:.0%}" if rate else "",
+                }
+            )
+    return rows
+
+
 def scaling_tables(result: dict[str, list[dict]]) -> str:
     """The scaling page: one table for each of its four questions."""
     titles = {

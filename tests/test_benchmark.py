@@ -24,7 +24,7 @@ def benchmark():
 def results(benchmark):
     # in this process: starting twenty would take most of the time
     return benchmark.benchmark(
-        benchmark.SHORT, {"rm", "dpo", "score", "generate", "exact", "scaling"}, here=True
+        benchmark.SHORT, {"rm", "dpo", "score", "generate", "exact", "profile", "scaling"}, here=True
     )
 
 
@@ -48,6 +48,14 @@ def test_losses_equal_trls_on_the_same_pairs(results) -> None:
             assert ours == pytest.approx(theirs, abs=close)
 
 
+def test_the_profile_accounts_for_the_whole_step(results) -> None:
+    for found in results["workloads"]["tiny"]["profile"].values():
+        kinds = found["kinds"]
+        assert sum(one["share"] for one in kinds.values()) == pytest.approx(1)
+        assert kinds["weight products"]["flops_per_second"] > 0
+        assert kinds["optimizer and clipping"]["share"] > 0 and found["seconds"] > 0
+
+
 def test_scores_equal_the_plain_loops(results) -> None:
     rounds = results["workloads"]["tiny"]["inference"]
     ours, theirs = (rounds[f"score/{system}"][0]["scores"] for system in ("ours", "transformers"))
@@ -56,7 +64,13 @@ def test_scores_equal_the_plain_loops(results) -> None:
 
 def test_the_report_has_every_table(benchmark, results) -> None:
     text = benchmark.report(results)
-    for title in ("Training: tiny", "Scoring and generation", "Losses of the same pairs", "Scaling: tiny"):
+    for title in (
+        "Training: tiny",
+        "Scoring and generation",
+        "Losses of the same pairs",
+        "time goes: tiny",
+        "Scaling: tiny",
+    ):
         assert title in text
     assert "trl-best" in text and "utilisation" in text
 
