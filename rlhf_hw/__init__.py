@@ -1,4 +1,4 @@
-"""A small laboratory for reward models and direct preference optimisation (DPO).
+"""A small laboratory for reward models and direct preference optimization (DPO).
 
 Data flows one way through the modules: `templates` -> `data` -> `rendering` -> `batches` -> `models` and
 `losses` -> `training` -> `scoring` and `generation` -> analysis (`metrics`, `winrate`, `puzzle`) -> `figures`

@@ -32,8 +32,12 @@ def length_margins(
     Returns:
         Shape (pairs,), in words; 0 where both replies have the same number.
     """
-    direction = np.sign(np.sign(length_gap(train_chosen, train_rejected)).sum())
-    return (direction if direction != 0 else 1.0) * length_gap(chosen, rejected)
+    return length_direction(train_chosen, train_rejected) * length_gap(chosen, rejected)
+
+
+def length_direction(chosen: Sequence[str], rejected: Sequence[str]) -> float:
+    """1 where the longer reply was chosen more often, or as often, else -1."""
+    return 1.0 if np.sign(length_gap(chosen, rejected)).sum() >= 0 else -1.0
 
 
 def length_gap(chosen: Sequence[str], rejected: Sequence[str]) -> np.ndarray:

@@ -28,7 +28,7 @@ class Training(BaseModel):
 
     learning_rate: float = Field(2.0e-5, gt=0, description="peak learning rate of AdamW")
     epochs: float = Field(1.0, gt=0, description="passes over the training set")
-    max_steps: int = Field(-1, description="stop after this many optimiser steps; -1: go by epochs")
+    max_steps: int = Field(-1, description="stop after this many optimizer steps; -1: go by epochs")
     batch_size: int = Field(16, ge=1, description="examples a process and step")
     gradient_accumulation_steps: int = Field(1, ge=1, description="batches added up before a step")
     lr_scheduler_type: str = Field("cosine", description="learning-rate schedule of transformers")
@@ -87,7 +87,7 @@ class RewardTraining(Training):
 
 
 class DPOTraining(Training):
-    """Direct preference optimisation."""
+    """Direct preference optimization."""
 
     learning_rate: float = Field(1.0e-6, gt=0, description="peak learning rate of AdamW")
     beta: float = Field(0.1, gt=0, description="strength of the tie to the reference model")

@@ -23,6 +23,7 @@ from rlhf_hw.config import DPOTraining, Training
 from rlhf_hw.deepspeed_settings import deepspeed_file
 from rlhf_hw.models import MAX_LOGITS, pick_dtype
 from rlhf_hw.processes import world_size
+from rlhf_hw.trainers import TOKENS_AT_ONCE
 
 # Share of a large matrix product's rate that training reaches, between small layers and waiting for memory.
 UTILISATION = 0.4
@@ -120,15 +121,21 @@ def lora_parameters(shape: PretrainedConfig, rank: int) -> int:
 
 
 def activation_bytes(config: Training, shape: PretrainedConfig, groups: TokenizedGroups) -> float:
-    """Bytes of activations at the longest batch, the language-model head's logits included."""
+    """Bytes of activations at the longest batch, the language-model head's logits included.
+
+    On a processor a long batch is worked through in parts, see `trainers.TOKENS_AT_ONCE`.
+    """
     length = -(-int(groups.lengths.max()) // PAD_TO) * PAD_TO
-    tokens = config.batch_size * length
+    rows = config.batch_size
+    if not torch.cuda.is_available() and not config.deepspeed:
+        rows = min(rows, max(1, TOKENS_AT_ONCE // length))
+    tokens = rows * length
     layer = 10 * shape.hidden_size + 4 * shape.intermediate_size
     kept = shape.num_hidden_layers * (shape.hidden_size if config.gradient_checkpointing else layer)
     item = 2 if pick_dtype(config.dtype) == torch.bfloat16 else 4
     logits = 0
     if isinstance(config, DPOTraining):
-        replies = config.batch_size * int(groups.reply_lengths.sum(1).max())
+        replies = rows * int(groups.reply_lengths.sum(1).max())
         logits = 3 * 4 * min(MAX_LOGITS, replies * shape.vocab_size)
     return tokens * (kept + layer) * item + logits
 

@@ -27,6 +27,14 @@ from rlhf_hw.figure_style import (
 from rlhf_hw.figures_scores import SCORE, common_bins, draw_histogram
 from rlhf_hw.intervals import Estimate, as_vector
 
+# What figures call the parts of a gap that have short names in the metrics
+PART_NAMES = {
+    "readout": "read-out",
+    "quality": "true quality",
+    "ood": "unfamiliar text",
+    "rest": "unexplained rest",
+}
+
 
 @styled
 def inference_distributions(groups: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
@@ -132,7 +140,7 @@ def waterfall(
             f"the parts sum to {sum(p.value for p in parts.values())}, the total is {total.value}"
         )
     figure, axes = canvas(height=3.1)
-    names, estimates = [total_name, *parts], [total, *parts.values()]
+    names, estimates = [total_name, *map(part_name, parts)], [total, *parts.values()]
     starts = np.concatenate([[0, 0], np.cumsum([part.value for part in parts.values()])[:-1]])
     for place, (start, estimate) in enumerate(zip(starts, estimates, strict=True)):
         colour = GREY if place == 0 else BLUE if estimate.value >= 0 else ORANGE
@@ -142,7 +150,7 @@ def waterfall(
         axes.errorbar(place, end, yerr=error, fmt="none", color=INK, linewidth=1)
         top = max(start, end, start + estimate.high)
         axes.annotate(
-            f"{estimate.value:+.2f}",
+            f"{estimate.value:+z.2f}",
             (place, top),
             (0, 3),
             textcoords="offset points",
@@ -160,25 +168,30 @@ def waterfall(
     return figure
 
 
+def part_name(name: str) -> str:
+    """What a figure calls a part of the gap, or several joined by " + "."""
+    return " + ".join(PART_NAMES.get(part, part) for part in name.split(" + "))
+
+
 @styled
 def planted_matrix(shares: ArrayLike, planted: Sequence[str], attributed: Sequence[str]) -> Figure:
     """Faults put in (rows) against the factors the decomposition blames (columns), in percent of the gap.
 
     Args:
-        shares: shape (planted, attributed), 1 = the whole gap. Shades show the absolute value up to 1.
+        shares: shape (planted, attributed), 1 = the whole gap; below 0 where a part goes against the gap.
     """
     shares = np.asarray(shares, dtype=float)
     if shares.shape != (len(planted), len(attributed)):
         raise ValueError(f"shares have shape {shares.shape}, expected {(len(planted), len(attributed))}")
     figure, axes = canvas(width=min(6.3, 1.9 + 0.68 * len(attributed)), height=1.2 + 0.34 * len(planted))
-    axes.imshow(np.abs(shares), cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
+    axes.imshow(shares, cmap="RdBu", vmin=-1.15, vmax=1.15, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
         dark = abs(share) > 0.6
         axes.text(
-            column, row, f"{share:.0%}", ha="center", va="center", color="white" if dark else INK, fontsize=8
+            column, row, f"{share:z.0%}", ha="center", va="center", color="white" if dark else INK, fontsize=8
         )
-    axes.set_xticks(range(len(attributed)), attributed, rotation=25, ha="right")
-    axes.set_yticks(range(len(planted)), planted)
+    axes.set_xticks(range(len(attributed)), map(part_name, attributed), rotation=25, ha="right")
+    axes.set_yticks(range(len(planted)), map(part_name, planted))
     axes.set_xlabel("attributed to (share of the gap)")
     axes.set_ylabel("planted fault")
     axes.grid(visible=False)

@@ -55,13 +55,13 @@ def draw_curve(axes: Axes, points: Points, colour: str, name: str, window: int |
     if window == 1:
         axes.plot(steps, values, color=colour, marker="o", markersize=2.5, label=name)
         return
-    axes.plot(steps, values, ".", color=colour, alpha=0.28, markersize=3.5, markeredgewidth=0)
+    axes.plot(steps, values, ".", color=colour, alpha=0.5, markersize=3.5, markeredgewidth=0)
     axes.plot(steps, smooth(values, window), color=colour, label=name)
 
 
 def dress(axes: Axes, ylabel: str, limits: tuple[float, float] | None) -> None:
     """Labels, whole-number steps, legend."""
-    axes.set_xlabel("optimiser step")
+    axes.set_xlabel("optimizer step")
     axes.set_ylabel(ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.margins(x=0.02)

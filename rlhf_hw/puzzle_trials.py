@@ -175,7 +175,8 @@ def planted_metrics(trials: Sequence[Trial]) -> dict[str, float]:
     """What the trials prove, under the keys of `puzzle`.
 
     Returns:
-        planted.trials (single faults that the model minds), planted.correct, planted.share_min (the smallest
+        planted.trials (single faults that the model minds), planted.share_enough (in how many the fault got
+        enough of the gap), planted.correct (and was named first as well), planted.share_min (the smallest
         share of the gap that a planted fault got), planted.silent, planted.couples, planted.couples_correct,
         planted.noisy and planted.noisy_found (trials with a coin; in how many the fault was named first),
         planted.false_alarms (clean worlds in which something was blamed), clean.trials.
@@ -186,6 +187,7 @@ def planted_metrics(trials: Sequence[Trial]) -> dict[str, float]:
     single, couples = ([t for t in heard if len(t.planted) == count] for count in (1, 2))
     found = {
         "planted.trials": len(single),
+        "planted.share_enough": sum(t.share >= SHARE for t in single),
         "planted.correct": sum(t.correct for t in single),
         "planted.couples": len(couples),
         "planted.couples_correct": sum(t.correct for t in couples),

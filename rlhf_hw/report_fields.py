@@ -29,6 +29,7 @@ _FIELD = re.compile(r"\{\{(.*?)\}\}")
 _TABLE = re.compile(r"\s*\{\{table:([\w-]+)(?:\|(.*))?\}\}\s*$")
 _DIRECTIVE = re.compile(r"\s*<!--\s*(if not|if|else|endif)\s*([\w.:-]*)\s*-->\s*$")
 _COMMENT = re.compile(r"\s*<!--.*-->\s*$")
+_ZERO = re.compile(r"[-+]0(\.0*)?%?")
 _COLUMN = re.compile(r"\s*(?P<key>[^:=]+?)(?::(?P<spec>[^=]*))?(?:=(?P<head>.*?))?\s*$")
 _TYPOGRAPHY = "–—‘’“”…•€™"
 
@@ -158,9 +159,10 @@ def format_value(value: Value | None, spec: str, place: str) -> str:
     if isinstance(value, float) and not spec:
         raise ValueError(f"{place} is the float {value!r}: say how to print it, for example with :.3f")
     try:
-        return format(value, spec)
+        text = format(value, spec)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
+    return text.lstrip("+-") if _ZERO.fullmatch(text) else text  # no "-0.00"
 
 
 def _near(name: str, known: Collection[str]) -> str:

@@ -5,6 +5,7 @@ averaging, logging and evaluation stay in one place.
 """
 
 import sys
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -19,6 +20,10 @@ from rlhf_hw import losses
 from rlhf_hw.attention import refuse_beyond_window
 from rlhf_hw.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
 from rlhf_hw.config import DPOTraining, LanguageModelTraining, RewardTraining
+
+# On a processor a step works through a longer batch in parts of about this many tokens: a few long rows would
+# otherwise decide how much memory a whole run takes. On a GPU the batch size is chosen to fill it.
+TOKENS_AT_ONCE = 6144
 
 
 class Progress(TrainerCallback):
@@ -63,6 +68,8 @@ class GroupTrainer(Trainer):
     targets = "none"
     # entries of a batch that the loss reads and the model does not
     loss_only: tuple[str, ...] = ()
+    # whether a group's loss is the same whatever other groups are in its batch
+    separable = True
     # compute_loss returns a mean over the batch, so the Trainer divides by the accumulation steps
     loss_is_scaled_for_ga = False
 
@@ -84,13 +91,35 @@ class GroupTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         # a dataset of indices needs to know which groups they point into
         self.collators = {
-            "train": partial(self.collate, train, "train"),
+            "train": partial(self.collate_parts, train),
             "eval": partial(self.collate, evaluation, "eval"),
         }
+        self.tokens_at_once = TOKENS_AT_ONCE if args.use_cpu and not args.deepspeed else None
 
     def collate(self, groups: TokenizedGroups, part: str, indices: list[int]) -> dict[str, Tensor]:
         """Build the batch of some indices."""
         return build_batch(groups, indices, self.pad_id, targets=self.targets)
+
+    def collate_parts(self, groups: TokenizedGroups, indices: list[int]) -> dict:
+        """Build a training batch; one too long for a processor as `{"parts": [batch, ...]}`."""
+        tokens = len(indices) * int(groups.lengths[indices].max())
+        count = 1
+        if self.separable and self.tokens_at_once:
+            count = min(len(indices), -(-tokens // self.tokens_at_once))
+        parts = [self.collate(groups, "train", part) for part in np.array_split(indices, count)]
+        return parts[0] if count == 1 else {"parts": parts}
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        if "parts" not in inputs:
+            return super().training_step(model, inputs, num_items_in_batch)
+        parts, loss = inputs["parts"], 0.0
+        groups = sum(len(part["ends"]) for part in parts)
+        for number, part in enumerate(parts, 1):
+            # processes exchange gradients once, after the last part
+            with nullcontext() if number == len(parts) else self.accelerator.no_sync(model):
+                share = {"share": len(part["ends"]) / groups}
+                loss += super().training_step(model, part | share, num_items_in_batch)
+        return loss
 
     def get_train_dataloader(self):
         self.data_collator = self.collators["train"]
@@ -118,13 +147,14 @@ class GroupTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         extra = {k: inputs.pop(k) for k in self.loss_only}
+        share = inputs.pop("share", 1.0)  # of the whole batch
         outputs = model(**inputs)
         each, measured = self.group_loss(outputs, inputs | extra)
         if self.model.training:
             for name, value in measured.items():
                 total = self.seen.setdefault(name, torch.zeros(2, device=value.device))
                 total += torch.stack([value.detach().float().sum(), value.new_tensor(float(value.numel()))])
-        loss = each.mean()
+        loss = share * each.mean()
         return (loss, {"measured": measured}) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -175,7 +205,7 @@ class RewardTrainer(GroupTrainer):
 
 
 class DPOTrainer(GroupTrainer):
-    """Direct preference optimisation with the reference's log-probabilities computed beforehand.
+    """Direct preference optimization with the reference's log-probabilities computed beforehand.
 
     Args:
         config: The settings.
@@ -187,6 +217,7 @@ class DPOTrainer(GroupTrainer):
 
     def __init__(self, config: DPOTraining, references: dict[str, np.ndarray], *args, **kwargs):
         self.config, self.references = config, references
+        self.separable = not config.nll_weight  # a mean over the tokens of all chosen replies
         super().__init__(*args, **kwargs)
 
     def collate(self, groups, part, indices):
@@ -214,6 +245,8 @@ class DPOTrainer(GroupTrainer):
 
 class LanguageModelTrainer(GroupTrainer):
     """Next-token training: mean negative log-likelihood a token."""
+
+    separable = False
 
     def __init__(self, config: LanguageModelTraining, *args, **kwargs):
         self.targets = "all" if config.train_on_prompt else "replies"

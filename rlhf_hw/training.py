@@ -290,6 +290,7 @@ def _fit(
     metrics = {
         "pairs": pairs,
         "steps": output.global_step,
+        "epochs": trainer.state.epoch,
         "seconds": seconds,
         "pairs_per_second": pairs * trainer.state.epoch / seconds,
         "loss_first": logged[0],

@@ -23,6 +23,7 @@ def test_length_margins_learn_the_direction():
     assert baselines.length_margins(long, short, ["a b c"], ["a b"]).tolist() == [1]
     assert baselines.length_margins(short, long, ["a b c"], ["a b"]).tolist() == [-1]
     assert baselines.length_margins(long, long, ["a b c"], ["a b"]).tolist() == [1]  # undecided: longer wins
+    assert baselines.length_direction(long, short) == 1 and baselines.length_direction(short, long) == -1
 
 
 def test_words_that_decide_are_found_and_noise_is_not():

@@ -51,6 +51,7 @@ def trials(renderer, preferences, ends, score):
 def test_every_fault_is_found_alone_in_couples_and_in_noise(trials):
     found = puzzle_trials.planted_metrics(trials)
     assert found["planted.trials"] >= 15 and found["planted.correct"] >= 0.9 * found["planted.trials"]
+    assert found["planted.correct"] <= found["planted.share_enough"] <= found["planted.trials"]
     assert (
         found["planted.couples"] >= 9 and found["planted.couples_correct"] >= 0.9 * found["planted.couples"]
     )

@@ -22,6 +22,12 @@ def test_fields_take_python_formats():
     assert filled("{{data.train.pairs}}") == "12000\n"
 
 
+def test_zero_has_no_sign():
+    values = {"a": -0.001, "b": 0.0004, "c": -0.006}
+    text = "{{a:.2f}} {{b:+.2f}} {{a:.0%}} {{b:+.1%}} {{c:+.2f}}"
+    assert fill(text, values)[0] == "0.00 0.00 0% 0.0% -0.01\n"
+
+
 def test_fields_report_what_they_used():
     assert fill("{{data.train.pairs}}\n", VALUES)[1] == {"data.train.pairs"}
 

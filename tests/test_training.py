@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForSequenceClassification
 
-from rlhf_hw import deepspeed_settings, losses, training
+from rlhf_hw import deepspeed_settings, losses, trainers, training
 from rlhf_hw.batches import build_batch
 from rlhf_hw.config import DPOTraining, LanguageModelTraining, RewardTraining
 from rlhf_hw.models import load_policy, load_reward_model
@@ -136,6 +136,41 @@ def test_accumulated_batches_equal_one_batch(settings, cache, kind) -> None:
         assert len(first) == 6
         # the trainer rounds what it logs to four places or so
         assert second == pytest.approx(first, abs=2e-4, rel=1e-4), name
+
+
+@pytest.mark.parametrize("kind", [RewardTraining, DPOTraining])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_long_batch_in_parts_equals_the_whole(settings, cache, monkeypatch, kind, accumulation) -> None:
+    steps = {
+        "batch_size": 6 // accumulation,
+        "gradient_accumulation_steps": accumulation,
+        "max_grad_norm": 0.5,
+    }
+    whole = train(settings(kind, "whole", **steps))
+    sizes = []
+    step = GroupTrainer.compute_loss
+
+    def watched(self, model, inputs, *args, **kwargs):
+        sizes.append(len(inputs["ends"]))
+        return step(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(GroupTrainer, "compute_loss", watched)
+    monkeypatch.setattr(trainers, "TOKENS_AT_ONCE", 100)
+    parts = train(settings(kind, "parts", **steps))
+    assert len(sizes) > 4 * accumulation and sum(sizes) == 24 and max(sizes) < 6 // accumulation
+    for name in ("loss", "margin", "accuracy", "grad_norm"):
+        first, second = ([p["value"] for p in r.curve(name)] for r in (whole, parts))
+        assert len(first) == 4
+        assert second == pytest.approx(first, abs=2e-4, rel=1e-4), name
+
+
+def test_a_loss_that_depends_on_the_whole_batch_is_never_computed_in_parts(
+    settings, cache, monkeypatch
+) -> None:
+    whole = train(settings(DPOTraining, "whole", nll_weight=0.5))
+    monkeypatch.setattr(trainers, "TOKENS_AT_ONCE", 100)
+    same = train(settings(DPOTraining, "same", nll_weight=0.5))
+    assert [p["value"] for p in same.curve("loss")] == [p["value"] for p in whole.curve("loss")]
 
 
 @pytest.mark.parametrize("kind", [RewardTraining, DPOTraining])
