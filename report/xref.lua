@@ -60,7 +60,7 @@ local function add_prefix(block)
 end
 
 -- LaTeX breaks any table at the foot of a page: keep together what needs at most half of one.
-local LINE_CHARACTERS, KEPT_LINES = 95, 26
+local LINE_CHARACTERS, KEPT_LINES = 95, { en = 26, zh = 16 }
 local function keep_together(tbl)
   local lines = 0
   local function add_rows(rows)
@@ -77,8 +77,10 @@ local function keep_together(tbl)
   end
   add_rows(tbl.head.rows)
   for _, body in ipairs(tbl.bodies) do add_rows(body.body) end
-  if lines > KEPT_LINES then lines = 6 end -- a long one only does not start at the very foot
-  return { pandoc.RawBlock("latex", "\\keepfree{" .. lines + 3 .. "\\baselineskip}"), tbl }
+  -- A long one only does not start at the very foot; figures do not wait until it is over.
+  local before = lines > KEPT_LINES[language] and "\\nofigurewaits" or ""
+  if before ~= "" then lines = 6 end
+  return { pandoc.RawBlock("latex", before .. "\\keepfree{" .. lines + 3 .. "\\baselineskip}"), tbl }
 end
 
 local function number_header(header)
@@ -123,6 +125,38 @@ local function equations(inlines)
 end
 
 -- References ------------------------------------------------------------------------------------------------------
+local function reference_kind(inline)
+  local kind = inline and inline.t == "Cite" and kind_of(inline.citations[1].id)
+  return WORDS.en[kind or ""] and kind
+end
+
+-- Whether a text begins or ends with a Chinese character (punctuation too, or only that).
+local function chinese(inline, last, only_punctuation)
+  local text = inline and pandoc.utils.stringify(inline) or ""
+  if text == "" then return false end
+  local code = utf8.codepoint(text, last and utf8.offset(text, -1) or 1)
+  local mark = (code >= 0x3000 and code <= 0x303F) or (code >= 0xFF01 and code <= 0xFF5E) or (code >= 0x2014 and code <= 0x2026)
+  return mark or (not only_punctuation and code >= 0x4E00 and code <= 0x9FFF)
+end
+
+-- Chinese text needs no space around a reference, except after its number: 见表 1。 为第 6 节服务。 表 1 给出
+local function close_up(inlines)
+  if language ~= "zh" then return nil end
+  local out = pandoc.Inlines({})
+  for i, here in ipairs(inlines) do
+    local before, after = inlines[i - 1], inlines[i + 1]
+    local closed = here.t == "Space" or here.t == "SoftBreak"
+    if closed and reference_kind(after) and after.citations[1].mode ~= "SuppressAuthor" then
+      closed = chinese(before, true)
+    elseif closed then
+      local kind = reference_kind(before)
+      closed = kind and chinese(after, false, kind ~= "sec")
+    end
+    if not closed then out:insert(here) end
+  end
+  return out
+end
+
 local function reference(label, bare)
   local kind = kind_of(label)
   local before, tail = words[kind] .. "\u{a0}", ""
@@ -155,6 +189,7 @@ end
 -- A minus sign before numbers. In LaTeX the text font has no Greek letters, arrows and relations: the maths font does.
 local function characters(str)
   local text = str.text:gsub("^%-(%.?%d)", "−%1"):gsub("([%[%(,])%-(%.?%d)", "%1−%2")
+  for _, mark in ipairs({ "（", "，", "：" }) do text = text:gsub(mark .. "%-(%.?%d)", mark .. "−%1") end
   if FORMAT ~= "latex" then return pandoc.Str(text) end
   local out, run = pandoc.Inlines({}), ""
   for _, code in utf8.codes(text) do
@@ -183,13 +218,14 @@ local function breakable_code(code)
   if FORMAT ~= "latex" then return nil end
   local text = pandoc.write(pandoc.Pandoc({ pandoc.Plain({ pandoc.Code(code.text) }) }), "latex")
   text = text:gsub("\\_", "\\_\\allowbreak{}"):gsub("([%./=,:])", "%1\\allowbreak{}")
-  return raw((text:gsub("%s+$", "")))
+  return raw((text:gsub("%s+$", ""):gsub("\\allowbreak{}}$", "}"))) -- no break at the end: a comma may follow
 end
 
 return {
   { Meta = read_meta },
   { Div = figures_div },
   { traverse = "topdown", Figure = add_prefix, Table = add_prefix, Header = number_header, Inlines = equations },
+  { Inlines = close_up },
   { Cite = references, Table = FORMAT == "latex" and keep_together or nil },
   { Str = characters, Code = breakable_code, Image = screen_image },
 }

@@ -1,6 +1,7 @@
 """The report: checks that stop an incomplete document, and whole builds by each route."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -191,6 +192,14 @@ def test_html_is_one_page_with_numbers_figures_and_formulas(run, language):
         "zh": ("图\u00a01</a>", "表\u00a01</a>", "第\u00a01\u00a0节</a>", "式\u00a0(1)</a>"),
     }
     assert [word for word in words[language] if word not in page] == []
+
+
+def test_chinese_text_has_no_spaces_around_references_and_real_minus_signs(run):
+    text = TEXT["zh"] + "\n见 @fig:one。为 @sec:start\n服务（-0.1，-0.2）。\n"
+    document = prepared(run, text, "zh")
+    page = report.typeset(document, run / "report", ["html"], "auto")[0].read_text(encoding="utf-8")
+    seen = re.sub(r"<[^>]*>", "", page)
+    assert "见图\u00a01。" in seen and "为第\u00a01\u00a0节服务" in seen and "（−0.1，−0.2）" in seen
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
