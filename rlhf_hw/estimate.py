@@ -123,11 +123,12 @@ def lora_parameters(shape: PretrainedConfig, rank: int) -> int:
 def activation_bytes(config: Training, shape: PretrainedConfig, groups: TokenizedGroups) -> float:
     """Bytes of activations at the longest batch, the language-model head's logits included.
 
-    On a processor a long batch is worked through in parts, see `trainers.TOKENS_AT_ONCE`.
+    On a processor a long batch is worked through in parts where the loss allows it, see
+    `trainers.TOKENS_AT_ONCE`.
     """
     length = -(-int(groups.lengths.max()) // PAD_TO) * PAD_TO
-    rows = config.batch_size
-    if not torch.cuda.is_available() and not config.deepspeed:
+    rows, whole = config.batch_size, getattr(config, "nll_weight", 0.0) > 0
+    if not (torch.cuda.is_available() or config.deepspeed or whole):
         rows = min(rows, max(1, TOKENS_AT_ONCE // length))
     tokens = rows * length
     layer = 10 * shape.hidden_size + 4 * shape.intermediate_size

@@ -189,6 +189,16 @@ def test_estimate(checkpoint, groups, tmp_path) -> None:
     assert activation_bytes(wide, shape_config_of(folder), groups) > whole.activations
 
 
+def test_a_batch_worked_through_in_parts_needs_less(checkpoint, groups, tmp_path, monkeypatch) -> None:
+    folder, shape = checkpoint[0], shape_config_of(checkpoint[0])
+    settings = {"model": str(folder), "output_dir": tmp_path, "batch_size": 8, "dtype": "fp32"}
+    configs = [DPOTraining(**settings, nll_weight=weight) for weight in (0.0, 0.5)]
+    monkeypatch.setattr("rlhf_hw.estimate.TOKENS_AT_ONCE", 1)  # a row at a time
+    parts, whole = (activation_bytes(config, shape, groups) for config in configs)
+    one = DPOTraining(**settings | {"batch_size": 1}, nll_weight=0.5)
+    assert parts == activation_bytes(one, shape, groups) < whole
+
+
 def test_a_run_says_before_it_starts_what_it_will_need(policy_folder, pairs_file, tmp_path, caplog) -> None:
     settings = {"model": str(policy_folder), "train_dataset": str(pairs_file), "report_to": "none"}
     with caplog.at_level("INFO", logger="rlhf_hw"):
