@@ -23,7 +23,8 @@ def training_job(job: dict) -> dict:
     result["steady_pairs_per_second"] = job["batch"] / clock
     result["processor_seconds_per_pair"] = processor / job["batch"]
     result["total_pairs_per_second"] = job["batch"] * job["steps"] / result["seconds"]
-    prompts, replies = systems.lengths(job)
+    groups = systems.tokenized(Path(job["folder"]), job["batch"] * job["steps"])
+    prompts, replies = groups.prompt_lengths, groups.reply_lengths
     # forward and backward; TRL at its defaults runs the reference model within the step
     passes = 3 + (job["task"] == "dpo" and job["system"] == "trl")
     flops = passes * useful_flops(Path(job["folder"]) / "policy", prompts, replies, head=job["task"] == "dpo")

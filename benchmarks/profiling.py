@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 from measuring import DTYPES
+from systems import tokenized
 
-from rlhf_hw.batches import TokenizedGroups, build_batch, tokenize_preferences
-from rlhf_hw.data import load_preferences
+from rlhf_hw.batches import TokenizedGroups, build_batch
+from rlhf_hw.losses import bradley_terry
 from rlhf_hw.memory import keep_freed_memory
 from rlhf_hw.models import load_policy, load_reward_model, log_prob_batch, score_batch, use_pair_forward
-from rlhf_hw.rendering import Renderer
 
 # Operations of torch by kind, by the start of their names; what fits nothing is elementwise arithmetic
 KINDS = {
@@ -56,9 +56,7 @@ def profile_steps(job: dict) -> dict:
     """
     keep_freed_memory()
     folder = Path(job["folder"])
-    renderer = Renderer.load(folder / "policy", max_prompt_tokens=1024, max_reply_tokens=1024)
-    preferences, _ = load_preferences(str(folder / "pairs.jsonl"), "TRL", limit=8 * job["batch"])
-    groups, _, _ = tokenize_preferences(preferences, renderer)
+    groups = tokenized(folder, 8 * job["batch"])
     # neighbours in length, as the sampler puts them together; the batch in the middle
     middle = groups.lengths.argsort()[len(groups) // 2 - job["batch"] // 2 :][: job["batch"]]
     models = {
@@ -75,7 +73,7 @@ def _profile(task: str, model, groups: TokenizedGroups, job: dict) -> dict:
     def step() -> None:
         with torch.autocast("cpu", DTYPES[job["dtype"]], enabled=job["dtype"] != "fp32"):
             outputs = model(**batch)
-        torch.nn.functional.softplus(outputs[:, 1] - outputs[:, 0]).mean().backward()
+        bradley_terry(outputs).mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

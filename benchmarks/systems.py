@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import torch
 from measuring import StepClock
 from torch.utils.data import SequentialSampler
@@ -155,14 +154,12 @@ def _trl_settings(job: dict, output: Path) -> dict:
     return settings
 
 
-def lengths(job: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of each prompt, shape (G,), and of each reply, shape (G, 2), of a job's pairs."""
+def tokenized(folder: Path, pairs: int):
+    """The first pairs of a workload as `TokenizedGroups`."""
     from rlhf_hw.batches import tokenize_preferences
     from rlhf_hw.data import load_preferences
     from rlhf_hw.rendering import Renderer
 
-    folder = Path(job["folder"])
     renderer = Renderer.load(folder / "policy", max_prompt_tokens=1024, max_reply_tokens=1024)
-    pairs, _ = load_preferences(str(folder / "pairs.jsonl"), "TRL", limit=job["batch"] * job["steps"])
-    groups, _, _ = tokenize_preferences(pairs, renderer)
-    return groups.prompt_lengths, groups.reply_lengths
+    preferences, _ = load_preferences(str(folder / "pairs.jsonl"), "TRL", limit=pairs)
+    return tokenize_preferences(preferences, renderer)[0]

@@ -65,6 +65,11 @@ class Training(BaseModel):
         """Build settings from the fields that a notebook names among its parameters, and what is given."""
         return cls(**{name: parameters[name] for name in cls.model_fields if name in parameters} | given)
 
+    @property
+    def separable(self) -> bool:
+        """Whether the loss of a pair is the same whatever other pairs are in its batch."""
+        return True
+
     @model_validator(mode="before")
     @classmethod
     def _empty_is_none(cls, values: dict) -> dict:
@@ -97,6 +102,10 @@ class DPOTraining(Training):
     nll_weight: float = Field(0.0, ge=0, description="weight of the chosen replies' loss per token")
     reference_model: str | None = Field(None, description="reference model; default: the start checkpoint")
 
+    @property
+    def separable(self) -> bool:
+        return not self.nll_weight  # a mean over the tokens of all chosen replies
+
 
 class LanguageModelTraining(Training):
     """Next-token training on prompts with replies, from scratch or from a checkpoint."""
@@ -104,3 +113,7 @@ class LanguageModelTraining(Training):
     learning_rate: float = Field(1.0e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
     train_on_prompt: bool = Field(True, description="count the prompt's tokens in the loss too")
+
+    @property
+    def separable(self) -> bool:
+        return False  # a mean over all tokens

@@ -23,7 +23,7 @@ from rlhf_hw.config import DPOTraining, Training
 from rlhf_hw.deepspeed_settings import deepspeed_file
 from rlhf_hw.models import MAX_LOGITS, pick_dtype
 from rlhf_hw.processes import world_size
-from rlhf_hw.trainers import TOKENS_AT_ONCE
+from rlhf_hw.trainers import tokens_at_once
 
 # Share of a large matrix product's rate that training reaches, between small layers and waiting for memory.
 UTILISATION = 0.4
@@ -123,13 +123,12 @@ def lora_parameters(shape: PretrainedConfig, rank: int) -> int:
 def activation_bytes(config: Training, shape: PretrainedConfig, groups: TokenizedGroups) -> float:
     """Bytes of activations at the longest batch, the language-model head's logits included.
 
-    On a processor a long batch is worked through in parts where the loss allows it, see
-    `trainers.TOKENS_AT_ONCE`.
+    A long batch may be worked through in parts, see `trainers.tokens_at_once`.
     """
     length = -(-int(groups.lengths.max()) // PAD_TO) * PAD_TO
-    rows, whole = config.batch_size, getattr(config, "nll_weight", 0.0) > 0
-    if not (torch.cuda.is_available() or config.deepspeed or whole):
-        rows = min(rows, max(1, TOKENS_AT_ONCE // length))
+    rows, limit = config.batch_size, tokens_at_once(config)
+    if limit:
+        rows = min(rows, max(1, limit // length))
     tokens = rows * length
     layer = 10 * shape.hidden_size + 4 * shape.intermediate_size
     kept = shape.num_hidden_layers * (shape.hidden_size if config.gradient_checkpointing else layer)

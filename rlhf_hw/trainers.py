@@ -19,11 +19,19 @@ from transformers.trainer_utils import EvalPrediction
 from rlhf_hw import losses
 from rlhf_hw.attention import refuse_beyond_window
 from rlhf_hw.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
-from rlhf_hw.config import DPOTraining, LanguageModelTraining, RewardTraining
+from rlhf_hw.config import DPOTraining, LanguageModelTraining, RewardTraining, Training
 
-# On a processor a step works through a longer batch in parts of about this many tokens: a few long rows would
-# otherwise decide how much memory a whole run takes. On a GPU the batch size is chosen to fill it.
 TOKENS_AT_ONCE = 6144
+
+
+def tokens_at_once(config: Training) -> int | None:
+    """About how many tokens a step may work through at a time; None for the whole batch.
+
+    On a processor a few long rows would otherwise decide how much memory a whole run takes. On a GPU the
+    batch size is chosen to fill it, and DeepSpeed's engine steps after each backward pass.
+    """
+    whole = torch.cuda.is_available() or config.deepspeed or not config.separable
+    return None if whole else TOKENS_AT_ONCE
 
 
 class Progress(TrainerCallback):
@@ -68,14 +76,20 @@ class GroupTrainer(Trainer):
     targets = "none"
     # entries of a batch that the loss reads and the model does not
     loss_only: tuple[str, ...] = ()
-    # whether a group's loss is the same whatever other groups are in its batch
-    separable = True
     # compute_loss returns a mean over the batch, so the Trainer divides by the accumulation steps
     loss_is_scaled_for_ga = False
 
     def __init__(
-        self, model, args, train: TokenizedGroups, evaluation: TokenizedGroups | None, pad_id: int, title: str
+        self,
+        config: Training,
+        model,
+        args,
+        train: TokenizedGroups,
+        evaluation: TokenizedGroups | None,
+        pad_id: int,
+        title: str,
     ):
+        self.config = config
         for groups in filter(None, (train, evaluation)):
             refuse_beyond_window(model, groups.longest)
         self.pad_id = pad_id
@@ -94,7 +108,6 @@ class GroupTrainer(Trainer):
             "train": partial(self.collate_parts, train),
             "eval": partial(self.collate, evaluation, "eval"),
         }
-        self.tokens_at_once = TOKENS_AT_ONCE if args.use_cpu and not args.deepspeed else None
 
     def collate(self, groups: TokenizedGroups, part: str, indices: list[int]) -> dict[str, Tensor]:
         """Build the batch of some indices."""
@@ -102,10 +115,8 @@ class GroupTrainer(Trainer):
 
     def collate_parts(self, groups: TokenizedGroups, indices: list[int]) -> dict:
         """Build a training batch; one too long for a processor as `{"parts": [batch, ...]}`."""
-        tokens = len(indices) * int(groups.lengths[indices].max())
-        count = 1
-        if self.separable and self.tokens_at_once:
-            count = min(len(indices), -(-tokens // self.tokens_at_once))
+        limit, tokens = tokens_at_once(self.config), len(indices) * int(groups.lengths[indices].max())
+        count = min(len(indices), -(-tokens // limit)) if limit else 1
         parts = [self.collate(groups, "train", part) for part in np.array_split(indices, count)]
         return parts[0] if count == 1 else {"parts": parts}
 
@@ -189,9 +200,7 @@ def ties_half(margin: Tensor) -> Tensor:
 class RewardTrainer(GroupTrainer):
     """Bradley-Terry training of a reward model."""
 
-    def __init__(self, config: RewardTraining, *args, **kwargs):
-        self.config = config
-        super().__init__(*args, **kwargs)
+    config: RewardTraining
 
     def group_loss(self, outputs, batch):
         margin = outputs[:, 0] - outputs[:, 1]
@@ -216,9 +225,8 @@ class DPOTrainer(GroupTrainer):
     loss_only = ("reference",)
 
     def __init__(self, config: DPOTraining, references: dict[str, np.ndarray], *args, **kwargs):
-        self.config, self.references = config, references
-        self.separable = not config.nll_weight  # a mean over the tokens of all chosen replies
-        super().__init__(*args, **kwargs)
+        self.references = references
+        super().__init__(config, *args, **kwargs)
 
     def collate(self, groups, part, indices):
         batch = super().collate(groups, part, indices)
@@ -246,11 +254,9 @@ class DPOTrainer(GroupTrainer):
 class LanguageModelTrainer(GroupTrainer):
     """Next-token training: mean negative log-likelihood a token."""
 
-    separable = False
-
     def __init__(self, config: LanguageModelTraining, *args, **kwargs):
         self.targets = "all" if config.train_on_prompt else "replies"
-        super().__init__(*args, **kwargs)
+        super().__init__(config, *args, **kwargs)
 
     def group_loss(self, outputs, batch):
         tokens = (batch["reply_of"] >= 0).sum() / len(outputs)
