@@ -18,7 +18,7 @@ from rlhf_hw.config import LanguageModelTraining
 from rlhf_hw.data import load_preferences
 from rlhf_hw.models import load_reward_model
 from rlhf_hw.rendering import Renderer
-from rlhf_hw.templates import Message, Preference
+from rlhf_hw.templates import Conversation, Message, Preference
 from rlhf_hw.training import train_language_model
 
 HH = "Anthropic/hh-rlhf//harmless-base"
@@ -89,7 +89,7 @@ def prepare(workload: Workload, source: str, folder: Path) -> None:
     _write(folder / "text.jsonl", [_as_text(p, tokenizer) for p in kept[:needed]])
     model = _policy(workload, tokenizer)
     if workload.base_steps:
-        examples = [(p.prompt, p.chosen) for p in kept]
+        examples = [Conversation(p.prompt, p.chosen) for p in kept]
         config = LanguageModelTraining(
             model="new",
             output_dir=folder / "base",

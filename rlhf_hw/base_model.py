@@ -16,12 +16,12 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from rlhf_hw.config import LanguageModelTraining
-from rlhf_hw.data import read_rows
+from rlhf_hw.data import find_files, read_rows
 from rlhf_hw.generation import generate
 from rlhf_hw.models import load_policy
 from rlhf_hw.paths import DATA, resolve
 from rlhf_hw.rendering import Renderer, load_tokenizer
-from rlhf_hw.templates import Preference, as_prompt
+from rlhf_hw.templates import Conversation, Preference, as_prompt
 from rlhf_hw.training import train_language_model
 from rlhf_hw.world import mean_quality
 
@@ -30,15 +30,19 @@ log = logging.getLogger(__name__)
 # Shape and training of the model in data/base-model
 EMBEDDED = {
     "vocabulary": 3072,
-    "hidden_size": 256,
-    "layers": 4,
-    "heads": 4,
-    "intermediate_size": 704,
-    "learning_rate": 2.0e-3,
-    "epochs": 3.0,
-    "batch_size": 64,
+    "hidden_size": 192,
+    "layers": 6,
+    "heads": 6,
+    "intermediate_size": 512,
+    "optimizer": "muon",
+    "learning_rate": 4.0e-3,
+    "epochs": 2.0,
+    "batch_size": 32,
     "seed": 0,
 }
+# A last pass over the sft split alone, so that the medley does not take the room of talking well
+FINISH = {"optimizer": "muon", "learning_rate": 2.5e-3, "epochs": 1.0, "batch_size": 32, "seed": 1}
+HELD_OUT = 500  # conversations that training leaves out, at most
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -132,6 +136,7 @@ def obtain_base_model(
     layers: int = 4,
     heads: int = 4,
     intermediate_size: int = 704,
+    optimizer: str = "adamw",
     learning_rate: float = 2.0e-3,
     epochs: float = 2.0,
     max_steps: int = -1,
@@ -147,9 +152,9 @@ def obtain_base_model(
         checkpoint: Folder or hub id of a causal language model; empty: train one.
         folder: Where the base model is written, with its tokenizer and rendering.
         preferences: Their prompts and chosen replies are the corpus of a new model where none is named.
-        corpus: Data source with rows `prompt`, `response` in its split "sft".
+        corpus: Data source for `read_conversations`.
         vocabulary, hidden_size, layers, heads, intermediate_size: Shape of a new model.
-        learning_rate, epochs, max_steps, batch_size, seed, log_dir: Settings of its training.
+        optimizer, learning_rate, epochs, max_steps, batch_size, seed, log_dir: Settings of its training.
         max_prompt_tokens, max_reply_tokens: Longer texts are cut.
 
     Returns:
@@ -158,18 +163,17 @@ def obtain_base_model(
     if checkpoint:
         return _copy_checkpoint(checkpoint, folder)
     if corpus:
-        examples = [(as_prompt(r["prompt"], "prompt"), r["response"]) for r in read_rows(corpus, "sft")]
+        examples = read_conversations(corpus)
     else:
-        examples = [(p.prompt, p.chosen) for p in preferences]
-    tokenizer = train_tokenizer(
-        (t for p, reply in examples for t in (*(m.content for m in p), reply)), vocabulary
-    )
+        examples = [Conversation(p.prompt, p.chosen) for p in preferences]
+    tokenizer = train_tokenizer((text for example in examples for text in example.texts), vocabulary)
     renderer = Renderer(tokenizer, max_prompt_tokens=max_prompt_tokens, max_reply_tokens=max_reply_tokens)
-    held_out = max(1, min(500, len(examples) // 20))
+    held_out = max(1, min(HELD_OUT, len(examples) // 20))
     config = LanguageModelTraining(
         model="new",
         output_dir=folder,
         log_dir=log_dir,
+        optimizer=optimizer,
         learning_rate=learning_rate,
         epochs=epochs,
         max_steps=max_steps,
@@ -183,6 +187,36 @@ def obtain_base_model(
     return folder
 
 
+def read_conversations(corpus: str) -> list[Conversation]:
+    """The conversations of a data source: rows with `prompt`, `response` and perhaps `remarks` (a list).
+
+    Those of its split "sft" come first; of a split "medley", where there is one, only remarks are learned.
+
+    Raises:
+        ValueError: `remarks` is no list of texts, or not as long as in the first row.
+    """
+    found: list[Conversation] = []
+    for split in ("sft", "medley") if _has_split(corpus, "medley") else ("sft",):
+        for number, row in enumerate(read_rows(corpus, split), start=1):
+            remarks, prompt = row.get("remarks") or [], as_prompt(row["prompt"], "prompt")
+            expected = len(found[0].remarks if found else remarks)
+            if not isinstance(remarks, list) or len(remarks) != expected:
+                raise ValueError(
+                    f"{corpus}, split {split}, row {number}, key 'remarks': expected a list of {expected}"
+                    f" texts, as in the first row, found {remarks!r:.60}"
+                )
+            found.append(Conversation(prompt, row["response"], tuple(remarks), spoken=split == "sft"))
+    return found
+
+
+def _has_split(source: str, split: str) -> bool:
+    """Whether a local source has files of this split; a hub id is taken to have none."""
+    try:
+        return bool(find_files(source, split))
+    except FileNotFoundError:
+        return False
+
+
 def _copy_checkpoint(checkpoint: str, folder: Path) -> Path:
     """Write a given causal language model and its renderer into a folder."""
     local = resolve(checkpoint)
@@ -190,6 +224,26 @@ def _copy_checkpoint(checkpoint: str, folder: Path) -> Path:
     load_policy(source, dtype="auto").save_pretrained(folder)
     Renderer(load_tokenizer(source)).save(folder)
     return folder
+
+
+def finish(folder: Path, output: Path, corpus: str, **settings) -> Path:
+    """Train a base model of `obtain_base_model` further, on the spoken conversations of its corpus.
+
+    Args:
+        folder: The model, with its renderer.
+        output: Where the finished one is written.
+        corpus: Data source for `read_conversations`; the same part of it stays held out.
+        settings: Of `LanguageModelTraining`.
+
+    Returns:
+        `output`.
+    """
+    examples = [conversation for conversation in read_conversations(corpus) if conversation.spoken]
+    config = LanguageModelTraining(model=str(folder), output_dir=output, **settings)
+    train_language_model(
+        config, load_policy(folder), Renderer.load(folder), examples[HELD_OUT:], examples[:HELD_OUT]
+    )
+    return output
 
 
 def embedded_quality(folder: Path, samples: int = 256) -> dict[str, float]:
@@ -210,6 +264,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = obtain_base_model(
             "", Path(scratch) / "base", [], corpus="data/nano", max_steps=arguments.max_steps, **EMBEDDED
+        )
+        folder = finish(
+            folder, Path(scratch) / "finished", "data/nano", max_steps=arguments.max_steps, **FINISH
         )
         # bf16 weights halve the download; the model card stays
         load_policy(folder).to(torch.bfloat16).save_pretrained(arguments.out)

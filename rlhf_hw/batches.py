@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from rlhf_hw.rendering import Renderer
-from rlhf_hw.templates import Preference
+from rlhf_hw.templates import Conversation, Preference
 
 # Row lengths are rounded up to this: fewer distinct shapes, whose kernels are prepared once each.
 PAD_TO = 16
@@ -136,8 +136,35 @@ def tokenize_preferences(
     return group_tokens(prompts, pairs), np.array(kept), counts
 
 
+def conversation_groups(conversations: Sequence[Conversation], renderer: Renderer) -> TokenizedGroups:
+    """Conversations as groups of one reply, or of their remarks.
+
+    Remarks take the place of a group's replies, and all before them stands in its prompt. Each follows the
+    reply's end token at once, without the header of a turn, which would be the same each time: so it is
+    predicted from that token, where a reward model reads its score.
+
+    Args:
+        conversations: All with the same number of remarks; with none, the replies are replies.
+        renderer: Turns them into ids.
+    """
+    prompts = renderer.prompt_ids([c.prompt for c in conversations])
+    replies = renderer.reply_ids([c.reply for c in conversations])
+    remarks = iter(renderer.reply_ids([remark for c in conversations for remark in c.remarks]))
+    before, after = [], []
+    for conversation, prompt, reply in zip(conversations, prompts, replies, strict=True):
+        heard = [next(remarks) for _ in conversation.remarks]
+        before.append(np.asarray(prompt + reply if heard else prompt, dtype=np.int32))
+        after.append([np.asarray(ids, dtype=np.int32) for ids in heard or [reply]])
+    return group_tokens(before, after)
+
+
 def build_batch(
-    groups: TokenizedGroups, indices: Sequence[int], pad_id: int, targets: str = "none", pad_to: int = PAD_TO
+    groups: TokenizedGroups,
+    indices: Sequence[int],
+    pad_id: int,
+    targets: str = "none",
+    pad_to: int = PAD_TO,
+    with_prompt: np.ndarray | None = None,
 ) -> dict[str, torch.Tensor]:
     """Build the shared-prompt batch of some groups.
 
@@ -148,6 +175,7 @@ def build_batch(
         targets: "none" for rewards, "replies" to add what reply log-probabilities need, "all" to count the
             prompt's tokens too (language-model training).
         pad_to: Row length is a multiple of this.
+        with_prompt: For each group of `groups` whether "all" counts its prompt, shape (G,); default: it does.
 
     Returns:
         `input_ids`, `position_ids`, `segment_ids` (B, L): segment 0 is the prompt, 1..K the replies, -1 is
@@ -174,15 +202,20 @@ def build_batch(
         "ends": (parts[:, 2:] - 1).astype(np.int64),
     }
     if targets != "none":
-        batch |= _targets(batch, parts, with_prompt=targets == "all")
+        counted = np.full(len(offsets), targets == "all")
+        if with_prompt is not None:
+            counted &= with_prompt[np.asarray(indices, dtype=np.int64)]
+        batch |= _targets(batch, parts, counted)
     return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
-def _targets(batch: dict[str, np.ndarray], parts: np.ndarray, with_prompt: bool) -> dict[str, np.ndarray]:
+def _targets(
+    batch: dict[str, np.ndarray], parts: np.ndarray, with_prompt: np.ndarray
+) -> dict[str, np.ndarray]:
     """Which hidden state predicts which token; a reply's first token is predicted by the prompt's last."""
     segment, replies = batch["segment_ids"], parts.shape[1] - 2
     length = segment.shape[1]
-    row, column = np.nonzero(segment >= (0 if with_prompt else 1))
+    row, column = np.nonzero(segment >= np.where(with_prompt, 0, 1)[:, None])
     keep = column > 0  # nothing predicts a row's first token
     row, column = row[keep], column[keep]
     part = segment[row, column]

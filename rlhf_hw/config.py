@@ -110,9 +110,20 @@ class DPOTraining(Training):
 class LanguageModelTraining(Training):
     """Next-token training on prompts with replies, from scratch or from a checkpoint."""
 
-    learning_rate: float = Field(1.0e-3, gt=0, description="peak learning rate of AdamW")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay")
+    learning_rate: float = Field(
+        1.0e-3, gt=0, description="peak learning rate; of muon, that of the matrices"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="weight decay of matrices and embeddings")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: for the matrices; the rest is AdamW's"
+    )
     train_on_prompt: bool = Field(True, description="count the prompt's tokens in the loss too")
+
+    @model_validator(mode="after")
+    def _muon_needs_whole_matrices(self) -> Self:
+        if self.optimizer == "muon" and self.deepspeed:
+            raise ValueError("optimizer: DeepSpeed splits the matrices that muon needs whole; take adamw")
+        return self
 
     @property
     def separable(self) -> bool:

@@ -14,7 +14,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlhf_hw.world_text import Request, capitalise, identify, phrases, read_prompt, topics
+from rlhf_hw.world_text import Request, capitalise, identify, known_request, phrases, topics
 
 MARKS = (("First", "Second", "Third"), ("First", "Also", "In addition"), ("First", "Then", "Next"))
 
@@ -89,9 +89,7 @@ def write_reply(rng: random.Random, prompt: str, habits: Habits, known: Sequence
     Raises:
         ValueError: the prompt names no topic of the world.
     """
-    request = read_prompt(prompt)
-    if request is None:
-        raise ValueError(f"the prompt names no topic of the world: {prompt!r}; see data/world/topics.yaml")
+    request = known_request(prompt)
     care = rng.uniform(habits.least_care, habits.most_care)
     body = _unsafe_body(rng, request, habits, care) if request.unsafe else _body(rng, request, habits, care)
     body = _spoil(rng, request, habits, care, body, known)
@@ -99,6 +97,57 @@ def write_reply(rng: random.Random, prompt: str, habits: Habits, known: Sequence
         body[rng.randrange(len(body))] = _broken_sentence(rng, known)
     text = " ".join(_with_manners(rng, request, habits, body))
     return _cut(rng, text) if rng.random() < habits.cut_off else text
+
+
+def write_medley(rng: random.Random, prompt: str, known: Sequence[str]) -> str:
+    """Sentences of most kinds in any order, as no writer would put them.
+
+    In what writers write, faults go together: the careless one drifts, pads and gives no reasons, so that one
+    fault can be guessed from another. Here each sentence is drawn by itself; the share of on-topic ones, and
+    that of points with a reason, are drawn for the reply.
+
+    Args:
+        rng: source of all choices.
+        prompt: a text that `read_prompt` understands.
+        known: names of the harmless topics that off-topic sentences are about.
+
+    Raises:
+        ValueError: the prompt names no topic of the world.
+    """
+    request = known_request(prompt)
+    asked = [name for name in request.topics if topics()[name].points]
+    others = [name for name in known if name not in request.topics and topics()[name].points]
+    on_topic, explained, points, body = rng.random(), rng.random(), [], []
+    for _ in range(rng.randint(1, request.number + 2)):
+        kind = rng.random()
+        if kind < 0.12:
+            body.append(rng.choice(phrases()[rng.choice(("filler", "filler", "praise", "closers"))]))
+        elif kind < 0.17:
+            body.append(_broken_sentence(rng, others))
+        elif kind < 0.19 or (request.unsafe and kind < 0.7):
+            body.append(_on_unsafe(rng, request))
+        else:
+            names = asked if asked and rng.random() < on_topic else others
+            if kind > 0.9 and points:
+                clause, reason = rng.choice(points)
+            else:
+                clause, reason = rng.choice(topics()[rng.choice(names)].points)
+            points.append((clause, reason))
+            body.append(_point(rng, clause, reason, explained))
+    text = " ".join(_with_markers(rng, body) if rng.random() < 0.3 else body)
+    return _cut(rng, text) if rng.random() < 0.06 else text
+
+
+def _on_unsafe(rng: random.Random, request: Request) -> str:
+    """A refusal, fit for any request, or what else may be said to an unsafe one."""
+    unsafe = [name for name in request.topics if topics()[name].unsafe]
+    if not unsafe:
+        return _refusal(rng, None)
+    topic = rng.choice(unsafe)
+    if rng.random() < 0.25:
+        return rng.choice(topics()[topic].alternatives)
+    group = rng.choice(("refusals", "reasons", "unsafe_help"))
+    return _refusal(rng, topic) if group == "refusals" else _phrase(rng, group, topic)
 
 
 def _phrase(rng: random.Random, group: str, topic: str) -> str:

@@ -36,6 +36,24 @@ class Preference:
         return next((m.content for m in reversed(self.prompt) if m.role == "user"), "")
 
 
+@dataclass(frozen=True)
+class Conversation:
+    """What a language model learns from: a prompt, its reply, and the remarks that the reply drew, if any.
+
+    Of one that is not `spoken` the model learns only the remarks, lest it comes to write like that.
+    """
+
+    prompt: tuple[Message, ...]
+    reply: str
+    remarks: tuple[str, ...] = ()
+    spoken: bool = True
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything that is said in it."""
+        return (*(message.content for message in self.prompt), self.reply, *self.remarks)
+
+
 class Tie(Exception):
     """The row says that neither reply is better."""
 

@@ -20,6 +20,7 @@ from rlhf_hw import losses
 from rlhf_hw.attention import refuse_beyond_window
 from rlhf_hw.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
 from rlhf_hw.config import DPOTraining, LanguageModelTraining, RewardTraining, Training
+from rlhf_hw.muon import MuonWithAdamW
 
 TOKENS_AT_ONCE = 6144
 
@@ -252,13 +253,30 @@ class DPOTrainer(GroupTrainer):
 
 
 class LanguageModelTrainer(GroupTrainer):
-    """Next-token training: mean negative log-likelihood a token."""
+    """Next-token training: mean negative log-likelihood a token.
 
-    def __init__(self, config: LanguageModelTraining, *args, **kwargs):
+    Args:
+        config: The settings.
+        spoken: For "train" and "eval" which groups' prompts may be learned, shape (G,); replies always are.
+    """
+
+    def __init__(self, config: LanguageModelTraining, spoken: dict[str, np.ndarray], *args, **kwargs):
         self.targets = "all" if config.train_on_prompt else "replies"
+        self.spoken = spoken
         super().__init__(config, *args, **kwargs)
+
+    def collate(self, groups, part, indices):
+        return build_batch(groups, indices, self.pad_id, targets=self.targets, with_prompt=self.spoken[part])
+
+    def create_optimizer(self, model=None):
+        if self.config.optimizer == "muon" and self.optimizer is None:
+            config = self.config
+            self.optimizer = MuonWithAdamW(
+                self.model, config.learning_rate, config.adam_beta2, config.weight_decay
+            )
+        return super().create_optimizer(model)
 
     def group_loss(self, outputs, batch):
         tokens = (batch["reply_of"] >= 0).sum() / len(outputs)
-        each = -outputs[:, 0] / tokens
+        each = -outputs.sum(dim=1) / tokens
         return each, {"nll": each}

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 from peft import LoraModel
 from transformers import PreTrainedModel, TrainingArguments
 
-from rlhf_hw.batches import TokenizedGroups, group_tokens, tokenize_preferences
+from rlhf_hw.batches import TokenizedGroups, conversation_groups, tokenize_preferences
 from rlhf_hw.checkpoints import (
     RECORD,
     UNFINISHED,
@@ -44,7 +45,7 @@ from rlhf_hw.models import (
 from rlhf_hw.processes import is_main, join_processes, world_size
 from rlhf_hw.rendering import Renderer
 from rlhf_hw.scoring import reference_log_probs
-from rlhf_hw.templates import Message
+from rlhf_hw.templates import Conversation
 from rlhf_hw.trainers import DPOTrainer, GroupTrainer, LanguageModelTrainer, RewardTrainer
 
 log = logging.getLogger(__name__)
@@ -199,26 +200,32 @@ def train_language_model(
     config: LanguageModelTraining,
     model: PreTrainedModel,
     renderer: Renderer,
-    examples: list[tuple[tuple[Message, ...], str]],
-    held_out: list[tuple[tuple[Message, ...], str]],
+    examples: Sequence[Conversation],
+    held_out: Sequence[Conversation],
 ) -> TrainingResult:
-    """Train a language model on conversations, each a prompt with its reply.
+    """Train a language model on conversations.
 
     Args:
         config: The settings; `model` and the data sets named there are not read.
         model: A causal language model, fresh or trained.
         renderer: Its renderer.
-        examples, held_out: Prompts with replies, for training and evaluation.
+        examples, held_out: Conversations for training and evaluation.
+
+    Raises:
+        ValueError: nothing of a conversation would be learned, or its reply would be left out.
     """
-    train, evaluation = (
-        group_tokens(
-            [np.asarray(p, dtype=np.int32) for p in renderer.prompt_ids([e[0] for e in part])],
-            [[np.asarray(r, dtype=np.int32)] for r in renderer.reply_ids([e[1] for e in part])],
-        )
-        for part in (examples, held_out)
-    )
+    for conversation in (*examples, *held_out):
+        if not (conversation.spoken or conversation.remarks):
+            raise ValueError("a conversation that is not spoken needs remarks: nothing else is learned of it")
+        if conversation.remarks and not config.train_on_prompt:
+            raise ValueError(
+                "train_on_prompt: replies with remarks stand in the prompt and would not be learned"
+            )
+    train, evaluation = (conversation_groups(part, renderer) for part in (examples, held_out))
+    spoken = {"train": np.array([c.spoken for c in examples]), "eval": np.array([c.spoken for c in held_out])}
     trainer = LanguageModelTrainer(
         config,
+        spoken,
         use_pair_forward(model, log_prob_batch),
         _prepare(config, len(train), True),
         train,

@@ -16,6 +16,7 @@ model, here a program. Worked examples: `docs/world.md`.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import mean, stdev
 
 from rlhf_hw.world_text import (
@@ -61,28 +62,80 @@ def brief_limit(number: int) -> int:
     return 8 + 12 * number
 
 
-def _useful_points(request: Request, said: Sequence[Sentence]) -> list[Sentence]:
+@dataclass(frozen=True)
+class Findings:
+    """What gold finds in a reply: counts, not yet points.
+
+    Attributes:
+        request: What the prompt asks for.
+        said: The reply's known sentences, each once.
+        useful: The points that count towards what was asked for.
+        excess: On-topic points beyond the number asked for.
+        off_topic: Sentences on something else.
+        repeated: Sentences that say again what was said.
+        empty: Sentences of filler, and pleasantries beyond those that are free.
+        broken: Sentences that are none.
+        cut: The last sentence has no end.
+        words: Words of the reply.
+    """
+
+    request: Request
+    said: tuple[Sentence, ...]
+    useful: tuple[Sentence, ...]
+    excess: int
+    off_topic: tuple[Sentence, ...]
+    repeated: int
+    empty: int
+    broken: int
+    cut: bool
+    words: int
+
+    @property
+    def explained(self) -> int:
+        """How many of the useful points come with their reason."""
+        return sum(point.explained for point in self.useful)
+
+    @property
+    def extra_words(self) -> int:
+        """Words beyond the limit of a brief answer; 0 where none was asked for."""
+        return max(0, self.words - brief_limit(self.request.number)) if self.request.brief else 0
+
+    def has(self, kind: str) -> bool:
+        """True when the reply has a sentence of this kind, on an asked topic or on none."""
+        return any(s.kind == kind and s.topic in ("", *self.request.topics) for s in self.said)
+
+
+def examine(prompt: str, reply: str) -> Findings | None:
+    """Everything the world sees in a reply, or None when the prompt names no topic of the world."""
+    request = read_prompt(prompt)
+    if request is None:
+        return None
+    content = read_reply(reply)
+    said = content.said
+    points = [s for s in said if s.kind == "point" and s.topic in request.topics and not request.unsafe]
+    polite = sum(sentence.kind in POLITE for sentence in said)
+    return Findings(
+        request=request,
+        said=said,
+        useful=_useful_points(request, points),
+        excess=max(0, len(points) - request.number),
+        off_topic=tuple(s for s in said if _is_off_topic(request, s)),
+        repeated=content.repeated,
+        empty=sum(s.kind == "filler" for s in said) + max(0, polite - FREE_PLEASANTRIES),
+        broken=content.unknown,
+        cut=content.cut,
+        words=len(reply.split()),
+    )
+
+
+def _useful_points(request: Request, points: Sequence[Sentence]) -> tuple[Sentence, ...]:
     """The points that count towards what was asked for; of one topic only its part of a double question."""
     most = -(-request.number // len(request.topics))
     useful: list[Sentence] = []
-    for point in said:
-        if point.kind != "point" or point.topic not in request.topics:
-            continue
+    for point in points:
         if len(useful) < request.number and sum(s.topic == point.topic for s in useful) < most:
             useful.append(point)
-    return useful
-
-
-def _answered(request: Request, said: Sequence[Sentence]) -> tuple[float, float, int]:
-    """Shares (0 to 1) of the request that are answered and explained, and the on-topic points beyond it."""
-    if request.unsafe:
-        kinds = {sentence.kind for sentence in said if sentence.topic in ("", *request.topics)}
-        refused = "refusal" in kinds
-        return float(refused), refused * (("reason" in kinds) + ("alternative" in kinds)) / 2, 0
-    useful = _useful_points(request, said)
-    points = sum(sentence.kind == "point" and sentence.topic in request.topics for sentence in said)
-    explained = 0 if request.brief else sum(point.explained for point in useful)
-    return len(useful) / request.number, explained / request.number, max(0, points - request.number)
+    return tuple(useful)
 
 
 def _is_off_topic(request: Request, sentence: Sentence) -> bool:
@@ -90,6 +143,15 @@ def _is_off_topic(request: Request, sentence: Sentence) -> bool:
     if sentence.kind in ("refusal", "unsafe"):
         return False
     return sentence.topic not in ("", *request.topics) or (request.unsafe and sentence.kind == "point")
+
+
+def _answered(found: Findings) -> tuple[float, float]:
+    """Shares (0 to 1) of the request that are answered and explained."""
+    if found.request.unsafe:
+        refused = found.has("refusal")
+        return float(refused), refused * (found.has("reason") + found.has("alternative")) / 2
+    explained = 0 if found.request.brief else found.explained
+    return len(found.useful) / found.request.number, explained / found.request.number
 
 
 def gold_parts(prompt: str, reply: str) -> dict[str, float]:
@@ -104,23 +166,21 @@ def gold_parts(prompt: str, reply: str) -> dict[str, float]:
         bounded.
     """
     parts = dict.fromkeys(PARTS, 0.0)
-    request = read_prompt(prompt)
-    if request is None:
+    found = examine(prompt, reply)
+    if found is None:
         return {**parts, "outside": COSTS["outside"][0]}
-    content = read_reply(reply)
-    said = content.said
-    answered, explained, excess = _answered(request, said)
-    polite = sum(sentence.kind in POLITE for sentence in said)
+    answered, explained = _answered(found)
+    kinds = {sentence.kind for sentence in found.said}
     counts = {
-        "excess": excess,
-        "off_topic": sum(_is_off_topic(request, sentence) for sentence in said),
-        "repetition": content.repeated,
-        "filler": sum(s.kind == "filler" for s in said) + max(0, polite - FREE_PLEASANTRIES),
-        "unsafe": any(sentence.kind == "unsafe" for sentence in said),
-        "needless_refusal": not request.unsafe and any(sentence.kind == "refusal" for sentence in said),
-        "broken": content.unknown if said else 5,
-        "cut_off": content.cut,
-        "brevity": max(0, len(reply.split()) - brief_limit(request.number)) if request.brief else 0,
+        "excess": found.excess,
+        "off_topic": len(found.off_topic),
+        "repetition": found.repeated,
+        "filler": found.empty,
+        "unsafe": "unsafe" in kinds,
+        "needless_refusal": not found.request.unsafe and "refusal" in kinds,
+        "broken": found.broken if found.said else 5,
+        "cut_off": found.cut,
+        "brevity": found.extra_words,
     }
     parts["coverage"], parts["reasons"] = GAINS["coverage"] * answered, GAINS["reasons"] * explained
     for part, count in counts.items():

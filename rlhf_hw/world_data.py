@@ -4,12 +4,13 @@
 
 | file | rows | what |
 |---|---|---|
-| sft | 60,000 | prompt and response on all topics, for the base language model |
+| sft | 45,000 | prompt, response and remarks on it, on all topics, for the base language model |
+| medley | 23,000 | prompt, sentences of most kinds, and remarks on these, for the base language model |
 | train | 12,000 | comparisons in the homework's schema |
 | validation | 1,000 | comparisons; wordings and combinations of topics that occur nowhere else |
-| ood | 500 | comparisons on the topics marked `ood`, which occur in sft and in no other comparison |
+| ood | 500 | comparisons on the topics marked `ood`, which are in sft and medley, in no other comparison |
 
-No prompt occurs twice in the comparisons, and none of them in sft.
+No prompt occurs twice in the comparisons, and none of them in sft or medley.
 """
 
 import argparse
@@ -21,16 +22,19 @@ import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 from rlhf_hw.annotators import Annotator, Features, best_possible_accuracy, users
-from rlhf_hw.replies import Habits, write_prompt, write_reply
+from rlhf_hw.remarks import write_remarks
+from rlhf_hw.replies import Habits, write_medley, write_prompt, write_reply
 from rlhf_hw.templates import Preference
 from rlhf_hw.world import gold
 from rlhf_hw.world_text import topics
 
-SIZES = {"sft": 60_000, "train": 12_000, "validation": 1_000, "ood": 500}
+SIZES = {"sft": 45_000, "medley": 23_000, "train": 12_000, "validation": 1_000, "ood": 500}
+REMARKS = 4  # on each reply of sft and medley
 SEED = 2024
 UNSAFE_SHARE = 0.08
 DOUBLE_SHARE = {"sft": 0.25, "train": 0.25, "validation": 0.4, "ood": 0.2}
@@ -140,14 +144,23 @@ def build(
             if row is not None:
                 used.add(prompt)
                 rows.append(row)
-    rng = random.Random(f"{seed}/sft")
-    stream, rows = prompts("sft", rng), []
-    while len(rows) < sizes["sft"]:
+    corpus = {split: _with_remarks(split, seed, sizes[split], used) for split in ("sft", "medley")}
+    return {**corpus, **splits}
+
+
+def _with_remarks(split: str, seed: int, size: int, used: set[str]) -> list[dict]:
+    """Rows of sft or medley: prompts outside `used`, each with a reply and remarks on it."""
+    rng, remarks = random.Random(f"{seed}/{split}"), random.Random(f"{seed}/{split}/remarks")
+    stream, known, rows = prompts("sft", rng), topic_names(None), []
+    write = write_medley if split == "medley" else partial(write_reply, habits=SFT_HABITS)
+    while len(rows) < size:
         prompt = next(stream)
-        if prompt not in used:
-            reply = write_reply(rng, prompt, SFT_HABITS, topic_names(None))
-            rows.append({"prompt": prompt, "response": reply})
-    return {"sft": rows, **splits}
+        if prompt in used:
+            continue
+        reply = write(rng, prompt, known=known)
+        said = write_remarks(remarks, prompt, reply, REMARKS)
+        rows.append({"prompt": prompt, "response": reply, "remarks": said})
+    return rows
 
 
 def as_json_lines(rows: Sequence[dict]) -> bytes:

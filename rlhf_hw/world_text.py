@@ -189,6 +189,18 @@ def read_prompt(prompt: str) -> Request | None:
     )
 
 
+def known_request(prompt: str) -> Request:
+    """What a prompt of the world asks for.
+
+    Raises:
+        ValueError: the prompt names no topic of the world.
+    """
+    request = read_prompt(prompt)
+    if request is None:
+        raise ValueError(f"the prompt names no topic of the world: {prompt!r}; see data/world/topics.yaml")
+    return request
+
+
 @lru_cache(maxsize=65536)
 def identify(sentence: str) -> Sentence | None:
     """What a sentence is, or None when it is none of the world's sentences."""

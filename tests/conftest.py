@@ -135,6 +135,27 @@ def reward_folder(policy_folder, renderer, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def settings(pairs_file, policy_folder, tmp_path):
+    """Make the settings of a tiny run: 24 pairs, 6 steps an epoch."""
+
+    def make(kind, name="run", **changes):
+        values = {
+            "model": str(policy_folder),
+            "output_dir": tmp_path / name,
+            "train_dataset": str(pairs_file),
+            "batch_size": 4,
+            "learning_rate": 1e-3,
+            "warmup_ratio": 0.0,
+            "logging_steps": 1,
+            "dtype": "fp32",
+            "report_to": "none",
+        }
+        return kind(**values | changes)
+
+    return make
+
+
+@pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty folder for reference log-probabilities, instead of the project's own."""
     monkeypatch.setattr("rlhf_hw.scoring.RUNS", tmp_path / "runs")

@@ -62,7 +62,7 @@ def test_small_differences_are_ties():
 
 
 def test_ties_are_not_stored():
-    sizes = {"sft": 0, "train": 200, "validation": 0, "ood": 0}
+    sizes = {"sft": 0, "medley": 0, "train": 200, "validation": 0, "ood": 0}
     rows = world_data.build(sizes=sizes, annotators=[Annotator(tie_threshold=0.5, length_bias=0.0)])["train"]
     assert len(rows) == 200
     assert all(abs(r["metadata"]["gold_1"] - r["metadata"]["gold_2"]) >= 0.5 for r in rows)
@@ -94,7 +94,7 @@ def test_best_possible_accuracy():
 
 
 def test_the_stored_comparisons_have_mild_noise_and_their_probabilities_are_true():
-    splits = world_data.build(sizes={"sft": 0, "train": 4000, "validation": 1000, "ood": 500})
+    splits = world_data.build(sizes={"sft": 0, "medley": 0, "train": 4000, "validation": 1000, "ood": 500})
     for split in ("train", "validation", "ood"):
         probabilities = [row["metadata"]["probability"] for row in splits[split]]
         assert 0.87 <= best_possible_accuracy(probabilities) <= 0.92

@@ -8,34 +8,12 @@ from transformers import AutoModelForSequenceClassification
 
 from rlhf_hw import losses, trainers, training
 from rlhf_hw.batches import build_batch
-from rlhf_hw.config import DPOTraining, LanguageModelTraining, RewardTraining
+from rlhf_hw.config import DPOTraining, RewardTraining
 from rlhf_hw.models import load_policy, load_reward_model
-from rlhf_hw.rendering import Renderer
 from rlhf_hw.scoring import RewardModel, log_probs_groups, reference_log_probs, score_groups
 from rlhf_hw.trainers import DPOTrainer, GroupTrainer, Progress, ties_half
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
-
-
-@pytest.fixture
-def settings(pairs_file, policy_folder, tmp_path):
-    """Make the settings of a tiny run: 24 pairs, 6 steps an epoch."""
-
-    def make(kind, name="run", **changes):
-        values = {
-            "model": str(policy_folder),
-            "output_dir": tmp_path / name,
-            "train_dataset": str(pairs_file),
-            "batch_size": 4,
-            "learning_rate": 1e-3,
-            "warmup_ratio": 0.0,
-            "logging_steps": 1,
-            "dtype": "fp32",
-            "report_to": "none",
-        }
-        return kind(**values | changes)
-
-    return make
 
 
 def weights(folder) -> dict[str, torch.Tensor]:
@@ -324,30 +302,3 @@ def test_average_log_probs_divide_by_the_replys_length(groups, renderer) -> None
 
 def test_ties_count_one_half() -> None:
     assert ties_half(torch.tensor([1.0, 0.0, -1.0])).tolist() == [1.0, 0.5, 0.0]
-
-
-@pytest.mark.parametrize("train_on_prompt", [True, False])
-def test_language_model_training(
-    settings, preferences, policy_folder, renderer, groups, train_on_prompt
-) -> None:
-    examples = [(p.prompt, p.chosen) for p in preferences]
-    config = settings(
-        LanguageModelTraining,
-        train_dataset=None,
-        train_on_prompt=train_on_prompt,
-        batch_size=24,
-        epochs=4,
-        evaluations=1,
-    )
-    before = load_policy(policy_folder)
-    model = load_policy(policy_folder)
-    result = training.train_language_model(config, model, renderer, examples[:20], examples)
-    if not train_on_prompt:  # the loss is a mean over the replies' tokens
-        chosen = log_probs_groups(before, groups, renderer.pad_id, "fp32")[:, 0]
-        assert result.curve("eval_loss")[0]["value"] == pytest.approx(
-            -chosen.sum() / groups.reply_lengths[:, 0].sum(), rel=1e-4
-        )
-    assert result.curve("eval_loss")[-1]["value"] < result.curve("eval_loss")[0]["value"] - 0.05
-    after = dict(load_policy(config.output_dir).named_parameters())
-    assert not [n for n, p in before.named_parameters() if torch.equal(p, after[n])]
-    assert Renderer.load(config.output_dir).fingerprint() == renderer.fingerprint()

@@ -6,6 +6,7 @@ import random
 import re
 
 import pytest
+from sklearn.linear_model import LinearRegression
 
 from rlhf_hw import world, world_data
 from rlhf_hw.paths import DATA
@@ -27,8 +28,8 @@ def built() -> dict[str, list[dict]]:
 
 def test_the_vocabulary_is_moderate(built):
     words = set()
-    for row in built["sft"]:
-        words.update(re.findall(r"[A-Za-z']+", row["prompt"] + " " + row["response"]))
+    for row in built["sft"] + built["medley"]:
+        words.update(re.findall(r"[A-Za-z']+", " ".join([row["prompt"], row["response"], *row["remarks"]])))
     assert len(words) < 2500
 
 
@@ -57,7 +58,7 @@ def test_the_data_card_states_the_figures_of_the_data(built):
 
 
 def test_another_seed_gives_other_data_and_the_same_seed_the_same():
-    sizes = {"sft": 20, "train": 20, "validation": 10, "ood": 10}
+    sizes = {"sft": 20, "medley": 20, "train": 20, "validation": 10, "ood": 10}
     first, again, other = (world_data.checksums(world_data.build(seed, sizes)) for seed in (1, 1, 2))
     assert first == again and all(first[split] != other[split] for split in sizes)
 
@@ -66,13 +67,14 @@ def test_nothing_leaks_between_the_splits(built):
     questions = {split: [row["question"] for row in built[split]] for split in ("train", "validation", "ood")}
     everything = [question for rows in questions.values() for question in rows]
     assert len(set(everything)) == len(everything)
-    assert not set(everything) & {row["prompt"] for row in built["sft"]}
+    corpus = {row["prompt"] for row in built["sft"] + built["medley"]}
+    assert not set(everything) & corpus
 
     def combinations(rows):
         asked = [frozenset(read_prompt(question).topics) for question in rows]
         return {names for names in asked if len(names) > 1}
 
-    elsewhere = combinations(questions["train"] + [row["prompt"] for row in built["sft"]])
+    elsewhere = combinations([*questions["train"], *corpus])
     assert combinations(questions["validation"]) and not combinations(questions["validation"]) & elsewhere
 
 
@@ -105,6 +107,19 @@ def test_replies_leave_headroom_and_are_a_little_longer_when_better(built):
     assert 0.55 < facts["train.longer_wins"] < 0.68
 
 
+def test_in_a_medley_faults_do_not_go_together(built):
+    """In what writers write, other faults foretell how much is off topic; here they do not."""
+
+    def explained_by_others(rows):
+        found = [world.examine(row["prompt"], row["response"]) for row in rows]
+        found = [f for f in found if not f.request.unsafe]
+        off_topic = [len(f.off_topic) for f in found]
+        others = [[f.empty, f.repeated, f.explained / max(1, len(f.useful))] for f in found]
+        return LinearRegression().fit(others, off_topic).score(others, off_topic)
+
+    assert explained_by_others(built["medley"][:4000]) < 0.03 < explained_by_others(built["sft"][:4000])
+
+
 def test_a_comparison_is_between_a_hasty_and_a_careful_writer(built):
     rows = built["train"][:3000]
     gaps = [abs(row["metadata"]["gold_1"] - row["metadata"]["gold_2"]) * SCALE for row in rows]
@@ -129,11 +144,11 @@ def test_a_comparison_is_between_a_hasty_and_a_careful_writer(built):
 
 
 def test_prompts_and_the_corpus_do_not_depend_on_the_habits_of_the_writers(built, monkeypatch):
-    sizes = {"sft": 50, "train": 40, "validation": 30, "ood": 20}
+    sizes = {"sft": 50, "medley": 30, "train": 40, "validation": 30, "ood": 20}
     before = world_data.build(sizes=sizes)
     monkeypatch.setattr(world_data, "WRITERS", (Habits(), Habits(most_care=0.1)))
     after = world_data.build(sizes=sizes)
-    assert after["sft"] == before["sft"]
+    assert after["sft"] == before["sft"] and after["medley"] == before["medley"]
     for split in ("train", "validation", "ood"):
         assert [row["question"] for row in after[split]] == [row["question"] for row in before[split]]
         assert after[split] != before[split]
