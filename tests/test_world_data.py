@@ -5,8 +5,8 @@ import json
 import random
 import re
 
+import numpy as np
 import pytest
-from sklearn.linear_model import LinearRegression
 
 from rlhf_hw import world, world_data
 from rlhf_hw.paths import DATA
@@ -108,16 +108,20 @@ def test_replies_leave_headroom_and_are_a_little_longer_when_better(built):
 
 
 def test_in_a_medley_faults_do_not_go_together(built):
-    """In what writers write, other faults foretell how much is off topic; here they do not."""
+    """In what writers write, who leaves the topic gives fewer reasons and pads more; here nobody does."""
 
-    def explained_by_others(rows):
-        found = [world.examine(row["prompt"], row["response"]) for row in rows]
-        found = [f for f in found if not f.request.unsafe]
-        off_topic = [len(f.off_topic) for f in found]
-        others = [[f.empty, f.repeated, f.explained / max(1, len(f.useful))] for f in found]
-        return LinearRegression().fit(others, off_topic).score(others, off_topic)
+    def with_off_topic(rows):
+        """Correlations of the share of off-topic points with the share of explained ones, and with filler."""
+        found = [f for f in (world.examine(row["prompt"], row["response"]) for row in rows) if f]
+        points = [[s for s in f.said if s.kind == "point"] for f in found]
+        kept = [(f, said) for f, said in zip(found, points, strict=True) if said and not f.request.unsafe]
+        off_topic = [len(f.off_topic) / len(said) for f, said in kept]
+        explained = [sum(s.explained for s in said) / len(said) for _, said in kept]
+        return np.corrcoef([off_topic, explained, [f.empty for f, _ in kept]])[0, 1:]
 
-    assert explained_by_others(built["medley"][:4000]) < 0.03 < explained_by_others(built["sft"][:4000])
+    assert max(abs(with_off_topic(built["medley"][:4000]))) < 0.05
+    reasons, filler = with_off_topic(built["sft"][:4000])
+    assert reasons < -0.15 and filler > 0.1
 
 
 def test_a_comparison_is_between_a_hasty_and_a_careful_writer(built):
