@@ -40,8 +40,8 @@ EMBEDDED = {
     "batch_size": 32,
     "seed": 0,
 }
-# A last pass over the sft split alone, so that the medley does not take the room of talking well
-FINISH = {"optimizer": "muon", "learning_rate": 2.5e-3, "epochs": 1.0, "batch_size": 32, "seed": 1}
+# Last passes over the sft split alone, so that the medley does not take the room of talking well
+FINISH = {"optimizer": "muon", "learning_rate": 2.5e-3, "epochs": 2.5, "batch_size": 32, "seed": 1}
 HELD_OUT = 500  # conversations that training leaves out, at most
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
