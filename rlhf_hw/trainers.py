@@ -239,10 +239,11 @@ class DPOTrainer(GroupTrainer):
         nll = config.nll_weight * losses.chosen_nll(outputs, lengths) if config.nll_weight else 0.0
         if config.average_log_probs:
             outputs, reference = outputs / lengths, reference / lengths
-        each = nll + losses.dpo(outputs, reference, config.beta, config.loss, config.label_smoothing)
+        preference = losses.dpo(outputs, reference, config.beta, config.loss, config.label_smoothing)
         rewards = losses.implicit_rewards(outputs.detach(), reference, config.beta)
         margin = rewards[:, 0] - rewards[:, 1]
-        return each, {
+        return nll + preference, {
+            "preference_loss": preference.detach(),
             "accuracy": ties_half(margin),
             "margin": margin,
             "chosen_reward": rewards[:, 0],

@@ -43,6 +43,6 @@ def test_dpo_improves_the_true_reward(metrics) -> None:
 
 
 def test_the_base_model_is_fluent_and_leaves_room(metrics) -> None:
-    assert metrics["base.well_formed"] > 0.9 and metrics["base.on_topic"] > 0.75
+    assert metrics["base.well_formed"] > 0.93 and metrics["base.on_topic"] > 0.8
     assert metrics["base.gold.mean"] < 1
     assert 0.8 < metrics["base.gold.sd"] < 1.25  # gold's unit
