@@ -246,12 +246,12 @@ def finish(folder: Path, output: Path, corpus: str, **settings) -> Path:
     return output
 
 
-def embedded_quality(folder: Path, samples: int = 256) -> dict[str, float]:
+def embedded_quality(folder: Path, prompts: int = 256, each: int = 4) -> dict[str, float]:
     """Quality of the model's replies to validation prompts, as notebook 00 shows it."""
-    prompts = [row["question"] for row in read_rows("data/nano", "validation")][:samples]
-    messages = [as_prompt(prompt, "question") for prompt in prompts]
-    replies = generate(load_policy(folder), Renderer.load(folder), messages, max_new_tokens=120)
-    return mean_quality(prompts, [reply.text for reply in replies])
+    asked = [row["question"] for row in read_rows("data/nano", "validation")][:prompts]
+    messages = [as_prompt(question, "question") for question in asked]
+    replies = generate(load_policy(folder), Renderer.load(folder), messages, max_new_tokens=120, samples=each)
+    return mean_quality([q for q in asked for _ in range(each)], [reply.text for reply in replies])
 
 
 def main() -> None:

@@ -36,13 +36,13 @@ def test_an_untrained_head_is_right_half_of_the_time(metrics) -> None:
 
 def test_dpo_improves_the_true_reward(metrics) -> None:
     for prompts in ("validation", "train"):
-        assert metrics[f"inference.{prompts}.gold_gain_in_sd"] > 0.5
-        assert metrics[f"inference.{prompts}.gold_win_rate"] > 0.62
+        assert metrics[f"inference.{prompts}.gold_gain_in_sd"] > 0.6
+        assert metrics[f"inference.{prompts}.gold_win_rate"] > 0.66
         assert metrics[f"inference.{prompts}.gold_difference_low"] > 0
     assert 0 < metrics["inference.validation.kl"] < 30
 
 
 def test_the_base_model_is_fluent_and_leaves_room(metrics) -> None:
-    assert metrics["base.well_formed"] > 0.93 and metrics["base.on_topic"] > 0.8
+    assert metrics["base.well_formed"] > 0.93 and metrics["base.on_topic"] > 0.79
     assert metrics["base.gold.mean"] < 1
     assert 0.8 < metrics["base.gold.sd"] < 1.25  # gold's unit
