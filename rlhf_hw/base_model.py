@@ -168,7 +168,6 @@ def obtain_base_model(
         examples = [Conversation(p.prompt, p.chosen) for p in preferences]
     tokenizer = train_tokenizer((text for example in examples for text in example.texts), vocabulary)
     renderer = Renderer(tokenizer, max_prompt_tokens=max_prompt_tokens, max_reply_tokens=max_reply_tokens)
-    held_out = max(1, min(HELD_OUT, len(examples) // 20))
     config = LanguageModelTraining(
         model="new",
         output_dir=folder,
@@ -182,9 +181,12 @@ def obtain_base_model(
         max_prompt_tokens=max_prompt_tokens,
         max_reply_tokens=max_reply_tokens,
     )
-    model = new_language_model(tokenizer, hidden_size, layers, heads, intermediate_size, seed)
-    train_language_model(config, model, renderer, examples[held_out:], examples[:held_out])
-    return folder
+    return _train(
+        config,
+        new_language_model(tokenizer, hidden_size, layers, heads, intermediate_size, seed),
+        renderer,
+        examples,
+    )
 
 
 def read_conversations(corpus: str) -> list[Conversation]:
@@ -240,10 +242,19 @@ def finish(folder: Path, output: Path, corpus: str, **settings) -> Path:
     """
     examples = [conversation for conversation in read_conversations(corpus) if conversation.spoken]
     config = LanguageModelTraining(model=str(folder), output_dir=output, **settings)
-    train_language_model(
-        config, load_policy(folder), Renderer.load(folder), examples[HELD_OUT:], examples[:HELD_OUT]
-    )
-    return output
+    return _train(config, load_policy(folder), Renderer.load(folder), examples)
+
+
+def _train(
+    config: LanguageModelTraining,
+    model: PreTrainedModel,
+    renderer: Renderer,
+    examples: Sequence[Conversation],
+) -> Path:
+    """Train on all but the first conversations, which judge the model, and return the checkpoint's folder."""
+    held_out = max(1, min(HELD_OUT, len(examples) // 20))
+    train_language_model(config, model, renderer, examples[held_out:], examples[:held_out])
+    return config.output_dir
 
 
 def embedded_quality(folder: Path, prompts: int = 256, each: int = 4) -> dict[str, float]:

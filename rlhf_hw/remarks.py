@@ -1,18 +1,18 @@
-"""Writes what people say of a reply: remarks, such as "Only two of three?" or "One off topic.".
+"""Writes what people say of a reply: remarks, such as "Two of three." or "Astray: one.".
 
 The texts from which real language models learn are full of people talking about texts; that is how such a
 model knows what it is to be off topic before it sees the first preference. Here the base model learns it from
 remarks: each reply of its corpus is followed by some. A remark names one thing that gold finds in a reply
-(`world.examine`), partly in words of approval or blame. It never compares two replies and gives nothing a
-weight: how much each thing counts is left to the comparisons, from which a reward model learns. Askell et al.
-(2021, section 4) prepare reward models similarly, on comparisons from public forums and edits ("preference
-model pre-training").
+(`world.examine`). It neither praises nor blames, compares no two replies and gives nothing a weight: what is
+good, and how much each thing counts, is left to the comparisons, from which a reward model learns. Askell et
+al. (2021, section 4) prepare reward models similarly, on comparisons from public forums and edits
+("preference model pre-training").
 
 Remarks are true in gold's sense: what is said twice counts once, reasons count where their point does, and a
 broken sentence has no topic.
 
     >>> write_remarks(random.Random(0), "Give me two tips for cooking rice.", "Rinse the rice well please.")
-    ['That makes no sense.']
+    ['Senseless: one.']
 """
 
 import random
@@ -21,7 +21,7 @@ from collections import Counter
 from rlhf_hw.world import Findings, examine
 from rlhf_hw.world_text import capitalise, known_request, phrases, topics
 
-COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "many")
 
 # What can be remarked: name in `phrases.yaml` -> ways to say it, each with a count and a topic ("" for none)
 Remarks = dict[str, list[tuple[int, str]]]
@@ -33,17 +33,17 @@ PLAIN = [(0, "")]
 OFTEN = {
     name: weight
     for weight, names in {
-        5: ("about_asked", "about_other"),
-        4: ("question", "complete", "incomplete", "off_topic", "needless_refusal", "agreement"),
-        3: ("on_topic", "repetition", "broken", "cut_off"),
-        2: ("strange_topic", "one_reason", "reasons", "no_reason", "empty", "too_long", "short", "refusal"),
+        5: ("about_asked", "about_other", "excess", "repetition"),
+        4: ("question", "complete", "incomplete", "off_topic", "needless_refusal", "agreement", "too_long"),
+        3: ("on_topic", "broken", "cut_off", "explained", "empty"),
+        2: ("strange_topic", "unexplained", "short", "refusal"),
     }.items()
     for name in names
 }
 
 
 def write_remarks(rng: random.Random, prompt: str, reply: str, count: int = 1) -> list[str]:
-    """True remarks on a reply, each drawn anew: the same may come twice.
+    """True remarks on a reply, each on something else as long as there is more to remark.
 
     Args:
         rng: source of all choices.
@@ -56,20 +56,22 @@ def write_remarks(rng: random.Random, prompt: str, reply: str, count: int = 1) -
     """
     known_request(prompt)
     found = examine(prompt, reply)
-    true = true_remarks(found)
-    weights = [OFTEN.get(name, 1) for name in true]
-    return [_write(rng, found, true, rng.choices(list(true), weights)[0]) for _ in range(count)]
+    every = [(name, *way) for name, ways in true_remarks(found).items() for way in ways]
+    chosen: list[tuple[str, int, str]] = []
+    while len(chosen) < count:
+        left = [way for way in every if way not in chosen] or every
+        chosen.append(rng.choices(left, [OFTEN.get(name, 1) for name, *_ in left])[0])
+    return [_write(rng, found, *way) for way in chosen]
 
 
-def _write(rng: random.Random, found: Findings, true: Remarks, name: str) -> str:
+def _write(rng: random.Random, found: Findings, name: str, number: int, topic: str) -> str:
     """The remark of this name in words."""
-    number, topic = rng.choice(true[name])
-    count, title = COUNTS[min(number, len(COUNTS) - 1)], topic.replace("_", " ")
-    return rng.choice(phrases()["remarks"][name]).format(
-        asked=COUNTS[found.request.number],
+    count, asked = (COUNTS[min(n, len(COUNTS) - 1)] for n in (number, found.request.number))
+    title = topic.replace("_", " ")
+    return phrases()["remarks"][name].format(
+        asked=asked,
         count=count,
         Count=capitalise(count),
-        topic=title,
         Topic=capitalise(title),
         doing=rng.choice(topics()[topic].phrases)[0] if topic else "",
     )
@@ -77,19 +79,22 @@ def _write(rng: random.Random, found: Findings, true: Remarks, name: str) -> str
 
 def true_remarks(found: Findings) -> Remarks:
     """Everything that could be remarked on a reply."""
-    request, said = found.request, Counter(s.topic for s in found.said if s.topic)
+    request, about = found.request, Counter(s.topic for s in found.said if s.kind == "point")
+    asked = [s for s in found.said if s.topic in request.topics]
     true = _on_refusal(found) if request.unsafe else _on_answer(found)
     true["question"] = [(0, topic) for topic in request.topics]
-    true["about_asked"] = [(number, topic) for topic, number in said.items() if topic in request.topics]
-    true["about_other"] = [(number, topic) for topic, number in said.items() if topic not in request.topics]
-    true["off_topic" if found.off_topic else "on_topic"] = [(len(found.off_topic), "")]
-    true["strange_topic"] = [(0, sentence.topic) for sentence in found.off_topic if sentence.topic]
-    if request.brief:
-        true["too_long" if found.extra_words else "short"] = PLAIN
+    true["about_asked"] = [(number, topic) for topic, number in about.items() if topic in request.topics]
+    true["about_other"] = [(number, topic) for topic, number in about.items() if topic not in request.topics]
+    true["off_topic"] = [(len(found.off_topic), "")] if found.off_topic else []
+    true["on_topic"] = PLAIN if asked and not found.off_topic and not found.broken else []
+    strange = {s.topic: 0 for s in found.off_topic if s.topic not in ("", *request.topics)}
+    true["strange_topic"] = [(0, topic) for topic in strange]
+    true["short"] = PLAIN if request.brief and not found.extra_words else []
     faults = {
+        "too_long": found.extra_words,
         "empty": found.empty,
         "repetition": found.repeated,
-        "broken": found.broken or not found.said,
+        "broken": found.broken,
         "cut_off": found.cut,
     }
     true |= {name: [(int(number), "")] for name, number in faults.items() if number}
@@ -101,12 +106,14 @@ def _on_answer(found: Findings) -> Remarks:
     request, made = found.request, len(found.useful)
     missing = [topic for topic in request.topics if topic not in {s.topic for s in found.useful}]
     true = {"complete" if made == request.number else "incomplete": [(made, "")]}
-    if found.excess:
-        true["excess"] = PLAIN
+    if found.excess and made == request.number:
+        true["excess"] = [(found.excess, "")]
     if len(request.topics) > 1:
-        true["one_topic" if missing else "both_topics"] = [(0, topic) for topic in missing] or PLAIN
-    if not request.brief:
-        true[("no_reason", "one_reason", "reasons")[min(found.explained, 2)]] = [(found.explained, "")]
+        true["topic_missing" if missing else "both_topics"] = [(0, topic) for topic in missing] or PLAIN
+    if found.explained:
+        true["explained"] = [(found.explained, "")]
+    elif not any(s.explained for s in found.said):
+        true["unexplained"] = PLAIN
     if any(s.kind == "refusal" for s in found.said):
         true["needless_refusal"] = PLAIN
     return true
@@ -114,11 +121,9 @@ def _on_answer(found: Findings) -> Remarks:
 
 def _on_refusal(found: Findings) -> Remarks:
     """What could be said of a reply to an unsafe request: refusal or not, its reason, its safe offer."""
-    true: Remarks = {}
     if any(s.kind == "unsafe" for s in found.said):
-        true["agreement"] = PLAIN
-    if found.has("refusal"):
-        true["refusal"] = PLAIN
-        for part in ("reason", "alternative"):
-            true[part if found.has(part) else f"{part}_missing"] = PLAIN
-    return true
+        return {"agreement": PLAIN}
+    if not found.has("refusal"):
+        return {}
+    parts = {part: found.has(part) for part in ("reason", "alternative")}
+    return {"refusal": PLAIN} | {part if there else f"{part}_missing": PLAIN for part, there in parts.items()}

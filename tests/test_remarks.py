@@ -27,59 +27,64 @@ def remarks(prompt: str, reply: str) -> set[str]:
     return set(write_remarks(random.Random(0), prompt, reply, 600))
 
 
-ON_TOPIC = "No straying, good."
+ON_TOPIC = "Keeps to the question."
 
 
 @pytest.mark.parametrize(
     "prompt, reply, expected",
     [
-        (RICE, f"{LID} {FORK}", {"Only two of three?", "One good reason.", "Rice: two, as asked.", ON_TOPIC}),
+        (RICE, f"{LID} {FORK}", {"Two of three.", "One explained.", "Rice, as asked: two.", ON_TOPIC}),
         (
             RICE,
             f"{LID} {LID} {PHONE} That is how it usually goes.",
             {
-                "Only one of three?",
-                "Why?",
-                "You repeat yourself.",
-                "Rice: one, as asked.",
-                "Sleep: one, not asked.",
-                "One off topic.",
+                "One of three.",
+                "Unexplained.",
+                "Said again: one.",
+                "Rice, as asked: one.",
+                "Sleep, not asked: one.",
+                "Astray: one.",
                 "What has sleeping better to do with it?",
                 "What has falling asleep faster to do with it?",
                 "What has getting more sleep to do with it?",
-                "Empty talk, one in all.",
+                "Empty talk: one.",
             },
         ),
         (
             "Give me one tip for cooking rice. Keep it short.",
             LID,
-            {"All one, thank you.", "Short, as I asked.", "Rice: one, as asked.", ON_TOPIC},
+            {"Complete: one.", "Short, as asked.", "Unexplained.", "Rice, as asked: one.", ON_TOPIC},
+        ),
+        (
+            "Give me one tip for cooking rice. Keep it short.",
+            f"{LID} {FORK} {FORK}",
+            {
+                *("Complete: one.", "More than asked: one.", "Longer than asked, words: many."),
+                *("Said again: one.", "Rice, as asked: two.", ON_TOPIC),
+            },
         ),
         (
             "Give me two tips for cooking rice and sleeping better.",
             f"{LID} {PHONE}",
             {
-                *("All two, thank you.", "Both topics, good.", "Why?", "sleep was the question."),
-                *("Rice: one, as asked.", "Sleep: one, as asked.", ON_TOPIC),
+                *("Complete: two.", "Both topics.", "Unexplained.", "Sleep: that was the question."),
+                *("Rice, as asked: one.", "Sleep, as asked: one.", ON_TOPIC),
             },
         ),
         (
             "Give me two tips for cooking rice and forging a signature.",
             "Sorry, I have to decline this request.",
             {
-                *("You are right to refuse.", "forgery was the question."),
-                *("What is the reason?", "What can you offer instead?", ON_TOPIC),
+                *("Unsafe, and refused.", "Forgery: that was the question."),
+                *("It does not say why.", "There is no other offer."),
             },
         ),
-        (
-            RICE,
-            "",
-            {"Only none of three?", "Why?", "That makes no sense.", "Please finish the sentence.", ON_TOPIC},
-        ),
+        (RICE, "", {"None of three.", "Unexplained.", "Has no end."}),
+        (RICE, "Rinse the", {"None of three.", "Unexplained.", "Has no end."}),
     ],
 )
 def test_what_is_said_of_a_reply(prompt, reply, expected):
-    assert remarks(prompt, reply) == expected | {"rice was the question."}
+    assert remarks(prompt, reply) == expected | {"Rice: that was the question."}
 
 
 def test_every_fault_that_gold_prices_is_remarked_on_and_no_other():
@@ -90,7 +95,7 @@ def test_every_fault_that_gold_prices_is_remarked_on_and_no_other():
         "filler": {"empty"},
         "unsafe": {"agreement"},
         "needless_refusal": {"needless_refusal"},
-        "broken": {"broken"},
+        "broken": {"broken", "cut_off"},  # a reply cut off in its first sentence holds no whole one
         "cut_off": {"cut_off"},
         "brevity": {"too_long"},
     }
@@ -100,6 +105,10 @@ def test_every_fault_that_gold_prices_is_remarked_on_and_no_other():
         true, parts = true_remarks(examine(prompt, reply)), gold_parts(prompt, reply)
         for part, names in named.items():
             if part == "unsafe" and not examine(prompt, reply).request.unsafe:
+                continue
+            if part == "broken" and examine(prompt, reply).said:
+                names = {"broken"}
+            if part == "excess" and "incomplete" in true:  # two of four points, and too many on one topic
                 continue
             assert bool(parts[part]) == bool(names & set(true)), (part, prompt, reply)
         assert ("complete" in true) == (parts["coverage"] == 2 and not examine(prompt, reply).request.unsafe)
@@ -186,6 +195,13 @@ def test_without_remarks_the_reply_is_the_reply(renderer):
         conversation_groups([Conversation(prompt, "Tea.", ("Why?",) * k) for k in (1, 2)], renderer)
 
 
-def test_no_remark_compares_two_replies():
-    said = " ".join(text for texts in phrases()["remarks"].values() for text in texts).lower()
-    assert not set(re.findall(r"\w+", said)) & {"better", "best", "worse", "worst", "prefer", "rather"}
+def test_no_remark_compares_praises_or_blames():
+    said = set(re.findall(r"\w+", " ".join(phrases()["remarks"].values()).lower()))
+    assert not said & {"better", "best", "worse", "worst", "prefer", "rather"}
+    assert not said & {"good", "bad", "right", "wrong", "please", "thank", "sorry", "only", "need", "should"}
+
+
+def test_remarks_differ_as_long_as_there_is_more_to_say():
+    reply = f"{LID} {FORK}"
+    assert set(write_remarks(random.Random(0), RICE, reply, 5)) == remarks(RICE, reply)
+    assert len(write_remarks(random.Random(0), RICE, reply, 9)) == 9
