@@ -10,7 +10,6 @@ Tokenized data is two flat arrays, so that building a batch needs no Python loop
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -67,17 +66,6 @@ class TokenizedGroups:
     def select(self, indices: Sequence[int]) -> "TokenizedGroups":
         """A view of some groups; the ids are shared, not copied."""
         return TokenizedGroups(self.ids, self.offsets[np.asarray(indices, dtype=np.int64)])
-
-    def save(self, folder: Path) -> None:
-        """Write both arrays; `open` maps them back into memory."""
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "ids.npy", self.ids)
-        np.save(folder / "offsets.npy", self.offsets)
-
-    @classmethod
-    def open(cls, folder: Path) -> "TokenizedGroups":
-        """Map saved arrays: pages are read when a batch needs them."""
-        return cls(np.load(folder / "ids.npy", mmap_mode="r"), np.load(folder / "offsets.npy"))
 
 
 def group_tokens(prompts: Sequence[list[int]], replies: Sequence[Sequence[list[int]]]) -> TokenizedGroups:

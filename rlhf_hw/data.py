@@ -1,7 +1,7 @@
 """Read preference data from files or a hub, say what is wrong with it row by row, and keep what can be used.
 
-A source is a file (JSON, JSON lines, Parquet, also gzipped), a folder with `<split>.*` files, or a hub id:
-`owner/name`, `owner/name:config`, `owner/name//folder`. Several sources are joined by commas. Where the
+A source is a file (JSON, JSON lines, Parquet, also gzipped), a folder with files named after their split,
+or a hub id: `owner/name`, `owner/name:config`, `owner/name//folder`. Several sources are joined by commas. Where the
 environment variable `RLHF_HW_REAL_DATA` names a folder laid out as in `LOCAL_COPIES`, the hub ids listed
 there are read from it, so that real data can be used without a network.
 """
@@ -9,6 +9,7 @@ there are read from it, so that real data can be used without a network.
 import json
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,7 +29,12 @@ LOCAL_COPIES = {
     "PKU-Alignment/PKU-SafeRLHF": "pku-saferlhf",
 }
 SUFFIXES = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-SPLIT_NAMES = {"validation": ("validation", "test"), "test": ("test", "validation")}
+# Other names under which a folder may hold a split; on a hub its own name is asked for
+SPLIT_NAMES = {
+    "validation": ("validation", "val", "test"),
+    "val": ("val", "validation", "test"),
+    "test": ("test", "validation", "val"),
+}
 
 
 @dataclass
@@ -128,7 +134,10 @@ def find_files(source: str, split: str) -> list[Path]:
         return []
     known = [f for f in sorted(path.rglob("*")) if f.is_file() and _suffix(f) in SUFFIXES]
     for name in SPLIT_NAMES.get(split, (split,)):
-        files = [f for f in known if f.name.split(".")[0].split("-")[0] == name]
+        # train.jsonl, train-00000-of-00002.parquet, train_30k.parquet
+        files = [
+            f for f in known if re.fullmatch(rf"{re.escape(name)}(_\d+k?)?", re.split("[.-]", f.name)[0])
+        ]
         if files:
             return files
     raise FileNotFoundError(

@@ -143,23 +143,17 @@ def dpo_rewards(chosen: Points, rejected: Points, margin: Points, *, window: int
 
 
 @styled
-def dpo_log_probabilities(
-    chosen: Points, rejected: Points, *, relative: bool = True, window: int | None = None
-) -> Figure:
-    """Log-probability of the whole chosen and rejected replies under the policy.
+def dpo_log_probabilities(chosen: Points, rejected: Points, *, window: int | None = None) -> Figure:
+    """Change of the log-probability of the whole chosen and rejected replies against the reference model.
 
     Args:
         chosen, rejected: [{"step", "value"}, ...].
-        relative: the values are changes against the reference model (0 at the start), not the
-            log-probabilities themselves.
     """
     figure, axes = canvas(width=HALF, height=TALL)
     draw_curve(axes, chosen, CHOSEN, "chosen", window)
     draw_curve(axes, rejected, REJECTED, "rejected", window)
-    if relative:
-        note_line(axes, 0, "reference model")
-    change = "change of log-probability (nats)" if relative else "log-probability of a reply (nats)"
-    dress(axes, change, None)
+    note_line(axes, 0, "reference model")
+    dress(axes, "change of log-probability (nats)", None)
     return figure
 
 

@@ -67,8 +67,6 @@ def make_pairs(
     *,
     finished: Sequence[bool] | None = None,
     closed: bool = False,
-    scored_tail: Sequence[int] | None = None,
-    scored_prompts: Sequence[Sequence[int]] | None = None,
 ) -> list[Pair]:
     """Pairs from token ids.
 
@@ -79,34 +77,25 @@ def make_pairs(
         finished: whether each generated reply ended by itself; None: all did.
         closed: whether cut replies were scored with the tail of finished ones (as text that is rendered again
             is), and not at their last token.
-        scored_tail: ids that followed finished replies when the generated ones were scored; None: as in
-            training. scored_prompts: ids of the prompts when the generated ones were scored; None: as in
-            training.
 
     Raises:
         ValueError: lengths differ, or a reply has no token.
     """
     count = len(prompts)
     finished = [True] * count if finished is None else finished
-    scored_prompts = prompts if scored_prompts is None else scored_prompts
-    if {len(generated), len(references), len(finished), len(scored_prompts)} != {count}:
-        raise ValueError(
-            f"{count} prompts need as many generated and reference replies, flags and scored prompts"
-        )
+    if {len(generated), len(references), len(finished)} != {count}:
+        raise ValueError(f"{count} prompts need as many generated and reference replies and flags")
     empty = [row for row in range(count) if not len(generated[row]) or not len(references[row])]
     if empty:
         raise ValueError(
             f"row {empty[0]}: an empty reply cannot be taken apart; leave such rows out ({len(empty)})"
         )
-    seen = tuple(tail if scored_tail is None else scored_tail)
     return [
         Pair(
-            Reply(tuple(at), tuple(reply), seen, bool(done), closed and not done),
+            Reply(tuple(prompt), tuple(reply), tuple(tail), bool(done), closed and not done),
             Reply(tuple(prompt), tuple(reference), tuple(tail)),
         )
-        for prompt, at, reply, reference, done in zip(
-            prompts, scored_prompts, generated, references, finished, strict=True
-        )
+        for prompt, reply, reference, done in zip(prompts, generated, references, finished, strict=True)
     ]
 
 

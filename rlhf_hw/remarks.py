@@ -3,10 +3,10 @@
 The texts from which real language models learn are full of people talking about texts; that is how such a
 model knows what it is to be off topic before it sees the first preference. Here the base model learns it from
 remarks: each reply of its corpus is followed by some. A remark names one thing that gold finds in a reply
-(`world.examine`). It neither praises nor blames, compares no two replies and gives nothing a weight: what is
-good, and how much each thing counts, is left to the comparisons, from which a reward model learns. Askell et
-al. (2021, section 4) prepare reward models similarly, on comparisons from public forums and edits
-("preference model pre-training").
+(`world.examine`), or the topic of the question. It neither praises nor blames, compares no two replies and
+gives nothing a weight: what is good, and how much each thing counts, is left to the comparisons, from which a
+reward model learns. Askell et al. (2021, section 4) prepare reward models similarly, on comparisons from
+public forums and edits ("preference model pre-training").
 
 Remarks are true in gold's sense: what is said twice counts once, reasons count where their point does, and a
 broken sentence has no topic.
@@ -23,7 +23,7 @@ from rlhf_hw.world_text import capitalise, known_request, phrases, topics
 
 COUNTS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "many")
 
-# What can be remarked: name in `phrases.yaml` -> ways to say it, each with a count and a topic ("" for none)
+# What can be remarked: name in `phrases.yaml` -> what of, each with a count and a topic ("" for none)
 Remarks = dict[str, list[tuple[int, str]]]
 PLAIN = [(0, "")]
 

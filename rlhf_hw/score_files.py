@@ -227,26 +227,6 @@ def prompt_key(prompt: Any) -> str:
     return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, ensure_ascii=False)
 
 
-def pairs_from_replies(chosen: pd.DataFrame, rejected: pd.DataFrame) -> pd.DataFrame:
-    """Pairs from two reply files in the same order: chosen replies in one, rejected in the other.
-
-    Raises:
-        ValueError: different numbers of rows, or another prompt at some row.
-    """
-    if len(chosen) != len(rejected):
-        raise ValueError(f"{len(chosen)} chosen and {len(rejected)} rejected replies: expected one for one")
-    other = (chosen["prompt_key"].to_numpy() != rejected["prompt_key"].to_numpy()).nonzero()[0]
-    if other.size:
-        raise ValueError(
-            f"row {other[0] + 1}: the two files have different prompts; put them in the same order"
-        )
-    table = chosen[["id", "prompt", "prompt_key"]].copy()
-    for side, rows in (("chosen", chosen), ("rejected", rejected)):
-        table[side], table[f"{side}_score"] = rows["response"].to_numpy(), rows["score"].to_numpy()
-    table["margin"] = table["chosen_score"] - table["rejected_score"]
-    return table
-
-
 def write_scores(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Writes rows as JSON lines (gzip if the name ends in .gz), in one step and the same bytes each time.
 

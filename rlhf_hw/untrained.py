@@ -1,9 +1,9 @@
 """The reward model before training: many random heads on the base model's hidden states.
 
 An untrained reward model is a random linear read-out of the last hidden state, r = w . h. A single draw of w
-is no "model that knows nothing": it follows one random direction, which may go with length or style in either
-sense, and these with the preference. What can be said of *the* untrained model is the average over draws,
-with an interval that resamples the draws too (`metrics.random_heads_accuracy`). The hidden states are
+is no "model that knows nothing": it follows one random direction, which may go with length, style or quality
+in either sense, and these with the preference. What can be said of *the* untrained model is the average over
+draws, with an interval that resamples the draws too (`metrics.random_heads_accuracy`). The hidden states are
 computed once; a head is one matrix product.
 
     margins, prompts = head_margins(RewardModel(base, seed=seed), preferences, heads=32, seed=seed)

@@ -54,15 +54,14 @@ def test_targets_of_prompts_for_language_models() -> None:
     assert len(batch["reply_of"]) % PAD_TO == 0
 
 
-def test_lengths_selection_and_files(worked, tmp_path) -> None:
+def test_lengths_and_selection(worked) -> None:
     assert worked.lengths.tolist() == [7, 4]
     assert worked.prompt_lengths.tolist() == [2, 1]
     assert worked.reply_lengths.tolist() == [[3, 2], [2, 1]]
     assert worked.replies == 2 and len(worked) == 2
     part = worked.select([1])
     assert part.lengths.tolist() == [4]
-    worked.save(tmp_path / "saved")
-    for groups, index in ((part, 0), (TokenizedGroups.open(tmp_path / "saved"), 1)):
+    for groups, index in ((part, 0), (worked, 1)):
         assert build_batch(groups, [index], 0)["input_ids"][0, :4].tolist() == [4, 3, 2, 2]
 
 

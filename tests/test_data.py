@@ -48,6 +48,15 @@ def test_folders_splits_and_several_sources(tmp_path) -> None:
         find_files(str(tmp_path / "two"), "validation")
 
 
+@pytest.mark.parametrize("split", ["val", "validation"])
+def test_a_split_has_several_names_and_may_carry_its_size(tmp_path, split) -> None:
+    for name in ("train_30k", "train_prefs", "training", "val_1k"):
+        write(tmp_path / f"{name}.jsonl", [row(name)])
+    assert [path.stem for path in find_files(str(tmp_path), "train")] == ["train_30k"]
+    assert [path.stem for path in find_files(str(tmp_path), split)] == ["val_1k"]
+    assert [path.stem for path in find_files(str(tmp_path), "train_prefs")] == ["train_prefs"]
+
+
 @pytest.mark.parametrize(
     ("source", "repository", "config", "folder"),
     [

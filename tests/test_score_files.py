@@ -128,15 +128,6 @@ def test_texts_that_are_no_mapping_are_refused(text, message):
         score_files.parse_mapping(text)
 
 
-def test_two_reply_files_become_pairs(tmp_path):
-    better = score_files.read_replies(score_files.write_scores(tmp_path / "b.jsonl", [REPLY]))
-    worse = score_files.read_replies(score_files.write_scores(tmp_path / "w.jsonl", [REPLY | {"score": 0.0}]))
-    assert score_files.pairs_from_replies(better, worse)["margin"].tolist() == [1 / 3]
-    other = worse.assign(prompt_key="What?")
-    with pytest.raises(ValueError, match="row 1: the two files have different prompts"):
-        score_files.pairs_from_replies(better, other)
-
-
 def test_prompts_of_messages_have_a_key(tmp_path):
     prompt = [{"role": "user", "content": "Why?"}]
     table = score_files.read_replies(
