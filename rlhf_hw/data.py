@@ -1,8 +1,8 @@
 """Read preference data from files or a hub, say what is wrong with it row by row, and keep what can be used.
 
-A source is a file (JSON, JSON lines, Parquet, also gzipped), a folder with files named after their split,
-or a hub id: `owner/name`, `owner/name:config`, `owner/name//folder`. Several sources are joined by commas. Where the
-environment variable `RLHF_HW_REAL_DATA` names a folder laid out as in `LOCAL_COPIES`, the hub ids listed
+A source is a file (JSON, JSON lines, Parquet, also gzipped), a folder with files named after their split, or
+a hub id: `owner/name`, `owner/name:config`, `owner/name//folder`. Several sources are joined by commas. Where
+the environment variable `RLHF_HW_REAL_DATA` names a folder laid out as in `LOCAL_COPIES`, the hub ids listed
 there are read from it, so that real data can be used without a network.
 """
 
