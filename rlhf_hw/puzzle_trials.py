@@ -177,7 +177,8 @@ def planted_metrics(trials: Sequence[Trial]) -> dict[str, float]:
     Returns:
         planted.trials (single faults that the model minds), planted.share_enough (in how many the fault got
         enough of the gap), planted.correct (and was named first as well), planted.share_min (the smallest
-        share of the gap that a planted fault got), planted.silent, planted.couples, planted.couples_correct,
+        share of the gap that a planted fault got), planted.silent, where two faults at a time were heard
+        planted.couples and planted.couples_correct,
         planted.noisy and planted.noisy_found (trials with a coin; in how many the fault was named first),
         planted.false_alarms (clean worlds in which something was blamed), clean.trials.
     """
@@ -189,14 +190,17 @@ def planted_metrics(trials: Sequence[Trial]) -> dict[str, float]:
         "planted.trials": len(single),
         "planted.share_enough": sum(t.share >= SHARE for t in single),
         "planted.correct": sum(t.correct for t in single),
-        "planted.couples": len(couples),
-        "planted.couples_correct": sum(t.correct for t in couples),
         "planted.noisy": len(noisy),
         "planted.noisy_found": sum(t.found for t in noisy),
         "planted.silent": sum(t.silent for t in trials if not t.noisy),
         "planted.false_alarms": sum(bool(t.named) for t in clean),
         "clean.trials": len(clean),
     }
+    if couples:
+        found |= {
+            "planted.couples": len(couples),
+            "planted.couples_correct": sum(t.correct for t in couples),
+        }
     return found | ({"planted.share_min": min(t.share for t in single)} if single else {})
 
 

@@ -21,9 +21,9 @@ def metrics() -> dict[str, float]:
 
 def test_the_reward_model_comes_near_what_is_possible(metrics) -> None:
     known = metrics["rm.validation.accuracy"] / metrics["data.best_possible_accuracy"]
-    assert 0.88 < known < 1.05
-    assert metrics["rm.validation.gold_spearman_margin"] > 0.8
-    assert metrics["rm.validation.gold_spearman_within"] > 0.7
+    assert 0.9 < known < 1.05
+    assert metrics["rm.validation.gold_spearman_margin"] > 0.84
+    assert metrics["rm.validation.gold_spearman_within"] > 0.72
     assert metrics["rm.validation.accuracy_low"] > metrics["baseline.length.accuracy"]
 
 
@@ -43,6 +43,6 @@ def test_dpo_improves_the_true_reward(metrics) -> None:
 
 
 def test_the_base_model_is_fluent_and_leaves_room(metrics) -> None:
-    assert metrics["base.well_formed"] > 0.93 and metrics["base.on_topic"] > 0.79
+    assert metrics["base.well_formed"] > 0.93 and metrics["base.on_topic"] > 0.8
     assert metrics["base.gold.mean"] < 1
     assert 0.8 < metrics["base.gold.sd"] < 1.25  # gold's unit
