@@ -216,12 +216,12 @@ def markdown_table(rows: Sequence[Row], columns: Sequence[tuple[str, str, str]],
         for i, row in enumerate(rows, 1)
     ]
     longest = [
-        min(150, max(len(line[i].replace("\\", "")) for line in [*cells, [heads[2] for heads in columns]]))
+        min(200, max(len(line[i].replace("\\", "")) for line in [*cells, [heads[2] for heads in columns]]))
         for i in range(len(columns))
     ]
     numeric = [all(not isinstance(row.get(key), str) for row in rows) for key, *_ in columns]
     rules = [
-        "-" * max(3, width, sum(longest) // 10) + ":" * right
+        "-" * max(3, width, sum(longest) // 14) + ":" * right
         for width, right in zip(longest, numeric, strict=True)
     ]
     table = [[heading for *_, heading in columns], rules, *cells]
