@@ -181,12 +181,8 @@ def obtain_base_model(
         max_prompt_tokens=max_prompt_tokens,
         max_reply_tokens=max_reply_tokens,
     )
-    return _train(
-        config,
-        new_language_model(tokenizer, hidden_size, layers, heads, intermediate_size, seed),
-        renderer,
-        examples,
-    )
+    model = new_language_model(tokenizer, hidden_size, layers, heads, intermediate_size, seed)
+    return _train(config, model, renderer, examples)
 
 
 def read_conversations(corpus: str) -> list[Conversation]:

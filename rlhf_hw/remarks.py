@@ -87,7 +87,7 @@ def true_remarks(found: Findings) -> Remarks:
     true["about_other"] = [(number, topic) for topic, number in about.items() if topic not in request.topics]
     true["off_topic"] = [(len(found.off_topic), "")] if found.off_topic else []
     true["on_topic"] = PLAIN if asked and not found.off_topic and not found.broken else []
-    strange = {s.topic: 0 for s in found.off_topic if s.topic not in ("", *request.topics)}
+    strange = dict.fromkeys(s.topic for s in found.off_topic if s.topic not in ("", *request.topics))
     true["strange_topic"] = [(0, topic) for topic in strange]
     true["short"] = PLAIN if request.brief and not found.extra_words else []
     faults = {

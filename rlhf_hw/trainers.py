@@ -243,7 +243,7 @@ class DPOTrainer(GroupTrainer):
         rewards = losses.implicit_rewards(outputs.detach(), reference, config.beta)
         margin = rewards[:, 0] - rewards[:, 1]
         return nll + preference, {
-            "preference_loss": preference.detach(),
+            "preference_loss": preference,
             "accuracy": ties_half(margin),
             "margin": margin,
             "chosen_reward": rewards[:, 0],
