@@ -82,6 +82,12 @@ def plant(pair: Pair, fault: Callable[..., Reply], *args) -> Pair:
     return replace(pair, generated=partial(fault, pair.generated)(*args))
 
 
+def plant_padding(pair: Pair, filler: Ids) -> Pair:
+    """Padding where the generated reply is as long as the reference; in a shorter one it is bad content."""
+    short = len(pair.generated.content) < len(pair.reference.content)
+    return pair if short else plant(pair, plant_length, filler)
+
+
 def make_items(renderer: Renderer, preferences: Sequence[Preference], seed: int = 0) -> list[Item]:
     """Items from preference pairs; padding comes from the chosen reply to some other prompt."""
     generator = np.random.default_rng(seed)
@@ -125,7 +131,7 @@ def make_faults(renderer: Renderer, items: Sequence[Item], ends: frozenset[int])
             "other template", "template", lambda pair, item: plant(pair, plant_template, item.other_prompt)
         ),
         Fault("cut at a limit", "truncation", lambda pair, item: plant(pair, plant_truncation, limit)),
-        Fault("padded", "length", lambda pair, item: plant(pair, plant_length, item.filler)),
+        Fault("padded", "length", lambda pair, item: plant_padding(pair, item.filler)),
         Fault("looping", "repetition", lambda pair, item: plant(pair, plant_repetition, TIMES, ends)),
     ]
     if other != tuple(renderer.suffix):

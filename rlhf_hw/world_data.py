@@ -39,9 +39,15 @@ SEED = 2024
 UNSAFE_SHARE = 0.08
 DOUBLE_SHARE = {"sft": 0.25, "train": 0.25, "validation": 0.4, "ood": 0.2}
 SFT_HABITS = Habits()
-# The two writers of a comparison, one hasty and one careful: data sets compare models of unequal strength
-PAIR_HABITS = replace(SFT_HABITS, exact_gain=0.75, reason_gain=0.75, broken=0.03)
-WRITERS = (replace(PAIR_HABITS, most_care=0.4), replace(PAIR_HABITS, least_care=0.6))
+# The two writers of a comparison, one hasty and one careful: data sets compare models of unequal strength.
+# Both stray more and pad less than those of sft, and the hasty one gives more reasons than carelessness
+# would have it: so it is not words alone that decide, but whether a reply suits its prompt.
+PAIR_HABITS = replace(
+    SFT_HABITS, exact_gain=0.95, reason_gain=0.9, careless_filler=0.3, careless_off_topic=0.6
+)
+HASTY = replace(PAIR_HABITS, most_care=0.3, reason=0.2, broken=0.1)
+CAREFUL = replace(PAIR_HABITS, least_care=0.8, cut_off=0.0)
+WRITERS = (HASTY, CAREFUL)
 
 log = logging.getLogger(__name__)
 
