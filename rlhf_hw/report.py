@@ -14,7 +14,8 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rlhf_hw import typesetting
@@ -33,8 +34,8 @@ _CHINESE = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff01-\uff5e]")
 
 def build_report(
     run: str,
-    languages: Iterable[str] = LANGUAGES,
-    formats: Iterable[str] = ("pdf", "html"),
+    languages: Sequence[str] = LANGUAGES,
+    formats: Sequence[str] = ("pdf", "html"),
     engine: str = "auto",
 ) -> list[Path]:
     """Fill and typeset the report of one run.
@@ -59,12 +60,14 @@ def build_report(
     folder = RUNS / run
     values = load_values(folder, REPORT / "recorded.json")
     tables = {path.stem: _read_json(path) for path in sorted((folder / "tables").glob("*.json"))}
-    written = []
-    for language in languages:
-        source = REPORT / f"report.{language}.md"
-        document = prepare(source, language, values, tables, folder, REPORT / "references.bib")
-        written += typeset(document, folder / "report", formats, engine)
-    return written
+    documents = [
+        prepare(REPORT / f"report.{name}.md", name, values, tables, folder, REPORT / "references.bib")
+        for name in languages
+    ]
+    # one thread a language: each waits for pandoc and XeLaTeX most of the time
+    with ThreadPoolExecutor(max_workers=len(documents)) as threads:
+        made = threads.map(lambda one: typeset(one, folder / "report", formats, engine), documents)
+        return [path for paths in made for path in paths]
 
 
 def load_values(folder: Path, recorded: Path | None = None) -> dict[str, Value]:

@@ -60,6 +60,18 @@ def test_every_fault_is_found_alone_in_couples_and_in_noise(trials):
     assert found["clean.trials"] == 3
 
 
+def test_padding_is_planted_where_the_reply_then_is_longer_than_its_reference(renderer, preferences):
+    met = set()
+    for item in puzzle_faults.make_items(renderer, preferences):
+        for pair in (item.pair(0), item.pair(1)):
+            shorter = len(pair.generated.content) < len(pair.reference.content)
+            padded = puzzle_faults.plant_padding(pair, item.filler)
+            assert padded.generated.content == pair.generated.content + (() if shorter else item.filler)
+            assert padded.reference == pair.reference
+            met.add(shorter)
+    assert met == {True, False}
+
+
 def test_readout_fault_keeps_what_it_does_to_the_price_of_length(trials):
     shares = [t.shares for t in trials if t.planted == ("read at the last word",) and not t.noisy]
     assert [s["readout"] for s in shares] == pytest.approx([1.0] * 3)
