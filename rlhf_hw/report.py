@@ -65,7 +65,7 @@ def build_report(
         for name in languages
     ]
     # one thread a language: each waits for pandoc and XeLaTeX most of the time
-    with ThreadPoolExecutor(max_workers=len(documents)) as threads:
+    with ThreadPoolExecutor(max_workers=len(LANGUAGES)) as threads:
         made = threads.map(lambda one: typeset(one, folder / "report", formats, engine), documents)
         return [path for paths in made for path in paths]
 
