@@ -21,9 +21,9 @@ def metrics() -> dict[str, float]:
 
 def test_the_reward_model_comes_near_what_is_possible(metrics) -> None:
     known = metrics["rm.validation.accuracy"] / metrics["data.best_possible_accuracy"]
-    assert 0.9 < known < 1.05
+    assert 0.93 < known < 1.05
     assert metrics["rm.validation.gold_spearman_margin"] > 0.84
-    assert metrics["rm.validation.gold_spearman_within"] > 0.72
+    assert metrics["rm.validation.gold_spearman_within"] > 0.75
     assert metrics["rm.validation.accuracy_low"] > metrics["baseline.length.accuracy"]
 
 
@@ -36,7 +36,7 @@ def test_an_untrained_head_is_right_half_of_the_time(metrics) -> None:
 
 def test_dpo_improves_the_true_reward(metrics) -> None:
     for prompts in ("validation", "train"):
-        assert metrics[f"inference.{prompts}.gold_gain_in_sd"] > 0.6
+        assert metrics[f"inference.{prompts}.gold_gain_in_sd"] > 0.7
         assert metrics[f"inference.{prompts}.gold_win_rate"] > 0.66
         assert metrics[f"inference.{prompts}.gold_difference_low"] > 0
     assert 0 < metrics["inference.validation.kl"] < 30
