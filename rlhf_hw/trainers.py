@@ -18,13 +18,7 @@ from transformers.trainer_utils import EvalPrediction
 
 from rlhf_hw import losses
 from rlhf_hw.attention import refuse_beyond_window
-from rlhf_hw.batches import (
-    GroupDataset,
-    LengthGroupedSampler,
-    TokenizedGroups,
-    build_batch,
-    sorted_batches,
-)
+from rlhf_hw.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
 from rlhf_hw.config import DPOTraining, LanguageModelTraining, RewardTraining, Training
 from rlhf_hw.muon import MuonWithAdamW
 
@@ -162,8 +156,7 @@ class GroupTrainer(Trainer):
 
     def _get_eval_sampler(self, eval_dataset):
         """By length: only means are taken, and batches of similar lengths hold little padding."""
-        size = self.args.eval_batch_size
-        return np.concatenate(sorted_batches(eval_dataset.groups.lengths, size)).tolist()
+        return np.argsort(-eval_dataset.groups.lengths, kind="stable").tolist()
 
     def group_loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         raise NotImplementedError

@@ -11,6 +11,7 @@ import pytest
 from rlhf_hw import world, world_data
 from rlhf_hw.annotators import best_possible_accuracy
 from rlhf_hw.baselines import bag_of_words_margins
+from rlhf_hw.data import load_preferences
 from rlhf_hw.paths import DATA
 from rlhf_hw.replies import Habits, write_prompt
 from rlhf_hw.templates import Message, Preference
@@ -150,13 +151,12 @@ def test_a_comparison_is_between_a_hasty_and_a_careful_writer(built):
 
 
 def test_words_alone_do_not_decide_a_comparison(built):
-    def replies(split: str, chosen: bool) -> list[str]:
-        rows = built[split][:3000]
-        return [r[f"response_{r['overall_response'] if chosen else 3 - r['overall_response']}"] for r in rows]
-
-    margins = bag_of_words_margins(
-        *(replies(split, c) for split in ("train", "validation") for c in (True, False))
+    train, _ = load_preferences(str(DATA / "nano"), "HOMEWORK", "train", 3000)
+    held_out, _ = load_preferences(str(DATA / "nano"), "HOMEWORK", "validation")
+    sides = (
+        [getattr(p, side) for p in part] for part in (train, held_out) for side in ("chosen", "rejected")
     )
+    margins = bag_of_words_margins(*sides)
     best = best_possible_accuracy(row["metadata"]["probability"] for row in built["validation"])
     assert 0.7 < (margins > 0).mean() < best - 0.08
 
