@@ -85,10 +85,10 @@ system:  ## install TeX and a Chinese font (Debian, as root), or name what is mi
 	  "$(SYSTEM_PACKAGES)"
 
 base-model: setup  ## rebuild the embedded base model (about an hour on two cores) and print its quality
-	$(BIN)/python -m rlhf_hw.base_model $(ARGS)
+	$(BIN)/python -m rlhf_hw.training.base_model $(ARGS)
 
 data: setup  ## rebuild the embedded data set from its seed
-	$(BIN)/python -m rlhf_hw.world_data --out data/nano $(ARGS)
+	$(BIN)/python -m rlhf_hw.world.build --out data/nano $(ARGS)
 
 notebooks: setup-test  ## run the notebooks at their defaults and store their outputs, for nbval
 	rm -rf runs/smoke
@@ -103,7 +103,7 @@ publish: setup  ## copy the figures and reports of the default run to fig/ and r
 	@test -f runs/nano/metrics.json || { echo "no finished run in runs/nano: make report first"; exit 1; }
 	mkdir -p fig
 	cp runs/nano/fig/*.png runs/nano/fig/*.pdf fig/
-	$(BIN)/python -m rlhf_hw.diagrams
+	$(BIN)/python -m rlhf_hw.figures.diagrams
 	cp runs/nano/report/report.*.pdf report/
 
 lock: setup-test  ## write requirements.lock from what is installed

@@ -30,7 +30,7 @@ from tables import (  # noqa: E402
 )
 from workloads import HH, Workload  # noqa: E402
 
-from rlhf_hw.machine import describe_machine, installed_versions  # noqa: E402
+from rlhf_hw.pipeline.machine import describe_machine, installed_versions  # noqa: E402
 
 TRAINING = [(task, system) for task in ("rm", "dpo") for system in ("ours", "trl", "trl-best")]
 INFERENCE = [(task, system) for task in ("score", "generate") for system in ("ours", "transformers")]

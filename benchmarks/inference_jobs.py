@@ -20,8 +20,8 @@ def score(job: dict) -> dict:
 
 
 def _score_ours(folder: Path, job: dict) -> tuple[float, list]:
-    from rlhf_hw.data import load_preferences
-    from rlhf_hw.scoring import RewardModel
+    from rlhf_hw.models.scoring import RewardModel
+    from rlhf_hw.preferences.reading import load_preferences
 
     preferences, _ = load_preferences(str(folder / "pairs.jsonl"), "TRL", limit=job["pairs"])
     model = RewardModel(folder / "reward", dtype=job["dtype"], max_prompt_tokens=1024, max_reply_tokens=1024)
@@ -55,16 +55,15 @@ def _score_plain(folder: Path, job: dict) -> tuple[float, list]:
 
 def generate(job: dict) -> dict:
     """Sample one reply to each prompt; returns seconds and the replies' lengths in tokens."""
-    from rlhf_hw.data import load_preferences
-    from rlhf_hw.models import load_policy
-    from rlhf_hw.rendering import Renderer
-    from rlhf_hw.scoring import pick_device
+    from rlhf_hw.models.loading import load_policy, pick_device
+    from rlhf_hw.models.rendering import Renderer
+    from rlhf_hw.preferences.reading import load_preferences
 
     folder = Path(job["folder"])
     preferences, _ = load_preferences(str(folder / "pairs.jsonl"), "TRL", limit=job["replies"])
     prompts = [p.prompt for p in preferences]
     if job["system"] == "ours":
-        from rlhf_hw import generation
+        from rlhf_hw.models import generation
 
         model = load_policy(folder / "policy").to(pick_device())
         renderer = Renderer.load(folder / "policy")

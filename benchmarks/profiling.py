@@ -8,10 +8,11 @@ import torch
 from measuring import DTYPES
 from systems import tokenized
 
-from rlhf_hw.batches import TokenizedGroups, build_batch
-from rlhf_hw.losses import bradley_terry
-from rlhf_hw.memory import keep_freed_memory
-from rlhf_hw.models import load_policy, load_reward_model, log_prob_batch, score_batch, use_pair_forward
+from rlhf_hw.models.batches import TokenizedGroups, build_batch
+from rlhf_hw.models.cpu_speed import keep_freed_memory
+from rlhf_hw.models.forward import log_prob_batch, score_batch, use_pair_forward
+from rlhf_hw.models.loading import load_policy, load_reward_model
+from rlhf_hw.training.losses import bradley_terry
 
 # Operations of torch by kind, by the start of their names; what fits nothing is elementwise arithmetic
 KINDS = {

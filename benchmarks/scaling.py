@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from measuring import DTYPES
 
-from rlhf_hw.batches import LengthGroupedSampler, TokenizedGroups, build_batch, group_tokens
-from rlhf_hw.models import load_policy, log_prob_batch, use_pair_forward
+from rlhf_hw.models.batches import LengthGroupedSampler, TokenizedGroups, build_batch, group_tokens
+from rlhf_hw.models.forward import log_prob_batch, use_pair_forward
+from rlhf_hw.models.loading import load_policy
 
 IDS = 256  # made-up tokens are drawn below this, so that any vocabulary has them
 

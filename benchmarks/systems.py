@@ -50,10 +50,10 @@ def _logging_steps(job: dict) -> int:
 
 
 def _ours(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
-    from rlhf_hw import scoring
-    from rlhf_hw.config import DPOTraining, RewardTraining
-    from rlhf_hw.trainers import GroupTrainer
-    from rlhf_hw.training import train_dpo, train_reward_model
+    from rlhf_hw.training import reference
+    from rlhf_hw.training.config import DPOTraining, RewardTraining
+    from rlhf_hw.training.run import train_dpo, train_reward_model
+    from rlhf_hw.training.trainers import GroupTrainer
 
     settings = {
         "output_dir": output / "checkpoint",
@@ -70,7 +70,7 @@ def _ours(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
     }
     with ExitStack() as stack:
         # no reference log-probabilities from an earlier job
-        stack.enter_context(mock.patch.object(scoring, "RUNS", output))
+        stack.enter_context(mock.patch.object(reference, "RUNS", output))
         if job["same_order"]:
             as_they_stand = lambda self, dataset=None: SequentialSampler(self.train_dataset)  # noqa: E731
             stack.enter_context(mock.patch.object(GroupTrainer, "_get_train_sampler", as_they_stand))
@@ -156,9 +156,9 @@ def _trl_settings(job: dict, output: Path) -> dict:
 
 def tokenized(folder: Path, pairs: int):
     """The first pairs of a workload as `TokenizedGroups`."""
-    from rlhf_hw.batches import tokenize_preferences
-    from rlhf_hw.data import load_preferences
-    from rlhf_hw.rendering import Renderer
+    from rlhf_hw.models.batches import tokenize_preferences
+    from rlhf_hw.models.rendering import Renderer
+    from rlhf_hw.preferences.reading import load_preferences
 
     renderer = Renderer.load(folder / "policy", max_prompt_tokens=1024, max_reply_tokens=1024)
     preferences, _ = load_preferences(str(folder / "pairs.jsonl"), "TRL", limit=pairs)

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
-from rlhf_hw.base_model import new_language_model, train_tokenizer
-from rlhf_hw.config import LanguageModelTraining
-from rlhf_hw.data import load_preferences
-from rlhf_hw.models import load_reward_model
-from rlhf_hw.rendering import Renderer
-from rlhf_hw.templates import Conversation, Message, Preference
-from rlhf_hw.training import train_language_model
+from rlhf_hw.models.loading import load_reward_model
+from rlhf_hw.models.rendering import Renderer
+from rlhf_hw.preferences.reading import load_preferences
+from rlhf_hw.preferences.templates import Conversation, Message, Preference
+from rlhf_hw.training.base_model import new_language_model, train_tokenizer
+from rlhf_hw.training.config import LanguageModelTraining
+from rlhf_hw.training.run import train_language_model
 
 HH = "Anthropic/hh-rlhf//harmless-base"
 MAX_TOKENS = 1024  # TRL's default max_length: it would drop or cut longer ones

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rlhf_hw.errors import Explained, InputError
+
 TRAINERS = {"rm": "a reward model", "dpo": "a policy by DPO"}
 # settings that name files, folders or hub ids
 SOURCES = ("model", "reference_model", "train_dataset", "eval_dataset")
@@ -37,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except Exception as error:
-        if options.debug or not _explains_itself(error):
+        from pydantic import ValidationError
+
+        if options.debug or not isinstance(error, Explained | OSError | ValidationError):
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 1
@@ -126,8 +130,8 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
 
 def run_notebooks(options: argparse.Namespace) -> None:
     """`rlhf-hw run`"""
-    from rlhf_hw.profiles import apply_overrides, load_profile
-    from rlhf_hw.runner import run_profile
+    from rlhf_hw.pipeline.profiles import apply_overrides, load_profile
+    from rlhf_hw.pipeline.runner import run_profile
 
     profile = apply_overrides(load_profile(options.profile), options.overrides)
     only = [name.strip() for name in options.only.split(",") if name.strip()]
@@ -138,9 +142,9 @@ def run_notebooks(options: argparse.Namespace) -> None:
 def build_report(options: argparse.Namespace) -> None:
     """`rlhf-hw report`"""
     from rlhf_hw.paths import RUNS
-    from rlhf_hw.profiles import load_profile
-    from rlhf_hw.report import build_report
-    from rlhf_hw.stamps import report_stamp
+    from rlhf_hw.pipeline.graph import report_stamp
+    from rlhf_hw.pipeline.profiles import load_profile
+    from rlhf_hw.report.build import build_report
 
     folder = RUNS / load_profile(options.profile).name
     languages = options.language or ["en", "zh"]
@@ -162,20 +166,20 @@ def build_report(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """`rlhf-hw train rm|dpo`"""
-    from rlhf_hw import training
+    from rlhf_hw.training import run
 
-    function = {"rm": training.train_reward_model, "dpo": training.train_dpo}[options.method]
+    function = {"rm": run.train_reward_model, "dpo": run.train_dpo}[options.method]
     function(training_config(options))
 
 
 def training_config(options: argparse.Namespace) -> Any:
     """Return the settings: those of --config, then the flags that were given."""
-    from rlhf_hw.profiles import parse_value
+    from rlhf_hw.pipeline.profiles import parse_value
 
     model = _settings(options.method)
     values = parse_value(options.config.read_text(encoding="utf-8")) if options.config else {}
     if not isinstance(values, dict):
-        raise ValueError(f"{options.config}: expected lines of the form `key: value`")
+        raise InputError(f"{options.config}: expected lines of the form `key: value`")
     given = {name: getattr(options, name) for name in model.model_fields if hasattr(options, name)}
     given |= {name: from_here(given[name]) for name in SOURCES if name in given}
     return model.model_validate(values | given)
@@ -191,7 +195,7 @@ def from_here(source: str) -> str:
 
 
 def _settings(method: str) -> Any:
-    from rlhf_hw import config
+    from rlhf_hw.training import config
 
     return {"rm": config.RewardTraining, "dpo": config.DPOTraining}[method]
 
@@ -233,16 +237,16 @@ def _type_name(annotation: Any) -> str:
 
 def score_file(options: argparse.Namespace) -> None:
     """`rlhf-hw score`"""
-    from rlhf_hw.scoring import score_file
+    from rlhf_hw.experiments.score_texts import score_texts
 
     names = ("files", "model", "output", "template", "split", "limit", "reads_at")
-    count = score_file(**{name: getattr(options, name) for name in names})
+    count = score_texts(**{name: getattr(options, name) for name in names})
     print(f"{options.output}: {count} scored")
 
 
 def check_data(options: argparse.Namespace) -> None:
     """`rlhf-hw check-data`"""
-    from rlhf_hw.data import check_data
+    from rlhf_hw.preferences.reading import check_data
 
     logging.getLogger("rlhf_hw").setLevel(logging.WARNING)  # the report is the output; it stands there once
     report = check_data(
@@ -251,28 +255,13 @@ def check_data(options: argparse.Namespace) -> None:
     print(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) if options.json else report)
 
 
-def _explains_itself(error: Exception) -> bool:
-    """Errors of the system, and those our own modules raise, say what is wrong; others need a traceback."""
-    from pydantic import ValidationError
-
-    if isinstance(error, OSError | ValidationError):
-        return True
-    frame = error.__traceback__
-    while frame.tb_next:
-        frame = frame.tb_next
-    ours = frame.tb_frame.f_globals.get("__name__", "").startswith("rlhf_hw.")
-    return ours and isinstance(error, ValueError | KeyError | RuntimeError)
-
-
 def _one_line(error: Exception) -> str:
     from pydantic import ValidationError
 
     if isinstance(error, ValidationError):
-        from rlhf_hw.profiles import describe_errors
+        from rlhf_hw.pipeline.profiles import describe_errors
 
         return describe_errors(error)
-    if isinstance(error, KeyError) and error.args:  # str() of a KeyError is its repr
-        return str(error.args[0])
     return str(error)
 
 

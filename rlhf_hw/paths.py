@@ -5,13 +5,14 @@ papermill starts a kernel where it was called, nbval in the notebook's folder: r
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = Path(__file__).resolve().parent
+ROOT = LIBRARY.parent
 NOTEBOOKS = ROOT / "notebooks"
 DATA = ROOT / "data"
 FIG = ROOT / "fig"
 REPORT = ROOT / "report"
 RUNS = ROOT / "runs"
-PROFILES = Path(__file__).resolve().parent / "profiles"
+PROFILES = LIBRARY / "profiles"
 
 
 def resolve(path: str | Path) -> Path:

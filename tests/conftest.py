@@ -46,7 +46,7 @@ def rows() -> list[dict]:
 @pytest.fixture(scope="session")
 def preferences(rows):
     """The rows as preferences; every third has two earlier turns."""
-    from rlhf_hw.templates import TEMPLATES, Message, Preference
+    from rlhf_hw.preferences.templates import TEMPLATES, Message, Preference
 
     made = []
     for number, row in enumerate(rows):
@@ -68,14 +68,14 @@ def pairs_file(rows, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer(rows):
-    from rlhf_hw.base_model import train_tokenizer
+    from rlhf_hw.training.base_model import train_tokenizer
 
     return train_tokenizer([v for row in rows for v in row.values() if isinstance(v, str)], vocabulary=320)
 
 
 @pytest.fixture(scope="session")
 def renderer(tokenizer):
-    from rlhf_hw.rendering import Renderer
+    from rlhf_hw.models.rendering import Renderer
 
     return Renderer(tokenizer)
 
@@ -83,7 +83,7 @@ def renderer(tokenizer):
 @pytest.fixture(scope="session")
 def groups(preferences, renderer):
     """The preferences, tokenized."""
-    from rlhf_hw.batches import tokenize_preferences
+    from rlhf_hw.models.batches import tokenize_preferences
 
     return tokenize_preferences(preferences, renderer)[0]
 
@@ -92,7 +92,7 @@ def make_language_model(tokenizer, seed: int):
     """A random Qwen2 of 2 layers whose weights are large enough for its outputs to depend on the input."""
     import torch
 
-    from rlhf_hw.base_model import new_language_model
+    from rlhf_hw.training.base_model import new_language_model
 
     model = new_language_model(tokenizer, hidden_size=32, layers=2, heads=4, intermediate_size=64, seed=seed)
     generator = torch.Generator().manual_seed(seed)
@@ -124,7 +124,7 @@ def other_folder(tokenizer, renderer, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def reward_folder(policy_folder, renderer, tmp_path_factory) -> Path:
     """A checkpoint of a random reward model."""
-    from rlhf_hw.models import load_reward_model
+    from rlhf_hw.models.loading import load_reward_model
 
     folder = tmp_path_factory.mktemp("models") / "reward"
     model = load_reward_model(policy_folder, seed=3)
@@ -158,7 +158,7 @@ def settings(pairs_file, policy_folder, tmp_path):
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty folder for reference log-probabilities, instead of the project's own."""
-    monkeypatch.setattr("rlhf_hw.scoring.RUNS", tmp_path / "runs")
+    monkeypatch.setattr("rlhf_hw.training.reference.RUNS", tmp_path / "runs")
     return tmp_path / "runs" / "cache"
 
 

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from rlhf_hw import trainers
-from rlhf_hw.launch import KINDS, run_training
+from rlhf_hw.training import trainers
+from rlhf_hw.training.launch import KINDS, run_training
 
 if __name__ == "__main__":
     trainers.TOKENS_AT_ONCE = 60  # so short that every batch without DeepSpeed is worked through in parts

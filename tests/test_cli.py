@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_hw import cli
-from rlhf_hw.config import DPOTraining, RewardTraining
+from rlhf_hw.training.config import DPOTraining, RewardTraining
 
 PAIRS = [
     {"question": "What is tea?", "response_1": "A drink.", "response_2": "A car.", "overall_response": 1},
@@ -108,8 +108,8 @@ def test_check_data_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("flags", [[], ["--reads-at", "template_end"]])
 def test_score_writes_what_the_model_says(reward_folder: Path, tmp_path: Path, flags: list[str]) -> None:
-    from rlhf_hw.scoring import RewardModel
-    from rlhf_hw.templates import as_prompt
+    from rlhf_hw.models.scoring import RewardModel
+    from rlhf_hw.preferences.templates import as_prompt
 
     folder = shutil.copytree(reward_folder, tmp_path / "theirs")
     (folder / "rendering.json").unlink()  # as another system leaves it
@@ -141,7 +141,7 @@ def finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return [path for path in paths if engine != "typst" or path.suffix != ".pdf"]
 
     monkeypatch.setattr("rlhf_hw.paths.RUNS", tmp_path)
-    monkeypatch.setattr("rlhf_hw.report.build_report", build)
+    monkeypatch.setattr("rlhf_hw.report.build.build_report", build)
     return built
 
 

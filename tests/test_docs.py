@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from rlhf_hw.config import RewardTraining
 from rlhf_hw.paths import ROOT
-from rlhf_hw.score_files import PAIR_KEYS, REPLY_KEYS, parse_mapping, read_pairs
-from rlhf_hw.templates import TEMPLATES
+from rlhf_hw.preferences.score_files import PAIR_KEYS, REPLY_KEYS, parse_mapping, read_pairs
+from rlhf_hw.preferences.templates import TEMPLATES
+from rlhf_hw.training.config import RewardTraining
 
 PAGES = [ROOT / "docs" / name for name in ("your-data-and-model.md", "scaling.md")]
 

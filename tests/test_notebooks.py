@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from rlhf_hw.paths import NOTEBOOKS, ROOT
-from rlhf_hw.profiles import declared_parameters
+from rlhf_hw.pipeline.profiles import declared_parameters
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 COMPARED_TYPES = {"text/plain", "text/html", "text/markdown", "application/json"}

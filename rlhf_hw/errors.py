@@ -1,0 +1,43 @@
+"""Errors that say what is wrong and how to mend it; the command line prints them without a traceback.
+
+Each is also the built-in error that a caller would expect. Raise them where the fault is seen, with file, row
+and key in the message, and the remedy.
+"""
+
+import difflib
+from collections.abc import Collection
+
+
+class Explained(Exception):
+    """An error whose message is all that a user needs."""
+
+
+class InputError(Explained, ValueError):
+    """A value, file or setting that cannot be used as it is."""
+
+
+class UnknownName(Explained, KeyError):
+    """A name, or a key of a row, that is not there. Unlike KeyError it prints its message as written."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class RunFailed(Explained, RuntimeError):
+    """A notebook, a process or a program that was started did not get to its end."""
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """The end of a message about an unknown name: the names closest to it, or that nothing is close.
+
+    Of dotted names the last parts tell more than the long common prefixes, so they are compared too.
+    """
+    last = name.rsplit(".", 1)[-1]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if "." in name:
+        close += [
+            other for other in sorted(known) if other.rsplit(".", 1)[-1] == last and other not in close
+        ][:3]
+    return (
+        f" (did you mean {' or '.join(close)}?)" if close else f" (nothing similar among {len(known)} names)"
+    )

@@ -1,0 +1,244 @@
+"""What the recorded scores of somebody's finished run say, without their models: scores and texts are enough.
+
+A folder holds three score files (module `score_files`), plain or gzip: `rm_scores_validation.jsonl`
+(preference pairs with both scores), `generated_base.jsonl` and `generated_dpo.jsonl` (replies of the two
+models to the same prompts, in the same order). `summarise` turns them into aggregates under `recorded.*`.
+Rows may be licensed otherwise than this project, so they stay where they are; what is kept beside the report
+(`report/recorded.json`) are the aggregates, and no text of a row is among them.
+
+    rows = read_recorded(find_recorded())
+    metrics, cases = summarise(rows)
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rlhf_hw.errors import InputError
+from rlhf_hw.files import write_json
+from rlhf_hw.paths import REPORT, resolve
+from rlhf_hw.preferences.score_files import read_pairs, read_replies
+from rlhf_hw.stats.intervals import mean_interval
+from rlhf_hw.stats.length import RISE_NAMES, length_share, score_length_slope
+from rlhf_hw.stats.pairs import preference_metrics
+from rlhf_hw.stats.policies import cases, compare_policies
+from rlhf_hw.stats.text import reply_metrics, reply_table
+
+KEPT = REPORT / "recorded.json"
+FILES = ("rm_scores_validation.jsonl", "generated_base.jsonl", "generated_dpo.jsonl")
+DIGITS = 6  # decimals kept: the same numbers then come from the rows and from the kept file
+REPETITIVE = 0.1  # of the 3-grams: references repeat 1 to 2 %
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The rows of a recorded run; `base` and `dpo` have one row a prompt, in the same order.
+
+    Beside the columns of `score_files`: `chosen_words`, `rejected_words` in `pairs`, and `words`,
+    `repetition` in `base` and `dpo`.
+    """
+
+    pairs: pd.DataFrame
+    base: pd.DataFrame
+    dpo: pd.DataFrame
+
+    @property
+    def references(self) -> pd.DataFrame:
+        """Chosen and rejected replies as one table: columns `prompt_key`, `score`, `words`."""
+        sides = [
+            self.pairs[["prompt_key", f"{side}_score", f"{side}_words"]].set_axis(
+                ["prompt_key", "score", "words"], axis=1
+            )
+            for side in ("chosen", "rejected")
+        ]
+        return pd.concat(sides, ignore_index=True)
+
+
+def find_recorded(folder: str = "") -> Path | None:
+    """Where the rows are: `folder`, else `recorded-run/` in the folder that RLHF_HW_REAL_DATA names.
+
+    Returns:
+        None where neither names a folder that exists.
+
+    Raises:
+        FileNotFoundError: `folder` is given and does not exist.
+    """
+    if folder:
+        path = resolve(folder)
+        if not path.is_dir():
+            raise FileNotFoundError(f"recorded: {path} is no folder; it should hold {', '.join(FILES)}")
+        return path
+    named = os.environ.get("RLHF_HW_REAL_DATA")
+    path = Path(named).expanduser().resolve() / "recorded-run" if named else None
+    return path if path is not None and path.is_dir() else None
+
+
+def read_recorded(folder: Path) -> Recorded:
+    """Reads the three score files and counts words.
+
+    Raises:
+        FileNotFoundError: a file is missing. ValueError: base and DPO replies are to other prompts.
+    """
+    places = [path if path.exists() else Path(f"{path}.gz") for path in (folder / name for name in FILES)]
+    pairs, base, dpo = read_pairs(places[0]), read_replies(places[1]), read_replies(places[2])
+    if list(base["prompt_key"]) != list(dpo["prompt_key"]):
+        raise InputError(f"{folder}: base and DPO replies must be to the same prompts in the same order")
+    for side in ("chosen", "rejected"):
+        pairs[f"{side}_words"] = reply_table(pairs[side])["words"]
+    for table in (base, dpo):
+        table[["words", "repetition"]] = reply_table(table["response"])[["words", "repetition"]]
+    return Recorded(pairs, base, dpo)
+
+
+def summarise(rows: Recorded) -> tuple[dict[str, float], list[dict]]:
+    """All aggregates, and the most telling cases by numbers only.
+
+    Returns:
+        Flat metrics under `recorded.*`: `validation` (the reward model on pairs), `base` and `dpo` (replies,
+        and DPO against base; `wins` and `losses` are shares of the prompts), `rise` (from validation pairs to
+        generated replies, and what length accounts for), `gap` (generated minus chosen of the same prompt),
+        and `claims` (keys that exist only where the statement holds). And `case_table`.
+    """
+    base, dpo = rows.base, rows.dpo
+    found = {
+        "validation": validation_metrics(rows.pairs),
+        "base": policy_metrics(base),
+        "dpo": policy_metrics(dpo) | compare(dpo, base),
+        "rise.base": rise_metrics(rows.references, base),
+        "rise.dpo": rise_metrics(rows.references, dpo),
+        "gap": {
+            k: v
+            for name, table in (("base", base), ("dpo", dpo))
+            for k, v in gap_to_chosen(rows.pairs, table, name).items()
+        },
+    }
+    repetitive = (base["repetition"] > REPETITIVE) | (dpo["repetition"] > REPETITIVE)
+    for name, inside in (("repetitive", repetitive), ("not_repetitive", ~repetitive)):
+        if inside.any():
+            found[f"dpo.{name}"] = compare(dpo[inside], base[inside])
+    flat = {f"recorded.{group}.{key}": value for group, part in found.items() for key, value in part.items()}
+    flat |= statements(flat)
+    return {key: round(float(value), DIGITS) for key, value in flat.items()}, case_table(rows)
+
+
+def validation_metrics(pairs: pd.DataFrame) -> dict[str, float]:
+    """`preference_metrics` of the pairs; `accuracy_strict` counts ties as wrong."""
+    chosen, rejected = pairs["chosen_score"], pairs["rejected_score"]
+    found = preference_metrics(
+        chosen,
+        rejected,
+        prompts=pairs["prompt_key"].tolist(),
+        chosen_lengths=pairs["chosen_words"],
+        rejected_lengths=pairs["rejected_words"],
+    )
+    return found | {
+        "accuracy_strict": float((chosen > rejected).mean()),
+        "chosen_mean": float(chosen.mean()),
+        "rejected_mean": float(rejected.mean()),
+        "score_mean": float((chosen.mean() + rejected.mean()) / 2),
+        "words_mean": float((pairs["chosen_words"].mean() + pairs["rejected_words"].mean()) / 2),
+    }
+
+
+def policy_metrics(replies: pd.DataFrame) -> dict[str, float]:
+    """`reply_metrics` of one model's replies, and the slope of score against length."""
+    slope = score_length_slope(replies["score"], replies["words"], replies["prompt_key"].tolist())
+    return reply_metrics(replies["response"].tolist(), replies["score"]) | slope
+
+
+def compare(dpo: pd.DataFrame, base: pd.DataFrame) -> dict[str, float]:
+    """`compare_policies` with lengths in words; wins, losses and ties as shares of the prompts."""
+    found = compare_policies(
+        dpo["score"], base["score"], dpo["prompt_key"].tolist(), dpo["words"], base["words"]
+    )
+    return found | {name: found[name] / len(dpo) for name in ("wins", "losses", "win_ties")}
+
+
+def rise_metrics(references: pd.DataFrame, replies: pd.DataFrame) -> dict[str, float]:
+    """Rise of the mean score from reference replies to generated ones and the share that length accounts for.
+
+    The keys of `length_share`, the reward for length learnt across all reference replies; those that end in
+    `_within` learn it from the two replies to the same prompt only.
+    """
+    found: dict[str, float] = {}
+    for ending, within in (("", False), ("_within", True)):
+        part = length_share(
+            references["score"],
+            references["words"],
+            replies["score"],
+            replies["words"],
+            references["prompt_key"].tolist(),
+            replies["prompt_key"].tolist(),
+            within_prompts=within,
+        )
+        for name in RISE_NAMES if not within else RISE_NAMES[1:]:
+            found |= {f"{name}{ending}{end}": part[f"{name}{end}"] for end in ("", "_low", "_high")}
+    return found
+
+
+def gap_to_chosen(pairs: pd.DataFrame, replies: pd.DataFrame, name: str) -> dict[str, float]:
+    """Generated minus chosen reply of the same prompt, over the prompts that have both."""
+    chosen = replies["prompt_key"].map(pairs.groupby("prompt_key")["chosen_score"].mean())
+    inside = chosen.notna()
+    if not inside.any():
+        return {}
+    gap = (replies["score"] - chosen)[inside]
+    return mean_interval(gap, replies["prompt_key"][inside].tolist()).named(name)
+
+
+def statements(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Statements that a text may make only where the numbers bear them out; a key exists where one holds."""
+    prefix = "recorded.dpo."
+    found = {
+        "gain": metrics[f"{prefix}win_rate_low"] > 0.5,
+        "gain_at_equal_length": metrics.get(f"{prefix}win_rate_length_controlled_low", 0) > 0.5,
+        "gain_without_repetition": metrics.get(f"{prefix}not_repetitive.win_rate_low", 0) > 0.5,
+        "dpo_shorter": metrics[f"{prefix}words_mean"] < metrics["recorded.base.words_mean"],
+        "dpo_repeats_more": metrics[f"{prefix}repetition"] > metrics["recorded.base.repetition"],
+        "repetitive_lead_not_at_equal_length": metrics.get(f"{prefix}repetitive.win_rate_low", 0)
+        > 0.5
+        > metrics.get(f"{prefix}repetitive.win_rate_length_controlled_low", 1),
+    }
+    return {f"recorded.claims.{name}": 1 for name, holds in found.items() if holds}
+
+
+def case_table(rows: Recorded, count: int = 4) -> list[dict]:
+    """The prompts with the largest gains and losses of DPO, described by numbers only.
+
+    Returns:
+        Rows of `case`, `score_difference`, and for both models `words` and `repetition`.
+    """
+    chosen = cases(rows.dpo["score"], rows.base["score"], count)
+    table = []
+    for kind, name in (("gains", "gain"), ("losses", "loss")):
+        for row in chosen[kind]:
+            record = {"case": name, "score_difference": rows.dpo["score"][row] - rows.base["score"][row]}
+            for policy, replies in (("base", rows.base), ("dpo", rows.dpo)):
+                record[f"{policy}_words"] = int(replies["words"][row])
+                record[f"{policy}_repetition"] = round(float(replies["repetition"][row]), DIGITS)
+            table.append(record | {"score_difference": round(float(record["score_difference"]), DIGITS)})
+    return table
+
+
+def write_kept(metrics: Mapping[str, float], cases: list[dict], path: Path = KEPT) -> None:
+    """Keeps the aggregates beside the report."""
+    write_json(path, {**dict(sorted(metrics.items())), "cases": cases})
+
+
+def read_kept(path: Path = KEPT) -> tuple[dict[str, float], list[dict]]:
+    """The kept aggregates and cases.
+
+    Raises:
+        FileNotFoundError: nothing was kept yet.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"neither recorded rows nor {path}: name the folder with the rows (parameter `recorded`), or set "
+            "RLHF_HW_REAL_DATA, and run once with keep=True"
+        )
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content, content.pop("cases")

@@ -1,0 +1,1 @@
+"""The gap between the scores of generated replies and of references, taken apart."""

@@ -1,0 +1,1 @@
+"""Figures and tables to look at, drawn from plain data."""

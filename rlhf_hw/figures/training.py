@@ -1,0 +1,196 @@
+"""Curves of training: accuracy, loss, rewards, log-probabilities, and accuracy against the number of pairs.
+
+A curve is a list of points {"step": ..., "value": ...}, as the trainers log them; measured points may carry
+"low" and "high", the ends of an interval.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rlhf_hw.errors import InputError
+from rlhf_hw.figures.style import (
+    BLUE,
+    CHOSEN,
+    CYCLE,
+    GREY,
+    HALF,
+    MARGIN,
+    ORANGE,
+    REJECTED,
+    TALL,
+    canvas,
+    legend_below,
+    note_line,
+    styled,
+    whiskers,
+)
+
+Points = Sequence[Mapping[str, float]]
+
+
+def arrays(points: Points) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a curve.
+
+    Raises:
+        ValueError: the curve has no points.
+    """
+    if not points:
+        raise InputError("a curve needs at least one point: was anything logged?")
+    return np.array([p["step"] for p in points], float), np.array([p["value"] for p in points], float)
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """Centred running mean; at the ends over the part of the window that exists."""
+    return pd.Series(values).rolling(window, center=True, min_periods=1).mean().to_numpy()
+
+
+def draw_curve(axes: Axes, points: Points, colour: str, name: str, window: int | None) -> None:
+    """Every logged value as a light point, and their running mean as a line."""
+    steps, values = arrays(points)
+    window = window or max(1, len(values) // 15)
+    if window == 1:
+        axes.plot(steps, values, color=colour, marker="o", markersize=2.5, label=name)
+        return
+    axes.plot(steps, values, ".", color=colour, alpha=0.5, markersize=3.5, markeredgewidth=0)
+    axes.plot(steps, smooth(values, window), color=colour, label=name)
+
+
+def dress(axes: Axes, ylabel: str, limits: tuple[float, float] | None) -> None:
+    """Labels, whole-number steps, legend."""
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel(ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.margins(x=0.02)
+    if limits:
+        axes.set_ylim(*limits)
+    legend_below(axes, columns=1 if len(axes.get_legend_handles_labels()[0]) < 3 else 2)
+
+
+@styled
+def training_curve(
+    points: Points,
+    ylabel: str,
+    *,
+    name: str = "training batches",
+    chance: float | None = None,
+    chance_name: str = "chance",
+    limits: tuple[float, float] | None = None,
+    window: int | None = None,
+    size: tuple[float, float] = (HALF, TALL),
+) -> Figure:
+    """One logged quantity over training: the raw values light, their running mean on top.
+
+    Args:
+        points: [{"step", "value"}, ...].
+        ylabel: what the value is, with its unit: "accuracy (share of pairs)", "loss (nats)".
+        chance: value of a model that knows nothing (1/2 for an accuracy, ln 2 for the loss), drawn dashed.
+        chance_name: what the legend calls it.
+        limits: range of the value axis; accuracies should get (0, 1) or say where they start.
+        window: values averaged; by default a fifteenth of them.
+        size: in inches.
+    """
+    figure, axes = canvas(width=size[0], height=size[1])
+    draw_curve(axes, points, BLUE, name, window)
+    if chance is not None:
+        note_line(axes, chance, f"{chance_name} ({chance:.3g})")
+    dress(axes, ylabel, limits)
+    return figure
+
+
+@styled
+def evaluation_curve(
+    points: Points,
+    ylabel: str = "accuracy (share of pairs)",
+    *,
+    name: str = "validation pairs",
+    training: Points | None = None,
+    chance: float | None = 0.5,
+    limits: tuple[float, float] | None = None,
+    size: tuple[float, float] = (HALF, TALL),
+) -> Figure:
+    """A quantity measured now and then on held-out data, with its 95% interval, against training if given."""
+    figure, axes = canvas(width=size[0], height=size[1])
+    steps, values = arrays(points)
+    if training:
+        draw_curve(axes, training, GREY, "training batches", None)
+    axes.plot(steps, values, color=ORANGE, marker="o", markersize=4, label=name)
+    if all("low" in point for point in points):
+        low, high = ([p[end] for p in points] for end in ("low", "high"))
+        axes.fill_between(steps, low, high, color=ORANGE, alpha=0.2, linewidth=0, label="95% interval")
+    if chance is not None:
+        note_line(axes, chance, f"chance ({chance:.3g})")
+    dress(axes, ylabel, limits)
+    return figure
+
+
+@styled
+def dpo_rewards(chosen: Points, rejected: Points, margin: Points, *, window: int | None = None) -> Figure:
+    """DPO's implicit rewards, beta * log(policy / reference): of both replies, and their difference."""
+    figure, axes = canvas(width=HALF, height=TALL)
+    for points, colour, name in (
+        (chosen, CHOSEN, "chosen"),
+        (rejected, REJECTED, "rejected"),
+        (margin, MARGIN, "chosen $-$ rejected"),
+    ):
+        draw_curve(axes, points, colour, name, window)
+    axes.axhline(0, color=GREY, linewidth=0.7)
+    dress(axes, "implicit reward (nats)", None)
+    return figure
+
+
+@styled
+def dpo_log_probabilities(chosen: Points, rejected: Points, *, window: int | None = None) -> Figure:
+    """Change of the log-probability of the whole chosen and rejected replies against the reference model.
+
+    Args:
+        chosen, rejected: [{"step", "value"}, ...].
+    """
+    figure, axes = canvas(width=HALF, height=TALL)
+    draw_curve(axes, chosen, CHOSEN, "chosen", window)
+    draw_curve(axes, rejected, REJECTED, "rejected", window)
+    note_line(axes, 0, "reference model")
+    dress(axes, "change of log-probability (nats)", None)
+    return figure
+
+
+@styled
+def learning_curve(
+    curves: Mapping[str, Sequence[Mapping[str, float]]], *, best: float | None = None, width: float = HALF
+) -> Figure:
+    """Validation accuracy against the number of training pairs (log scale), with intervals.
+
+    Args:
+        curves: name -> [{"pairs", "accuracy", "low", "high"}, ...]; the reward model first, then baselines,
+            whose intervals are bands.
+        best: best possible accuracy under the label noise, where it is known.
+        width: in inches.
+    """
+    figure, axes = canvas(width=width, height=TALL)
+    (name, points), *baselines = curves.items()
+    pairs, value, low, high = columns_of(points)
+    axes.plot(pairs, value, color=BLUE, marker="o", markersize=4, label=f"{name}, 95%", zorder=3)
+    axes.errorbar(pairs, value, yerr=whiskers(value, low, high), fmt="none", color=BLUE, zorder=3)
+    for (name, points), colour, line in zip(baselines, CYCLE[2:], ("-.", "--", ":"), strict=False):
+        at, value, low, high = columns_of(points)
+        axes.plot(at, value, color=colour, linestyle=line, marker=".", linewidth=1.2, label=name)
+        axes.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
+    if best is not None:
+        axes.axhline(best, color=ORANGE, linestyle=":", linewidth=1.4, label=f"best possible ({best:.2f})")
+    note_line(axes, 0.5, "chance (0.5)")
+    axes.set_xscale("log")
+    axes.set_xticks(pairs, [f"{n:,.0f}" for n in pairs])
+    axes.minorticks_off()
+    axes.set_xlabel("training pairs (log scale)")
+    axes.set_ylabel("accuracy on held-out pairs")
+    legend_below(axes)
+    return figure
+
+
+def columns_of(points: Sequence[Mapping[str, float]]) -> tuple[list[float], ...]:
+    """Pairs, accuracies and both ends of their intervals."""
+    return tuple([p[key] for p in points] for key in ("pairs", "accuracy", "low", "high"))

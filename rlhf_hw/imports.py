@@ -1,0 +1,66 @@
+"""Which modules of this library a piece of code imports, read from its import statements.
+
+Read, not run: imports inside functions count too, and nothing is loaded. What a notebook's results depend on
+(`pipeline.graph`), the walls between the rooms (`tests/test_house.py`) and the picture of the house
+(`figures.house`) all come from here.
+
+    reached("from rlhf_hw.models.scoring import RewardModel")   # rlhf_hw.models.scoring and all it imports
+"""
+
+import ast
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from rlhf_hw.paths import LIBRARY
+
+
+def modules(library: Path = LIBRARY) -> dict[str, Path]:
+    """Every module of the library by its dotted name; a package stands for its `__init__.py`."""
+    found = {}
+    for path in sorted(library.rglob("*.py")):
+        parts = path.relative_to(library.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def room(module: str) -> str:
+    """The sub-package a module lies in, or its own name where it lies in none."""
+    return module.split(".")[1] if "." in module else module
+
+
+def imported(source: str, known: Iterable[str]) -> set[str]:
+    """Those of the known modules that a source text names in import statements."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from package import name`: a module of the package, or something that is defined in it
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    found = names & set(known)
+    # `from rlhf_hw.models import scoring` names the package only to reach the module
+    return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
+
+
+def imports(library: Path = LIBRARY) -> dict[str, set[str]]:
+    """For every module of the library those it imports itself."""
+    files = modules(library)
+    return {
+        name: _imported_by(path, path.stat().st_mtime_ns, frozenset(files)) for name, path in files.items()
+    }
+
+
+@lru_cache(maxsize=1024)
+def _imported_by(path: Path, _version: int, known: frozenset[str]) -> set[str]:
+    return imported(path.read_text(encoding="utf-8"), known)
+
+
+def reached(source: str, library: Path = LIBRARY) -> set[str]:
+    """The modules that a source text imports, directly or through others."""
+    graph = imports(library)
+    found, new = set(), imported(source, graph)
+    while new:
+        found |= new
+        new = set().union(*(graph[name] for name in new)) - found
+    return found

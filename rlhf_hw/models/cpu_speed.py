@@ -1,0 +1,58 @@
+"""Two ways to be faster on a processor without changing a result.
+
+Freed memory stays in the process (`keep_freed_memory`): glibc hands each large block back to the system as
+soon as it is freed, and the next training step gets it again page by page, cleared. A training step frees and
+allocates the same sizes over and over: keeping them saves about a tenth of its time.
+
+fp32 matrix products run in oneDNN also where torch would hand them to MKL (`LinearByOneDNN`): on an AMD EPYC
+(Zen 5), a linear layer takes about twice as long in MKL as in oneDNN, which torch ships too. Both compute in
+fp32. Other makes of processor were not measured.
+"""
+
+import ctypes
+import platform
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+
+class LinearByOneDNN(TorchFunctionMode):
+    """Within it, linear layers on fp32 tensors of the processor run in oneDNN, forward only.
+
+    Everything else (other dtypes, autocast, a GPU, other processors) runs as ever.
+    """
+
+    usable = torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is F.linear and self.usable and not kwargs and self._in_fp32(*args[:2]):
+            return _linear(*args)
+        return function(*args, **(kwargs or {}))
+
+    @staticmethod
+    def _in_fp32(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
+        cpu = inputs.device.type == weight.device.type == "cpu"
+        fp32 = inputs.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        return cpu and fp32 and inputs.numel() > 0 and not torch.is_grad_enabled()
+
+
+def _linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    # of a single row the sums are taken in another order; two rows give what the row has in any batch
+    single = inputs.numel() == inputs.shape[-1]
+    rows = inputs.reshape(1, -1).expand(2, -1) if single else inputs
+    output = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return output[:1].reshape(*inputs.shape[:-1], -1) if single else output
+
+
+# the names and numbers of <malloc.h>
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> bool:
+    """Let malloc keep what is freed, for the rest of the process; returns whether the system can."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    # no block by mmap, and never give back the end of the heap
+    return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1))

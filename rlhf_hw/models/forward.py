@@ -1,0 +1,248 @@
+"""Run models on shared-prompt batches: scores and log-probabilities of several replies to one prompt.
+
+For training, the model's own `forward` is replaced by the pair forward below (`use_pair_forward`). It stays
+one module's `forward`, since DDP and DeepSpeed see gradients only there, and the saved checkpoint stays a
+standard one. Without gradients, `over_groups` takes a function of a batch through a whole set, by length.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import partial
+from types import MethodType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from rlhf_hw.models.attention import ATTENTION, refuse_beyond_window
+from rlhf_hw.models.batches import (
+    TokenizedGroups,
+    build_batch,
+    sorted_batches,
+)
+from rlhf_hw.models.cpu_speed import LinearByOneDNN, keep_freed_memory
+from rlhf_hw.models.loading import pick_dtype
+
+# The language-model head works on chunks of at most this many logits; 2^25 floats are 128 MiB in fp32.
+MAX_LOGITS = 2**25
+
+
+def backbone(model: PreTrainedModel) -> nn.Module:
+    """The transformer without its head."""
+    return getattr(model, model.base_model_prefix)
+
+
+def pair_mask(segment_ids: Tensor) -> Tensor:
+    """Attention mask of a shared-prompt batch.
+
+    Args:
+        segment_ids: Shape (B, L); 0 prompt, 1..K replies, -1 padding.
+
+    Returns:
+        Shape (B, 1, L, L), True where position i may look at position j: j is not later than i, and j belongs
+        to the prompt or to i's own reply.
+    """
+    length = segment_ids.shape[1]
+    query, key = segment_ids[:, :, None], segment_ids[:, None, :]
+    causal = torch.ones(length, length, dtype=torch.bool, device=segment_ids.device).tril()
+    return (causal & ((key == 0) | (key == query)))[:, None]
+
+
+def hidden_states(
+    model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, used: Tensor
+) -> Tensor:
+    """Last hidden states of a shared-prompt batch at the positions that are read.
+
+    Args:
+        model: Any model with a head.
+        input_ids, position_ids, segment_ids: Shape (B, L), see `batches.build_batch`.
+        used: Flat positions, shape (U,), each at most once.
+
+    Returns:
+        Shape (B * L, D); other rows than those in `used` hold numbers without a meaning.
+    """
+    transformer = backbone(model)
+    with last_mlp_at(transformer, used):
+        output = transformer(
+            input_ids=input_ids,
+            position_ids=position_ids,
+            attention_mask=pair_mask(segment_ids),
+            use_cache=False,
+        )
+    return output.last_hidden_state.flatten(0, 1)
+
+
+@contextmanager
+def last_mlp_at(transformer: nn.Module, used: Tensor):
+    """Within it, the last layer's MLP works on the positions that are read later, not on prompts and padding.
+
+    Nothing looks at the last layer's other outputs, and an MLP treats each position alone: no result changes.
+    Models whose layers or MLPs are built otherwise compute all positions, and so does activation
+    checkpointing, which would recompute the layer outside this context.
+    """
+    layers = getattr(transformer, "layers", None)
+    mlp = getattr(layers[-1], "mlp", None) if layers else None
+    if not type(mlp).__name__.endswith("MLP") or transformer.is_activation_checkpointing:
+        yield
+        return
+    whole = mlp.forward
+
+    def forward(hidden: Tensor) -> Tensor:
+        flat = hidden.flatten(0, -2)
+        some = whole(flat[used])
+        return some.new_zeros(len(flat), some.shape[-1]).index_copy(0, used, some).view_as(hidden)
+
+    mlp.forward = forward
+    try:
+        yield
+    finally:
+        mlp.forward = whole
+
+
+def end_hidden(
+    model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, ends: Tensor
+) -> Tensor:
+    """Last hidden states at each reply's last token, shape (B, K, D)."""
+    rows = torch.arange(len(ends), device=ends.device)[:, None]
+    places = (rows * input_ids.shape[1] + ends).flatten()
+    hidden = hidden_states(model, input_ids, position_ids, segment_ids, places)
+    return hidden[places].view(*ends.shape, -1)
+
+
+def score_batch(
+    model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, ends: Tensor
+) -> Tensor:
+    """Rewards of a shared-prompt batch, read at each reply's last token.
+
+    The head works in fp32 and on those tokens only: in bf16 near-equal replies would tie.
+
+    Args:
+        model: A reward model.
+        input_ids, position_ids, segment_ids: Shape (B, L), see `batches.build_batch`.
+        ends: Shape (B, K).
+
+    Returns:
+        Rewards, shape (B, K), fp32.
+    """
+    at_end = end_hidden(model, input_ids, position_ids, segment_ids, ends)
+    with torch.autocast(at_end.device.type, enabled=False):
+        return model.score(at_end.float()).squeeze(-1)
+
+
+def log_prob_batch(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    position_ids: Tensor,
+    segment_ids: Tensor,
+    ends: Tensor,
+    predict_from: Tensor,
+    target_ids: Tensor,
+    reply_of: Tensor,
+    used: Tensor,
+) -> Tensor:
+    """Summed log-probabilities of the replies of a shared-prompt batch.
+
+    The head runs on the positions that predict a reply token, not on prompts and padding.
+
+    Args:
+        model: A causal language model.
+        input_ids, position_ids, segment_ids, ends: See `score_batch`.
+        predict_from, target_ids, reply_of, used: See `batches.build_batch`.
+
+    Returns:
+        Shape (B, K), fp32.
+    """
+    hidden = hidden_states(model, input_ids, position_ids, segment_ids, used)
+    log_probs = token_log_probs(model.get_output_embeddings(), hidden[predict_from], target_ids)
+    return sum_by_reply(log_probs, reply_of, ends)
+
+
+def sum_by_reply(values: Tensor, reply_of: Tensor, ends: Tensor) -> Tensor:
+    """Sum values of tokens, shape (T,), over each reply, shape (B, K) as `ends`."""
+    sums = values.new_zeros(ends.numel() + 1)  # the last place takes the filling, whose reply is -1
+    return sums.index_add(0, reply_of.remainder(ends.numel() + 1), values)[:-1].view_as(ends)
+
+
+def token_log_probs(head: nn.Module, hidden: Tensor, target_ids: Tensor) -> Tensor:
+    """Log-probability of each target token, with log-sum-exp in fp32.
+
+    Works through the tokens in chunks; with more than one, logits are recomputed in the backward pass instead
+    of kept, so that memory does not grow with the vocabulary times the number of tokens.
+
+    Args:
+        head: The language-model head, D -> V.
+        hidden: Shape (T, D).
+        target_ids: Shape (T,).
+
+    Returns:
+        Shape (T,), fp32.
+    """
+    chunk = tokens_per_chunk(head)
+    pieces = list(zip(hidden.split(chunk), target_ids.split(chunk), strict=True))
+    function = partial(_chunk_log_probs, head)
+    if len(pieces) > 1 and torch.is_grad_enabled():
+        function = partial(checkpoint, function, use_reentrant=False)
+    return torch.cat([function(h, t) for h, t in pieces])
+
+
+def tokens_per_chunk(head: nn.Module) -> int:
+    """How many tokens' logits the head may compute at a time."""
+    return max(1, MAX_LOGITS // head.out_features)
+
+
+def _chunk_log_probs(head: nn.Module, hidden: Tensor, target_ids: Tensor) -> Tensor:
+    logits = head(hidden).float()
+    return logits.gather(1, target_ids[:, None]).squeeze(1) - logits.logsumexp(dim=1)
+
+
+def use_pair_forward(model: PreTrainedModel, forward) -> PreTrainedModel:
+    """Make `score_batch` or `log_prob_batch` the model's own `forward`."""
+    model.set_attn_implementation(ATTENTION)
+    model.forward = MethodType(forward, model)
+    return model
+
+
+TOKENS_PER_BATCH = 16384
+
+
+@contextmanager
+def inference(model: PreTrainedModel, dtype: str = "auto"):
+    """Evaluation mode, no gradients, matrix products in `dtype`; restores the model's mode."""
+    keep_freed_memory()
+    was_training = model.training
+    model.eval()
+    device, wanted = next(model.parameters()).device.type, pick_dtype(dtype)
+    try:
+        autocast = torch.autocast(device, wanted, enabled=wanted != torch.float32)
+        with torch.inference_mode(), autocast, LinearByOneDNN():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def over_groups(
+    model: PreTrainedModel, groups: TokenizedGroups, pad_id: int, function: Callable, targets: str, title: str
+) -> np.ndarray:
+    """Apply a function of a batch, which gives (B, K, ...), to all groups; results in their order."""
+    refuse_beyond_window(model, groups.longest)
+    results = None
+    size = max(1, TOKENS_PER_BATCH // int(groups.lengths.max()))
+    device = next(model.parameters()).device
+    for indices in tqdm(sorted_batches(groups.lengths, size), desc=title, leave=False, mininterval=1):
+        batch = {k: v.to(device) for k, v in build_batch(groups, indices, pad_id, targets=targets).items()}
+        values = function(model, **batch).float().cpu().numpy()
+        if results is None:
+            results = np.zeros((len(groups), *values.shape[1:]), dtype=np.float32)
+        results[indices] = values
+    return results
+
+
+def end_states(
+    model: PreTrainedModel, groups: TokenizedGroups, pad_id: int, dtype: str = "auto"
+) -> np.ndarray:
+    """Last hidden states at each reply's last token, shape (G, K, D), to tell familiar texts from others."""
+    with inference(model, dtype):
+        return over_groups(model, groups, pad_id, end_hidden, "none", "end states")

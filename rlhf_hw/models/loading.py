@@ -1,0 +1,136 @@
+"""Load reward models and policies; choose the device and the dtype they work in.
+
+A reward model is `AutoModelForSequenceClassification` with one label, a policy `AutoModelForCausalLM`: what
+TRL, RewardBench and plain transformers load too.
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from types import MethodType
+
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+
+from rlhf_hw.errors import InputError
+from rlhf_hw.models.attention import ATTENTION, refuse_other_attention
+from rlhf_hw.models.hub import hub_files
+
+"""Load and save reward models and policies, and run them on shared-prompt batches.
+
+A reward model is `AutoModelForSequenceClassification` with one label, a policy `AutoModelForCausalLM`: what
+TRL, RewardBench and plain transformers load too. For training, the model's own `forward` is replaced by the
+pair forward below. It stays one module's `forward`, since DDP and DeepSpeed see gradients only there, and the
+saved checkpoint stays a standard one.
+"""
+
+# DeepSpeed, which the Trainer imports, would say in every notebook that it found no accelerator.
+if not torch.accelerator.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+# Weights load in a moment; the bar would only fill notebooks.
+transformers.utils.logging.disable_progress_bar()
+
+# The pair mask is one of True and False; of the other attention kernels only sdpa reads it as such.
+LOADING = {"attn_implementation": ATTENTION, "output_loading_info": True, "trust_remote_code": False}
+
+
+def pick_dtype(dtype: str = "auto") -> torch.dtype:
+    """Return the dtype for matrix products: bf16 where the hardware multiplies it natively, else fp32.
+
+    Args:
+        dtype: "auto", "bf16" or "fp32".
+    """
+    names = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    if dtype in names:
+        return names[dtype]
+    if dtype != "auto":
+        raise InputError(f"dtype: expected auto, bf16 or fp32, found {dtype!r}")
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    # oneDNN also takes bf16 on processors that have to emulate it, and can be told to act as an older one
+    native = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    usable = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if native and usable else torch.float32
+
+
+def load_policy(path: str | Path, dtype: torch.dtype | str = torch.float32) -> PreTrainedModel:
+    """Load a causal language model, by default with fp32 weights (bf16 ones would lose small updates).
+
+    Raises:
+        ValueError: Weights are missing, the model changes its logits after the head, or its layers do not all
+            attend by a mask (Mamba, RWKV, ALiBi).
+    """
+    with hub_files(path):
+        model, info = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, **LOADING)
+    _refuse_missing(path, info["missing_keys"])
+    refuse_other_attention(path, model)
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(model.config, name, None) not in (None, 1):
+            raise InputError(f"{path}: logits changed by {name} after the head are not supported")
+    return model
+
+
+def load_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
+    """Load a reward model, or put a new scalar head on a language model.
+
+    A new head is `random_head(hidden size, seed)`: different seeds give different, equally meaningless
+    rankings. align-anything's checkpoints, which call the head `score_head`, load too.
+
+    Raises:
+        ValueError: The checkpoint has several labels, weights are missing, or the model's layers do not all
+            attend by a mask.
+    """
+    with hub_files(path):
+        config = AutoConfig.from_pretrained(str(path))
+    trained = "SequenceClassification" in "".join(config.architectures or [])
+    if trained and config.num_labels != 1:
+        raise InputError(f"{path}: a reward model has one label, this checkpoint has {config.num_labels}")
+    with _quiet():  # transformers warns of a new head at length; what matters is checked below
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            str(path), num_labels=1, dtype=torch.float32, key_mapping={r"^score_head\.": "score."}, **LOADING
+        )
+    refuse_other_attention(path, model)
+    new_head = "score.weight" in info["missing_keys"] and not trained
+    _refuse_missing(path, set(info["missing_keys"]) - ({"score.weight"} if new_head else set()))
+    if new_head:
+        with torch.no_grad():
+            model.score.weight.copy_(random_head(model.config.hidden_size, seed))
+    model.score.forward = MethodType(_linear_in_fp32, model.score)
+    return model
+
+
+def random_head(width: int, seed: int) -> Tensor:
+    """A random score head, shape (1, width), whose scores have about unit variance before training."""
+    return torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) * width**-0.5
+
+
+@contextmanager
+def _quiet():
+    """Only errors from transformers' log."""
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)
+
+
+def _linear_in_fp32(head: nn.Linear, hidden: Tensor) -> Tensor:
+    """The score head in fp32 also where DeepSpeed holds its weight in bf16."""
+    return F.linear(hidden.float(), head.weight.float())
+
+
+def _refuse_missing(path: str | Path, missing: Iterable[str]) -> None:
+    """transformers would fill missing weights with random numbers and only warn."""
+    if missing:
+        raise InputError(f"{path}: the checkpoint lacks weights, for example {sorted(missing)[0]}")
+
+
+def pick_device() -> torch.device:
+    """The GPU if there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

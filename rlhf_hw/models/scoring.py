@@ -1,0 +1,102 @@
+"""Rewards of replies, given as text or as token ids; each prompt is computed once."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from rlhf_hw.models.batches import (
+    TokenizedGroups,
+    group_tokens,
+    tokenize_preferences,
+)
+from rlhf_hw.models.forward import (
+    inference,
+    over_groups,
+    score_batch,
+)
+from rlhf_hw.models.loading import load_reward_model, pick_device
+from rlhf_hw.models.rendering import Renderer
+from rlhf_hw.preferences.templates import Message, Preference
+
+log = logging.getLogger(__name__)
+
+
+def score_groups(
+    model: PreTrainedModel, groups: TokenizedGroups, pad_id: int, dtype: str = "auto"
+) -> np.ndarray:
+    """Rewards of tokenized replies.
+
+    Args:
+        model: A reward model.
+        groups: G prompts with K replies each.
+        pad_id: The tokenizer's padding id.
+        dtype: "auto", "bf16" or "fp32".
+
+    Returns:
+        Rewards, shape (G, K).
+    """
+    with inference(model, dtype):
+        return over_groups(model, groups, pad_id, score_batch, "none", "scoring")
+
+
+class RewardModel:
+    """A reward model with its renderer: scores conversations and replies given as text.
+
+    Args:
+        path: Checkpoint folder or hub id; a plain language model gets a random head (an untrained model).
+        dtype: "auto", "bf16" or "fp32".
+        seed: Seed of a random head.
+        reads_at: For another system's model, where it reads its score, see `foreign`.
+        limits: `max_prompt_tokens`, `max_reply_tokens` of the renderer.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        dtype: str = "auto",
+        seed: int = 0,
+        reads_at: str | None = None,
+        **limits: int,
+    ):
+        self.path, self.dtype = str(path), dtype
+        self.renderer = Renderer.load(path, reads_at=reads_at, **limits)
+        self.model = load_reward_model(path, seed=seed).to(pick_device())
+
+    def tokenize(
+        self, prompts: Sequence[Sequence[Message]], replies: Sequence[Sequence[str]]
+    ) -> TokenizedGroups:
+        """Render G prompts with K replies each."""
+        flat = iter(self.renderer.reply_ids([text for group in replies for text in group]))
+        return group_tokens(self.renderer.prompt_ids(prompts), [[next(flat) for _ in g] for g in replies])
+
+    def score(self, prompts: Sequence[Sequence[Message]], replies: Sequence[Sequence[str]]) -> np.ndarray:
+        """Rewards of G prompts with K replies each, shape (G, K)."""
+        return score_groups(self.model, self.tokenize(prompts, replies), self.renderer.pad_id, self.dtype)
+
+    def score_ids(self, prompts: Sequence[list[int]], replies: Sequence[list[int]]) -> np.ndarray:
+        """Rewards of replies given as ids, one a prompt, shape (G,); read at each reply's last token."""
+        groups = group_tokens(prompts, [[r] for r in replies])
+        return score_groups(self.model, groups, self.renderer.pad_id, self.dtype)[:, 0]
+
+    def score_preferences(self, preferences: Sequence[Preference]) -> list[dict]:
+        """Score pairs; returns one record each in the layout of pair score files (see `score_files`)."""
+        groups, kept, _ = tokenize_preferences(preferences, self.renderer)
+        scores = score_groups(self.model, groups, self.renderer.pad_id, self.dtype)
+        lengths = groups.reply_lengths
+        return [
+            {
+                "id": preferences[k].row,
+                "prompt": preferences[k].question,
+                "chosen": preferences[k].chosen,
+                "rejected": preferences[k].rejected,
+                "chosen_score": float(scores[i, 0]),
+                "rejected_score": float(scores[i, 1]),
+                "chosen_tokens": int(lengths[i, 0]),
+                "rejected_tokens": int(lengths[i, 1]),
+                "meta": dict(preferences[k].meta),
+            }
+            for i, k in enumerate(kept)
+        ]

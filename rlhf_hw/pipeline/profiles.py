@@ -1,0 +1,222 @@
+"""Profiles: which parameters each notebook gets, as a validated YAML file.
+
+A profile names parameters for all notebooks (`parameters`) and for single ones (`notebooks`, by the
+notebook's name without its number). `--set` changes single values. Every name is checked against what the
+notebooks declare in their cell tagged `parameters`, because papermill itself only warns about unknown ones.
+
+    profile = apply_overrides(load_profile("nano"), ["seed=3", "dpo_training.learning_rate=1e-6"])
+    parameters = resolve_parameters(profile, sorted(NOTEBOOKS.glob("*.ipynb")))
+"""
+
+import functools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rlhf_hw.errors import InputError, did_you_mean
+from rlhf_hw.paths import PROFILES
+
+Parameters = dict[str, Any]
+RESERVED = {"run": "the profile's name"}
+
+
+class Profile(BaseModel):
+    """The content of one profile file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    title: str
+    description: str = ""
+    parameters: Parameters = {}
+    notebooks: dict[str, Parameters] = {}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One parameter a notebook declares: `name: type = default  # help`."""
+
+    type: str
+    default: str
+    help: str
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 scalars: `1e-6` is a float, `yes` and `1:30` are text, and a key may stand only once."""
+
+    yaml_implicit_resolvers = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [str(key.value) for key, _ in node.value]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise InputError(f"line {node.start_mark.line + 1}: the key {twice!r} stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+for _tag, _pattern, _first in [
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)",
+        "-+.0123456789",
+    ),
+    ("null", r"~|null|Null|NULL|None|", ["~", "n", "N", ""]),
+]:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), list(_first))
+# PyYAML reads a leading zero as octal; a plain decimal is what people mean.
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+
+
+def parse_value(text: str) -> Any:
+    """Return the value of YAML text: `3`, `1e-6`, `true`, `null`, `[a, b]`, else the text as it is."""
+    if not text:
+        return text
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"not a YAML value: {text!r}") from error
+
+
+def available_profiles() -> list[str]:
+    """Return the names of the profiles that come with the package."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def load_profile(name_or_path: str | Path) -> Profile:
+    """Read a profile by its name, or from a YAML file of one's own.
+
+    Raises:
+        FileNotFoundError: no such profile; the message lists those there are.
+        ValueError: the file is not a profile; the message names the file and the key.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.suffix not in {".yaml", ".yml"}:
+        path = PROFILES / f"{name_or_path}.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no profile {str(name_or_path)!r}: there are {', '.join(available_profiles())}, "
+            "or give the path of a .yaml file"
+        )
+    try:
+        return Profile.model_validate(yaml.load(path.read_text(encoding="utf-8"), _Loader))
+    except ValidationError as error:
+        raise InputError(f"{path}: {describe_errors(error)}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def describe_errors(error: ValidationError) -> str:
+    """Return pydantic's findings as one line that names each key."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'content'}: {e['msg']}" for e in error.errors())
+
+
+def apply_overrides(profile: Profile, overrides: Iterable[str]) -> Profile:
+    """Return the profile with `key=value` (all notebooks) and `notebook.key=value` applied in order."""
+    parameters = dict(profile.parameters)
+    notebooks = {name: dict(values) for name, values in profile.notebooks.items()}
+    for override in overrides:
+        target, equals, text = override.partition("=")
+        notebook, dot, key = target.strip().rpartition(".")
+        if not equals or not key or (dot and not notebook):
+            raise InputError(f"--set {override!r}: write key=value or notebook.key=value")
+        if notebook:
+            notebooks.setdefault(notebook, {})[key] = parse_value(text)
+            continue
+        parameters[key] = parse_value(text)
+        for values in notebooks.values():  # "for all notebooks" also replaces what one of them had of its own
+            values.pop(key, None)
+    return profile.model_copy(update={"parameters": parameters, "notebooks": notebooks})
+
+
+def notebook_name(path: Path) -> str:
+    """Return the notebook's name without its number: `04_dpo_training.ipynb` -> `dpo_training`."""
+    return re.sub(r"^\d+_", "", path.stem)
+
+
+def declared_parameters(path: Path) -> dict[str, Declared]:
+    """Return what the notebook's cell tagged `parameters` declares, by name."""
+    return _inspect(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _inspect(path: Path, _version: int) -> dict[str, Declared]:
+    import papermill
+
+    found = papermill.inspect_notebook(literal_path(path))
+    return {
+        name: Declared(p["inferred_type_name"].strip(), p["default"], p["help"]) for name, p in found.items()
+    }
+
+
+def literal_path(path: Path) -> str:
+    """papermill reads a path as a format string."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def resolve_parameters(profile: Profile, notebooks: Sequence[Path]) -> dict[str, Parameters]:
+    """Return the parameters to inject into each notebook, by its file's stem.
+
+    Raises:
+        ValueError: names that no notebook declares, or values of another type; all of them in one line.
+    """
+    declared = {path.stem: declared_parameters(path) for path in notebooks}
+    stems = {notebook_name(path): path.stem for path in notebooks}
+    errors = _unknown_names(profile, declared, stems)
+    resolved: dict[str, Parameters] = {}
+    for name, stem in stems.items():
+        values = {key: value for key, value in profile.parameters.items() if key in declared[stem]}
+        values |= {k: v for k, v in profile.notebooks.get(name, {}).items() if k in declared[stem]}
+        resolved[stem] = {}
+        for key, value in values.items():
+            try:
+                resolved[stem][key] = _typed(value, declared[stem][key].type)
+            except ValueError as error:
+                errors.append(f"{name}.{key} {error}")
+        if "run" in declared[stem]:
+            resolved[stem]["run"] = profile.name
+    if errors:
+        raise InputError(f"profile {profile.name}: " + "; ".join(errors))
+    return resolved
+
+
+def _unknown_names(profile: Profile, declared: dict[str, dict], stems: dict[str, str]) -> list[str]:
+    everywhere = {key for names in declared.values() for key in names}
+    errors = [
+        f"no notebook declares the parameter {key!r}{did_you_mean(key, everywhere)}"
+        for key in profile.parameters
+        if key not in everywhere
+    ]
+    for name, values in profile.notebooks.items():
+        if name not in stems:
+            errors.append(f"there is no notebook {name!r}{did_you_mean(name, stems)}")
+            continue
+        names = declared[stems[name]]
+        errors += [
+            f"{name} declares no {key!r}{did_you_mean(key, names)}" for key in values if key not in names
+        ]
+    given = set(profile.parameters).union(*profile.notebooks.values())
+    errors += [f"{key!r} is not to be set: it is {RESERVED[key]}" for key in sorted(given & RESERVED.keys())]
+    return errors
+
+
+_PYTHON_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
+
+
+def _typed(value: Any, annotation: str) -> Any:
+    """Return the value as the annotated type takes it; raise ValueError where it does not fit."""
+    optional = re.fullmatch(r"Optional\[(.+)\]", annotation)
+    if optional:
+        return None if value is None else _typed(value, optional[1])
+    expected = _PYTHON_TYPES.get(annotation.split("[")[0])
+    if expected is None or type(value) is expected:
+        return value
+    if expected is float and type(value) is int:
+        return float(value)
+    raise InputError(f"takes {annotation}, not {type(value).__name__} {value!r}")

@@ -1,0 +1,257 @@
+"""Score files: what a reward model said about texts, one JSON object a row; enough for every analysis.
+
+Rows are of two kinds.
+
+    pairs    {"id", "prompt", "chosen", "rejected", "chosen_score", "rejected_score",
+              "chosen_tokens", "rejected_tokens", "meta": {...}}
+    replies  {"id", "prompt", "response", "score", "tokens", "finished", "meta": {...}}
+
+Required are the texts and the scores; `prompt` is a text or a list of messages. Read are JSON lines and JSON
+lists, plain or gzip, and the names other frameworks use (`LAYOUTS`); for any other name there is `mapping`,
+from the name here to the name in the file:
+
+    read_replies("scores.json", mapping={"response": "answer", "score": "reward"})
+
+What cannot be read is refused with the file, the row, the key and the remedy. NaN and infinite scores are
+refused, and numbers are written with every digit. A name with dots reaches into nested objects:
+`{"score": "rm.score"}` reads `row["rm"]["score"]`. Notebooks take a mapping as text (`parse_mapping`).
+"""
+
+import gzip
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rlhf_hw.errors import InputError, UnknownName
+from rlhf_hw.files import replacing
+
+PAIR_KEYS = ("prompt", "chosen", "rejected", "chosen_score", "rejected_score")
+REPLY_KEYS = ("prompt", "response", "score")
+OPTIONAL = ("chosen_tokens", "rejected_tokens", "tokens", "finished", "meta")
+MISSING = object()
+# Names in the file for the names here; the first layout whose names are all in the first row is taken.
+LAYOUTS: dict[str, dict[str, str]] = {
+    "this project's": {},
+    "align-anything's pairs": {
+        "chosen": "better_response",
+        "rejected": "worse_response",
+        "chosen_score": "better_score",
+        "rejected_score": "worse_score",
+    },
+}
+
+
+def read_pairs(path: str | Path, mapping: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Scored preference pairs.
+
+    Args:
+        path: .json, .jsonl, .json.gz or .jsonl.gz.
+        mapping: name here -> name in the file, for names that no known layout has; the others keep theirs.
+
+    Returns:
+        Columns id, prompt, prompt_key (text that is equal for equal prompts), chosen, rejected, chosen_score,
+        rejected_score, margin, and the optional columns that every row has.
+
+    Raises:
+        ValueError: unreadable JSON, or a score that is not a finite number.
+        KeyError: a key is missing.
+    """
+    table = read_table(Path(path), PAIR_KEYS, mapping)
+    table["margin"] = table["chosen_score"] - table["rejected_score"]
+    return table
+
+
+def read_replies(path: str | Path, mapping: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Scored replies, one for each prompt or several.
+
+    Returns:
+        Columns id, prompt, prompt_key, response, score, and the optional columns that every row has.
+        Arguments and errors as in `read_pairs`.
+    """
+    return read_table(Path(path), REPLY_KEYS, mapping)
+
+
+def read_table(path: Path, keys: Sequence[str], mapping: Mapping[str, str] | None) -> pd.DataFrame:
+    """Rows with `keys` under the names of this project."""
+    rows = load_rows(path)
+    names = choose_names(path, rows[0], keys, mapping)
+    place = {key: names.get(key, key) for key in (*keys, *OPTIONAL)}
+    extra = [
+        key for key in OPTIONAL if key in names or all(find(row, place[key]) is not MISSING for row in rows)
+    ]
+    records = []
+    for number, row in enumerate(rows, start=1):
+        identity = find(row, names.get("id", "id"))
+        record: dict[str, Any] = {"id": number - 1 if identity is MISSING else identity}
+        for key in (*keys, *extra):
+            value = take(path, number, row, key, place[key])
+            record[key] = score(path, number, place[key], value) if "score" in key else value
+        record["prompt_key"] = prompt_key(record["prompt"])
+        records.append(record)
+    return pd.DataFrame(records)
+
+
+def load_rows(path: Path) -> list[dict]:
+    """All JSON objects of a file that holds a list of them or one a line.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file and the line.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no score file at {path}")
+    with (
+        gzip.open(path, "rt", encoding="utf-8-sig")
+        if path.suffix == ".gz"
+        else path.open(encoding="utf-8-sig") as file
+    ):
+        text = file.read()
+    rows = parse(path, text, 1) if text.lstrip().startswith("[") else parse_lines(path, text)
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{path} holds no rows: expected a JSON list or one JSON object a line")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, row {number}: expected a JSON object, found {type(row).__name__}")
+    return rows
+
+
+def parse_lines(path: Path, text: str) -> list:
+    """The JSON value of every line that is not blank."""
+    # Not splitlines(): it also cuts at U+2028 and its like, which JSON allows inside a string.
+    return [parse(path, line, n) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def parse(path: Path, text: str, line: int) -> Any:
+    """One JSON value; NaN and Infinity, which Python would let pass, are refused."""
+
+    def refuse(constant: str) -> None:
+        raise InputError(f"{path}, line {line}: {constant} is not a score; drop the row or score it again")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        where = f"line {line + error.lineno - 1}, column {error.colno}"
+        raise InputError(
+            f"{path}, {where}: not JSON ({error.msg}); expected a list or one object a line"
+        ) from error
+
+
+def parse_mapping(text: str) -> dict[str, str]:
+    """A mapping as notebooks and command lines give it, from names here to names in the file.
+
+    Args:
+        text: `response=answer, score=rm.value`, or JSON: `{"response": "answer"}`; empty for none.
+
+    Raises:
+        ValueError: the text is neither, or has a name twice.
+    """
+    form = "write 'score=name in the file, response=...' or a JSON object of texts"
+    if text.lstrip().startswith("{"):
+        try:
+            pairs = json.loads(text, object_pairs_hook=list)
+        except json.JSONDecodeError as error:
+            raise InputError(f"mapping {text!r} is not JSON ({error.msg}); {form}") from error
+    else:
+        parts = [part for part in text.split(",") if part.strip()]
+        pairs = [tuple(side.strip() for side in part.split("=", 1)) for part in parts]
+    if any(len(pair) != 2 or not all(isinstance(side, str) and side for side in pair) for pair in pairs):
+        raise InputError(f"mapping {text!r}: every entry needs a name here and a name in the file; {form}")
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        raise InputError(f"mapping {text!r}: {twice[0]!r} is mapped twice")
+    return dict(pairs)
+
+
+def choose_names(
+    path: Path, row: dict, keys: Sequence[str], mapping: Mapping[str, str] | None
+) -> Mapping[str, str]:
+    """The known layout that the first row has, with the names that a mapping gives in their place.
+
+    Raises:
+        ValueError: the mapping has a name that this kind of file does not know.
+        KeyError: no layout fits.
+    """
+    mapping, known = mapping or {}, [*keys, "id", *OPTIONAL]
+    unknown = sorted(set(mapping) - set(known))
+    if unknown:
+        raise InputError(f"{path}: mapping has {unknown}, but the names it can map are {known}")
+    for names in ({**layout, **mapping} for layout in LAYOUTS.values()):
+        if all(find(row, names.get(key, key)) is not MISSING for key in keys):
+            return names
+    missing = [key for key in keys if find(row, mapping.get(key, key)) is MISSING]
+    for key in missing:
+        if key in mapping:
+            raise UnknownName(
+                f"{path}, row 1: no key {mapping[key]!r} for {key!r} among the keys {sorted(row)}"
+            )
+    raise UnknownName(f"{path}, row 1: no {missing} among the keys {sorted(row)}; {remedy(missing[0])}")
+
+
+def remedy(key: str) -> str:
+    """How to say that `key` has another name in the file."""
+    example = f"'{key}=<name in the file>, ...'"
+    return f"pass mapping={{{key!r}: '<name in the file>', ...}}, in a notebook mapping={example}"
+
+
+def find(row: Mapping, name: str) -> Any:
+    """`row[name]`; where there is no such key, a name with dots reaches into nested objects; else MISSING."""
+    if name in row:
+        return row[name]
+    head, dot, rest = name.partition(".")
+    inner = row.get(head)
+    return find(inner, rest) if dot and isinstance(inner, Mapping) else MISSING
+
+
+def take(path: Path, number: int, row: dict, key: str, name: str) -> Any:
+    """What stands under `name`, or a KeyError that says how to name it."""
+    value = find(row, name)
+    if value is MISSING:
+        note = (
+            "every row needs it"
+            if key != name
+            else f"every row needs it; if it has another name, {remedy(key)}"
+        )
+        raise UnknownName(f"{path}, row {number}: no key {name!r} among {sorted(row)}; {note}")
+    return value
+
+
+def score(path: Path, number: int, name: str, value: Any) -> float:
+    """`value` as a finite float; texts, truth values, lists and NaN are refused."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{path}, row {number}: {name} is {value!r}; expected one finite number")
+    return float(value)
+
+
+def prompt_key(prompt: Any) -> str:
+    """A text that is equal exactly for equal prompts: the prompt itself, or its messages as JSON."""
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, ensure_ascii=False)
+
+
+def write_scores(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Writes rows as JSON lines (gzip if the name ends in .gz), in one step and the same bytes each time.
+
+    Raises:
+        ValueError: a score or any other number is NaN or infinite; nothing is written then.
+    """
+    path = Path(path)
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False, default=plain))
+        except ValueError as error:
+            raise InputError(
+                f"{path}, row {number}: a number is NaN or infinite and cannot be analysed"
+            ) from error
+    content = "".join(line + "\n" for line in lines).encode()
+    with replacing(path, "wb") as stream:
+        stream.write(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Numbers of numpy and torch as Python's own, with every digit."""
+    return value.item()

@@ -1,0 +1,275 @@
+"""Build the report of a finished run: numbers and figures into Markdown, Markdown into PDF and HTML.
+
+    build_report("nano")                    -> runs/nano/report/report.{en,zh}.{pdf,html}
+    build_report("nano", engine="both")     also report.{en,zh}.typst.pdf
+
+The text is `report/report.<language>.md`; its fields and conditional blocks are described in `report_fields`.
+The numbers are `runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and, unless the run has
+its own, the keys `recorded.*` of `report/recorded.json`. Figures are
+`![Caption](fig/NAME.pdf){#fig:NAME width=90%}`: those of the run; the diagrams and `recorded_*`, which no run
+makes, are the repository's `fig/`.
+"""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rlhf_hw.errors import InputError
+from rlhf_hw.figures.diagrams import DIAGRAMS
+from rlhf_hw.paths import FIG, NOTEBOOKS, REPORT, RUNS
+from rlhf_hw.report import typesetting
+from rlhf_hw.report.fields import FieldError, Value, fill
+from rlhf_hw.report.typesetting import Document
+
+log = logging.getLogger(__name__)
+
+LANGUAGES = ("en", "zh")
+CODE_WIDTH = 88  # characters of code on a printed line; a Chinese one counts twice
+_REFERENCE = re.compile(r"(fig|tbl|eq|sec):")
+_CHINESE = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff01-\uff5e]")
+
+
+def build_report(
+    run: str,
+    languages: Sequence[str] = LANGUAGES,
+    formats: Sequence[str] = ("pdf", "html"),
+    engine: str = "auto",
+) -> list[Path]:
+    """Fill and typeset the report of one run.
+
+    Args:
+        run: name of the run below `runs/`.
+        languages: any of `en`, `zh`.
+        formats: any of `pdf`, `html`.
+        engine: `auto` (XeLaTeX where it works, else Typst), `xelatex`, `typst`, or `both`.
+
+    Returns:
+        the files written. A PDF whose route is not possible on this machine is logged and missing from them.
+
+    Raises:
+        FieldError: a key, table, figure or citation that does not exist, with file and line.
+        ValueError: a malformed field or block, an unknown language, format or engine.
+        RuntimeError: pandoc, XeLaTeX or Typst failed, or their output would be incomplete.
+    """
+    for name, given, known in (("language", languages, LANGUAGES), ("format", formats, ("pdf", "html"))):
+        if wrong := set(given) - set(known):
+            raise InputError(f"{name} {', '.join(sorted(wrong))} is not one of {', '.join(known)}")
+    folder = RUNS / run
+    values = load_values(folder, REPORT / "recorded.json")
+    tables = {path.stem: _read_json(path) for path in sorted((folder / "tables").glob("*.json"))}
+    documents = [
+        prepare(REPORT / f"report.{name}.md", name, values, tables, folder, REPORT / "references.bib")
+        for name in languages
+    ]
+    # one thread a language: each waits for pandoc and XeLaTeX most of the time
+    with ThreadPoolExecutor(max_workers=len(LANGUAGES)) as threads:
+        made = threads.map(lambda one: typeset(one, folder / "report", formats, engine), documents)
+        return [path for paths in made for path in paths]
+
+
+def load_values(folder: Path, recorded: Path | None = None) -> dict[str, Value]:
+    """Return the flat values a report may name: `metrics.json`, `run.*` of `run.json`, `recorded.*`.
+
+    Where the run analysed recorded scores itself, its numbers count and the kept ones are left out: they may
+    be those of other rows.
+    """
+    values = dict(_flatten(_read_json(folder / "metrics.json")))
+    if (folder / "run.json").exists():
+        values |= _flatten(_read_json(folder / "run.json"), "run")
+    own = any(key.startswith("recorded.") for key in values)
+    if recorded is not None and recorded.exists() and not own:
+        values |= _flatten(_read_json(recorded), "recorded")
+    return values
+
+
+def _read_json(path: Path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing: run the notebooks of this run first") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+
+
+def _flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, Value]]:
+    """Yield (dotted key, value). A key that has the prefix already keeps its name; lists are left out."""
+    for key, value in values.items():
+        name = key if not prefix or key.startswith(prefix + ".") else f"{prefix}.{key}"
+        if isinstance(value, Mapping):
+            yield from _flatten(value, name)
+        elif not isinstance(value, list):
+            yield name, value
+
+
+def prepare(
+    source: Path,
+    language: str,
+    values: Mapping[str, Value],
+    tables: Mapping[str, list],
+    folder: Path,
+    bibliography: Path,
+) -> Document:
+    """Fill the text, check everything it names and lay the parts ready in `folder`/report/build.
+
+    Args:
+        source: the Markdown text.
+        language: `en` or `zh`.
+        values: flat metrics; tables: rows by name.
+        folder: the run's folder, with its figures in `fig/`.
+        bibliography: the BibTeX file.
+    """
+    text = source.read_text(encoding="utf-8")
+    known = figures(folder)
+    filled, used = fill(text, values, tables, known, source.name)
+    log.debug(
+        "%s leaves %d keys unused: %s",
+        source.name,
+        len(values) - len(used),
+        ", ".join(sorted(set(values) - used)),
+    )
+    build = folder / "report" / "build"
+    build.mkdir(parents=True, exist_ok=True)
+    (build / f"report.{language}.md").write_text(filled, encoding="utf-8")
+    tree = json.loads(typesetting.parse(filled, language))
+    nodes = list(_nodes(tree["blocks"]))
+    _check_text(text, nodes, source.name)
+    _check_references(text, nodes, bibliography, source.name)
+    _copy_figures(text, nodes, known, build / "fig", source.name)
+    path = build / f"report.{language}.json"
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    return Document(path, language, build, bibliography, bool(_CHINESE.search(filled)))
+
+
+def typeset(document: Document, folder: Path, formats: Iterable[str], engine: str) -> list[Path]:
+    """Write a prepared document in the wanted formats; return the files."""
+    written = []
+    if "pdf" in formats:
+        for route in typesetting.pdf_engines(engine, document.language, document.has_chinese):
+            second = engine == "both" and route == "typst"
+            written.append(folder / f"{document.name}{'.typst' if second else ''}.pdf")
+            (typesetting.write_xelatex if route == "xelatex" else typesetting.write_typst)(
+                document, written[-1]
+            )
+    if "html" in formats:
+        written.append(folder / f"{document.name}.html")
+        typesetting.write_html(document, written[-1])
+    for path in written:
+        log.info("wrote %s", path)
+    return written
+
+
+def figures(folder: Path) -> dict[str, Path]:
+    """Return the figures a report of this run may show, by name.
+
+    The repository's `fig/` also holds the default profile's figures: no other run may show those as its own.
+    """
+    shared = {
+        path.stem: path
+        for path in FIG.glob("*.pdf")
+        if path.stem in DIAGRAMS or path.stem.startswith("recorded_")
+    }
+    return shared | {path.stem: path for path in (folder / "fig").glob("*.pdf")}
+
+
+def _nodes(tree) -> Iterator[dict]:
+    """Yield every node of a pandoc syntax tree, parents first."""
+    if isinstance(tree, dict):
+        if "t" in tree or "citationId" in tree:
+            yield tree
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for part in tree:
+            yield from _nodes(part)
+
+
+def _line(text: str, needle: str) -> int:
+    """Return the number of the first line that holds `needle`, 1 if none does."""
+    return next((number for number, line in enumerate(text.splitlines(), 1) if needle in line), 1)
+
+
+def _check_text(text: str, nodes: list[dict], source: str) -> None:
+    """Refuse left-over `??`, code wider than the page, and `%` that would comment out a formula."""
+    if "??" in text:
+        raise InputError(f"{source}:{_line(text, '??')}: '??' marks an open place")
+    if touching := re.search(r"[A-Za-z0-9]@(fig|tbl|eq|sec):", text):
+        raise InputError(
+            f"{source}:{_line(text, touching[0])}: a space is missing before the reference {touching[0]}"
+        )
+    for node in nodes:
+        if node.get("t") == "CodeBlock":
+            for line in node["c"][1].splitlines():
+                if len(line) + len(_CHINESE.findall(line)) > CODE_WIDTH:
+                    raise InputError(
+                        f"{source}:{_line(text, line)}: code wider than {CODE_WIDTH} characters: {line}"
+                    )
+        elif node.get("t") == "Math" and re.search(r"(?<!\\)%", node["c"][1]):
+            raise InputError(
+                f"{source}: write \\% in the formula {node['c'][1]!r}, or put the number outside"
+            )
+
+
+def _check_references(text: str, nodes: list[dict], bibliography: Path, source: str) -> None:
+    """Check that citations stand in the bibliography and references have a label, which must be unique."""
+    entries = re.findall(r"^@\w+\{([^,\s]+)\s*,", bibliography.read_text(encoding="utf-8"), re.MULTILINE)
+    labels = _labels(nodes)
+    if doubled := {label for label in labels if labels.count(label) > 1}:
+        raise InputError(f"{source}: labels used twice: {', '.join(sorted(doubled))}")
+    for node in nodes:
+        name = node.get("citationId")
+        if name is None:
+            if (
+                node["t"] == "Cite"
+                and len({bool(_REFERENCE.match(c["citationId"])) for c in node["c"][0]}) > 1
+            ):
+                raise InputError(
+                    f"{source}: citations and cross-references in one bracket: "
+                    + "; ".join(c["citationId"] for c in node["c"][0])
+                )
+        elif name not in (labels if _REFERENCE.match(name) else entries):
+            where = (
+                "no figure, table, equation or heading has this label"
+                if _REFERENCE.match(name)
+                else (f"not in {bibliography.name}")
+            )
+            raise FieldError(f"{source}:{_line(text, '@' + name)}: @{name}: {where}")
+
+
+def _labels(nodes: list[dict]) -> list[str]:
+    """Return all labels of figures, tables, equations and sections."""
+    attributes = {"Figure": 0, "Table": 0, "Div": 0, "Header": 1}
+    found = [node["c"][attributes[node["t"]]][0] for node in nodes if node.get("t") in attributes]
+    strings = (node["c"] for node in nodes if node.get("t") == "Str")
+    found += [match[1] for string in strings if (match := re.match(r"\{#(eq:[\w.:-]+)\}", string))]
+    return [label for label in found if _REFERENCE.match(label)]
+
+
+def _copy_figures(text: str, nodes: list[dict], known: Mapping[str, Path], folder: Path, source: str) -> None:
+    """Copy the figures a document shows, PDF for print and PNG for the screen, to where it is built."""
+    folder.mkdir(exist_ok=True)
+    for target in (node["c"][2][0] for node in nodes if node.get("t") == "Image"):
+        place = f"{source}:{_line(text, target)}"
+        match = re.fullmatch(r"fig/([\w-]+)\.pdf", target)
+        if match is None:
+            raise InputError(f"{place}: figures are written as fig/NAME.pdf, not {target}")
+        if match[1] not in known:
+            raise FieldError(f"{place}: no figure '{match[1]}'; {_maker(match[1])}")
+        for suffix in (".pdf", ".png"):
+            shutil.copyfile(known[match[1]].with_suffix(suffix), folder / (match[1] + suffix))
+
+
+def _maker(figure: str) -> str:
+    """Say which command makes a missing figure."""
+    if figure in DIAGRAMS:
+        return "make it with `python -m rlhf_hw.figures.diagrams`"
+    # as a notebook's JSON holds it: "name", or f"first_{...}"
+    spelled = (f'\\"{figure}\\"', f'f\\"{figure.rpartition("_")[0]}_{{')
+    makers = [
+        path.stem
+        for path in sorted(NOTEBOOKS.glob("*.ipynb"))
+        if any(name in path.read_text(encoding="utf-8") for name in spelled)
+    ]
+    return f"it is made by {', '.join(makers)}" if makers else "no notebook mentions it"

@@ -1,0 +1,119 @@
+"""What replies look like before anyone scores them: length, repetition, diversity, endings.
+
+Reward models are easily impressed by text that a reader would throw away, so every table of scores of
+generated replies stands beside these counts. A word is a run of characters between blanks; each Chinese
+character is a word. Repetition is the share of n-grams that occurred before in the same reply (1 - distinct-n
+of that reply); distinct-n of a set of replies is the number of different n-grams divided by their number (Li
+et al. 2016).
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from rlhf_hw.errors import InputError
+from rlhf_hw.stats.intervals import as_vector
+
+WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
+LOOP = 0.5  # a reply of which more than half the 3-grams repeat earlier ones is called looping
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, as written."""
+    return WORD.findall(text)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of a text, stripped; empty ones are left out."""
+    return [part.strip() for part in SENTENCE_END.split(text) if part.strip()]
+
+
+def ngrams(items: Sequence, n: int) -> list[tuple]:
+    """All runs of `n` neighbouring items."""
+    return list(zip(*(items[start:] for start in range(n)), strict=False))
+
+
+def repetition(text: str, n: int = 3) -> float:
+    """Share of the word n-grams (lower case) that occurred before in the text; 0 for a shorter text."""
+    grams = ngrams([word.lower() for word in words(text)], n)
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def sentence_repetition(text: str) -> float:
+    """Share of the sentences that occurred before in the text."""
+    parts = [part.lower() for part in sentences(text)]
+    return 1 - len(set(parts)) / len(parts) if parts else 0.0
+
+
+def distinct(texts: Sequence[str], n: int = 2) -> float:
+    """Distinct-n of a set of replies; it falls with the number of words, so compare sets of similar size."""
+    grams = [gram for text in texts for gram in ngrams([word.lower() for word in words(text)], n)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def reply_table(texts: Sequence[str], finished: Sequence[bool] | None = None) -> pd.DataFrame:
+    """One row a reply.
+
+    Args:
+        texts: the replies.
+        finished: whether each ended with the end-of-turn token (False: cut off at the limit); None if
+            unknown.
+
+    Returns:
+        Columns `words`, `repetition`, `sentence_repetition`, `empty`, `looping`, `degenerate` (empty, looping
+        or cut off) and, where known, `finished`.
+    """
+    table = pd.DataFrame(
+        {
+            "words": [len(words(text)) for text in texts],
+            "repetition": [repetition(text) for text in texts],
+            "sentence_repetition": [sentence_repetition(text) for text in texts],
+        }
+    )
+    table["empty"] = table["words"] == 0
+    table["looping"] = (table["repetition"] > LOOP) | (table["sentence_repetition"] > LOOP)
+    table["degenerate"] = table["empty"] | table["looping"]
+    if finished is not None:
+        if len(finished) != len(table):
+            raise InputError(
+                f"{len(finished)} finished flags for {len(table)} replies: give one for each reply"
+            )
+        table["finished"] = np.asarray(finished, dtype=bool)
+        table["degenerate"] |= ~table["finished"]
+    return table
+
+
+def reply_metrics(
+    texts: Sequence[str],
+    scores: ArrayLike,
+    finished: Sequence[bool] | None = None,
+    gold: ArrayLike | None = None,
+) -> dict[str, float]:
+    """Summary of one policy's replies, under the keys of `inference.<set>.<policy>`.
+
+    Returns:
+        score_mean, score_sd, words_mean, repetition, sentence_repetition, looping, empty, distinct_1,
+        distinct_2; finished and degenerate where `finished` is given; gold_mean and gold_sd where `gold` is
+        given.
+    """
+    scores, table = as_vector(scores, "scores", len(texts)), reply_table(texts, finished)
+    found = {
+        "score_mean": float(scores.mean()),
+        "score_sd": float(scores.std(ddof=1)) if len(texts) > 1 else 0.0,
+    }
+    found["words_mean"] = float(table["words"].mean())
+    shares = ["repetition", "sentence_repetition", "looping", "empty"]
+    shares += ["finished", "degenerate"] if finished is not None else []
+    found |= {name: float(table[name].mean()) for name in shares}
+    found |= {f"distinct_{n}": distinct(texts, n) for n in (1, 2)}
+    if gold is not None:
+        gold = as_vector(gold, "gold", len(texts))
+        found |= {
+            "gold_mean": float(gold.mean()),
+            "gold_sd": float(gold.std(ddof=1)) if len(texts) > 1 else 0.0,
+        }
+    return found

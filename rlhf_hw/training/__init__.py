@@ -1,0 +1,1 @@
+"""Training runs: settings, losses, trainers, checkpoints, several processes, the base model."""

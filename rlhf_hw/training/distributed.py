@@ -1,0 +1,155 @@
+"""Several training processes that act as one, and DeepSpeed's settings for them.
+
+The processes are started by `deepspeed` or `torchrun` and joined by accelerate; with one process every
+function of the first half does nothing and returns what it was given. The JSON files in `deepspeed/`, beside
+this module, leave sizes, precision and clipping to the training settings ("auto") and name no optimizer, so
+that every ZeRO stage steps with the optimizer that a single process would use.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from transformers.utils import logging as transformers_logging
+
+from rlhf_hw.errors import InputError, RunFailed
+from rlhf_hw.training.checkpoints import last_resumable
+from rlhf_hw.training.config import Training
+
+
+def join_processes(deepspeed: bool = False) -> None:
+    """Connect the processes of this run; call it before anything that only one of them should do.
+
+    Args:
+        deepspeed: Whether DeepSpeed trains. On processors it would first compile a kernel for half a minute,
+            for sums over shared memory; gloo, which is there, does them as well.
+    """
+    unset_hf_deepspeed_config()  # of an earlier run here: with ZeRO 3, any model would be loaded in shares
+    if world_size() == 1 and not deepspeed:
+        return
+    on_cpu = not torch.cuda.is_available()
+    if deepspeed and "RANK" not in os.environ:  # one process without a launcher, for example in a notebook
+        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    if deepspeed and on_cpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        import deepspeed.ops
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if not is_main():
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+    PartialState(cpu=on_cpu, backend="gloo" if on_cpu and world_size() > 1 else None)
+
+
+def free_port() -> int:
+    """A port on which nobody listens, so that two runs on one machine do not meet."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def world_size() -> int:
+    """The number of processes of this run, as the launcher says."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return int(os.environ.get("RANK", 0))
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and messages."""
+    return rank() == 0
+
+
+def total(values: np.ndarray) -> np.ndarray:
+    """Sum an array over the processes; each gets the result."""
+    if world_size() == 1:
+        return values
+    state = PartialState()
+    return reduce(torch.from_numpy(values).to(state.device), reduction="sum").cpu().numpy()
+
+
+def wait_for_all() -> None:
+    """Return when every process has come this far."""
+    if world_size() > 1:
+        PartialState().wait_for_everyone()
+
+
+def all_agree(flag: bool) -> bool:
+    """Whether `flag` is true in every process: what they do next must not depend on who looked first."""
+    return bool(total(np.array([float(flag)], dtype=np.float32))[0] == world_size())
+
+
+def deepspeed_settings(config: Training) -> dict | None:
+    """Settings for DeepSpeed; a run resumed on another number of processes reads a converted checkpoint."""
+    path = deepspeed_file(config.deepspeed)
+    last = last_resumable(config.output_dir) if config.resume else None
+    if last:
+        check_resumable(last, with_deepspeed=path is not None)
+    if path is None:
+        return None
+    settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    if last and saved_processes(last) not in (0, world_size()):
+        if is_main():
+            convert_to_universal(last)
+        wait_for_all()
+        settings["checkpoint"] = {"load_universal": True}
+    return settings
+
+
+def deepspeed_file(name: str | None) -> str | None:
+    """Path of a DeepSpeed JSON file; a plain name means one of those in `rlhf_hw/deepspeed/`."""
+    if name is None or Path(name).exists():
+        return name
+    own = Path(__file__).parent / "deepspeed" / f"{name}.json"
+    if not own.exists():
+        known = sorted(p.stem for p in own.parent.glob("*.json"))
+        raise FileNotFoundError(f"deepspeed: no file {name!r}, and it is none of {', '.join(known)}")
+    return str(own)
+
+
+def saved_processes(checkpoint: str | Path) -> int:
+    """Among how many processes DeepSpeed split the optimizer of a checkpoint; 0: it is not split."""
+    return len(list(Path(checkpoint).glob("global_step*[0-9]/*zero_pp_rank_*_optim_states.pt")))
+
+
+def check_resumable(checkpoint: str | Path, with_deepspeed: bool) -> None:
+    """Refuse a checkpoint whose optimizer could not be read; the trainer would start with a fresh one."""
+    written_by_deepspeed = any(Path(checkpoint).glob("global_step*"))
+    if written_by_deepspeed != with_deepspeed:
+        wrote, wants = ("with", "without") if written_by_deepspeed else ("without", "with")
+        raise InputError(
+            f"{checkpoint} was written {wrote} DeepSpeed and cannot be resumed {wants} it; "
+            "set `deepspeed` as it was, or start anew from the weights in that folder"
+        )
+
+
+def convert_to_universal(checkpoint: str | Path) -> None:
+    """Convert DeepSpeed's split optimizer to its universal form, which any number of processes can read."""
+    checkpoint = Path(checkpoint)
+    source = (checkpoint / "latest").read_text(encoding="utf-8").strip()
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+    command += ["--input_folder", source, "--output_folder", f"{source}_universal"]
+    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+    done = subprocess.run(command, cwd=checkpoint, capture_output=True, text=True, env=without_ranks())
+    if done.returncode != 0:
+        raise RunFailed(
+            f"{checkpoint}: DeepSpeed could not convert it for another number of processes:\n{done.stderr}"
+        )
+
+
+def without_ranks() -> dict[str, str]:
+    """The environment of a program that is not one of this run's processes."""
+    launcher = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    return {name: value for name, value in os.environ.items() if name not in launcher}

@@ -1,0 +1,40 @@
+"""Low-rank adapters (LoRA; Hu et al. 2022, arXiv 2106.09685) through peft, for large models.
+
+W x becomes W x + (alpha / r) B A x with A and B of rank r; W stays as it is, only A and B get gradients and
+optimizer state. After training the product is added to W, so that the checkpoint is a standard one.
+"""
+
+import torch
+from peft import LoraConfig, LoraModel
+from torch import nn
+from transformers import PreTrainedModel
+
+from rlhf_hw.models.forward import backbone
+
+
+def add_lora(model: PreTrainedModel, rank: int, seed: int, trained_too: nn.Module | None = None) -> LoraModel:
+    """Put adapters on every linear layer of the transformer and freeze the rest, in place.
+
+    Args:
+        model: Policy or reward model.
+        rank: r; alpha is 2 r.
+        seed: Seed of A's start values (B starts at 0, so at first nothing changes).
+        trained_too: A module that is trained whole, such as a new score head.
+
+    Returns:
+        peft's handle on the adapters; `merge_lora` takes it.
+    """
+    prefix = model.base_model_prefix
+    linear = [f"{prefix}.{n}" for n, m in backbone(model).named_modules() if isinstance(m, nn.Linear)]
+    settings = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=linear)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        adapters = LoraModel(model, settings, "default")
+    if trained_too is not None:
+        trained_too.requires_grad_(True)
+    return adapters
+
+
+def merge_lora(adapters: LoraModel) -> None:
+    """Add the adapters to the weights they belong to and remove them; the model is whole again."""
+    adapters.merge_and_unload()

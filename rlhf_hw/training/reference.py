@@ -1,0 +1,66 @@
+"""Log-probabilities under DPO's reference model: computed once for each content and kept on disk."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from rlhf_hw.files import replacing
+from rlhf_hw.models.batches import (
+    TokenizedGroups,
+)
+from rlhf_hw.models.loading import load_policy, pick_device, pick_dtype
+from rlhf_hw.models.log_probs import log_probs_groups
+from rlhf_hw.paths import RUNS
+from rlhf_hw.training.distributed import all_agree, is_main, rank, total, world_size
+
+
+def content_hash(*parts: bytes | str | Path) -> str:
+    """Hash of strings, arrays' bytes and the files of checkpoint folders (weights and configuration)."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            for file in sorted(
+                f for kind in ("*.safetensors", "*.bin", "config.json") for f in part.glob(kind)
+            ):
+                digest.update(file.name.encode())
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+        else:
+            digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()[:24]
+
+
+def reference_log_probs(
+    reference: str | Path,
+    groups: TokenizedGroups,
+    pad_id: int,
+    dtype: str = "auto",
+    cache: Path | None = None,
+) -> np.ndarray:
+    """Log-probabilities under the reference model, computed once and kept on disk by content.
+
+    The key covers the weights, the token ids and the dtype, so that no changed model, template or truncation
+    meets stale numbers; every later run on the same content reads the file. Several processes share the work.
+
+    Returns:
+        Shape (G, K).
+    """
+    folder = cache or RUNS / "cache"
+    weights = Path(reference) if Path(reference).is_dir() else str(reference)
+    offsets = np.ascontiguousarray(groups.offsets - groups.offsets[:, :1])
+    ids = np.concatenate([groups.ids[a:b] for a, b in groups.offsets[:, [0, -1]]])
+    key = content_hash(weights, ids.tobytes(), offsets.tobytes(), str(pick_dtype(dtype)))
+    path = folder / f"reference-{key}.npy"
+    if all_agree(path.exists()):
+        return np.load(path)
+    result = np.zeros((len(groups), groups.replies), dtype=np.float32)
+    mine = np.argsort(groups.lengths, kind="stable")[rank() :: world_size()]
+    if len(mine):
+        model = load_policy(reference).to(pick_device())
+        result[mine] = log_probs_groups(model, groups.select(mine), pad_id, dtype)
+    result = total(result)
+    if is_main():
+        with replacing(path, "wb") as stream:
+            np.save(stream, result)
+    return result

@@ -1,0 +1,219 @@
+"""Train reward models, DPO policies and language models on shared-prompt batches.
+
+Schedules, resuming, logging, mixed precision and DeepSpeed are `transformers.Trainer`'s; batches, losses and
+the pair forward are ours. Each `train_*` function takes a validated config, trains, writes a standard
+checkpoint with its tokenizer and rendering, and returns the log history.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from peft import LoraModel
+from transformers import PreTrainedModel
+
+from rlhf_hw.errors import InputError
+from rlhf_hw.models.batches import TokenizedGroups, conversation_groups
+from rlhf_hw.models.cpu_speed import keep_freed_memory
+from rlhf_hw.models.forward import log_prob_batch, score_batch, use_pair_forward
+from rlhf_hw.models.loading import load_policy, load_reward_model
+from rlhf_hw.models.rendering import Renderer
+from rlhf_hw.preferences.reading import DataReport
+from rlhf_hw.preferences.templates import Conversation
+from rlhf_hw.training.arguments import prepare_arguments
+from rlhf_hw.training.checkpoints import (
+    RECORD,
+    UNFINISHED,
+    TrainingResult,
+    last_resumable,
+    publish,
+    readable_by_transformers_4,
+    unfinished,
+)
+from rlhf_hw.training.config import DPOTraining, LanguageModelTraining, RewardTraining, Training
+from rlhf_hw.training.distributed import is_main, join_processes
+from rlhf_hw.training.estimate import estimate
+from rlhf_hw.training.groups import read_groups
+from rlhf_hw.training.lora import add_lora, merge_lora
+from rlhf_hw.training.reference import reference_log_probs
+from rlhf_hw.training.trainers import DPOTrainer, GroupTrainer, LanguageModelTrainer, RewardTrainer
+
+log = logging.getLogger(__name__)
+
+
+def train_reward_model(config: RewardTraining) -> TrainingResult:
+    """Train a reward model on preference pairs; without a training set it writes the untrained one."""
+    join_processes(config.deepspeed is not None)
+    renderer = Renderer.load(
+        config.model,
+        reads_at=config.reads_at,
+        max_prompt_tokens=config.max_prompt_tokens,
+        max_reply_tokens=config.max_reply_tokens,
+    )
+    train, evaluation, reports = read_groups(config, renderer)
+    model = load_reward_model(config.model, seed=config.seed)
+    model.config.pad_token_id = renderer.pad_id
+    if train is None:
+        return _save_untrained(config, model, renderer, reports)
+    use_pair_forward(model, score_batch)
+    adapters = add_lora(model, config.lora_rank, config.seed, model.score) if config.lora_rank else None
+    _announce(config, train)
+    trainer = RewardTrainer(
+        config,
+        model,
+        prepare_arguments(config, len(train), evaluation is not None),
+        train,
+        evaluation,
+        renderer.pad_id,
+        "reward model",
+    )
+    return _fit(trainer, config, renderer, reports, adapters=adapters)
+
+
+def train_dpo(config: DPOTraining) -> TrainingResult:
+    """Fine-tune a policy with DPO on preference pairs."""
+    join_processes(config.deepspeed is not None)
+    renderer = Renderer.load(
+        config.model, max_prompt_tokens=config.max_prompt_tokens, max_reply_tokens=config.max_reply_tokens
+    )
+    train, evaluation, reports = read_groups(config, renderer)
+    if train is None:
+        raise InputError(
+            "train_dataset is empty: DPO has nothing to train on; give a file, a folder or a hub id"
+        )
+    _announce(config, train)
+    reference = config.reference_model or config.model
+    started = time.perf_counter()
+    references = {
+        part: reference_log_probs(reference, groups, renderer.pad_id, config.dtype)
+        for part, groups in (("train", train), ("eval", evaluation))
+        if groups is not None
+    }
+    seconds = time.perf_counter() - started
+    model = use_pair_forward(load_policy(config.model), log_prob_batch)
+    adapters = add_lora(model, config.lora_rank, config.seed) if config.lora_rank else None
+    # after the models: from here on, ZeRO 3 would load only a share of each
+    arguments = prepare_arguments(config, len(train), evaluation is not None)
+    trainer = DPOTrainer(config, references, model, arguments, train, evaluation, renderer.pad_id, "DPO")
+    return _fit(trainer, config, renderer, reports, {"reference_seconds": seconds}, adapters)
+
+
+def train_language_model(
+    config: LanguageModelTraining,
+    model: PreTrainedModel,
+    renderer: Renderer,
+    examples: Sequence[Conversation],
+    held_out: Sequence[Conversation],
+) -> TrainingResult:
+    """Train a language model on conversations.
+
+    Args:
+        config: The settings; `model` and the data sets named there are not read.
+        model: A causal language model, fresh or trained.
+        renderer: Its renderer.
+        examples, held_out: Conversations for training and evaluation.
+
+    Raises:
+        ValueError: nothing of a conversation would be learned, or its reply would be left out.
+    """
+    for conversation in (*examples, *held_out):
+        if not (conversation.spoken or conversation.remarks):
+            raise InputError("a conversation that is not spoken needs remarks: nothing else is learned of it")
+        if conversation.remarks and not config.train_on_prompt:
+            raise InputError(
+                "train_on_prompt: replies with remarks stand in the prompt and would not be learned"
+            )
+    train, evaluation = (conversation_groups(part, renderer) for part in (examples, held_out))
+    spoken = {"train": np.array([c.spoken for c in examples]), "eval": np.array([c.spoken for c in held_out])}
+    trainer = LanguageModelTrainer(
+        config,
+        spoken,
+        use_pair_forward(model, log_prob_batch),
+        prepare_arguments(config, len(train), True),
+        train,
+        evaluation,
+        renderer.pad_id,
+        "language model",
+    )
+    return _fit(trainer, config, renderer, {})
+
+
+def _announce(config: Training, train: TokenizedGroups) -> None:
+    if is_main():
+        log.info("%s: %s", config.model, estimate(config, train))
+
+
+def _fit(
+    trainer: GroupTrainer,
+    config: Training,
+    renderer: Renderer,
+    reports: dict[str, DataReport],
+    extra: dict[str, float] | None = None,
+    adapters: LoraModel | None = None,
+) -> TrainingResult:
+    """Run a trainer, or resume it, and write its model, renderer and record into `config.output_dir`.
+
+    Args:
+        trainer: Ready to train, with the arguments of `prepare_arguments`.
+        config: The settings.
+        renderer: Saved beside the model.
+        reports: What reading the data sets dropped.
+        extra: More measurements for the record.
+        adapters: LoRA adapters of the trainer's model, merged before it is saved.
+    """
+    keep_freed_memory()
+    last = last_resumable(config.output_dir) if config.resume else None
+    started = time.perf_counter()
+    output = trainer.train(resume_from_checkpoint=last)
+    seconds = time.perf_counter() - started
+    if adapters is not None:
+        merge_lora(adapters)
+    history = trainer.state.log_history
+    pairs = len(trainer.train_dataset)
+    logged = [h["loss"] for h in history if "loss" in h]
+    metrics = {
+        "pairs": pairs,
+        "steps": output.global_step,
+        "epochs": trainer.state.epoch,
+        "seconds": seconds,
+        "pairs_per_second": pairs * trainer.state.epoch / seconds,
+        "loss_first": logged[0],
+        "loss_last": float(np.mean(logged[-5:])),
+        **(extra or {}),
+    }
+    result = TrainingResult(config.output_dir, history, metrics, reports)
+    if is_main():
+        unfinished(config.output_dir)
+    trainer.save_model(str(config.output_dir / UNFINISHED))  # every process: ZeRO 3 collects the weights here
+    if is_main():
+        _finish(config, renderer, result)
+    trainer.accelerator.wait_for_everyone()
+    return result
+
+
+def _save_untrained(config, model, renderer, reports) -> TrainingResult:
+    result = TrainingResult(config.output_dir, [], {"pairs": 0, "steps": 0}, reports)
+    if is_main():
+        log.info("no training set: the model is written to %s as it is", config.output_dir)
+        model.save_pretrained(unfinished(config.output_dir))
+        _finish(config, renderer, result)
+    return result
+
+
+def _finish(config: Training, renderer: Renderer, result: TrainingResult) -> None:
+    """Add tokenizer, rendering, settings and history to the weights and put the checkpoint in its place."""
+    folder = Path(config.output_dir) / UNFINISHED
+    (folder / "training_args.bin").unlink(missing_ok=True)  # pickled settings
+    renderer.save(folder)
+    readable_by_transformers_4(folder)
+    record = {
+        "config": json.loads(config.model_dump_json()),
+        "metrics": result.metrics,
+        "history": result.history,
+        "data": {part: report.to_dict() for part, report in result.reports.items()},
+    }
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    publish(config.output_dir)

@@ -1,0 +1,125 @@
+"""A recorded run in small, and the real one where it is at hand."""
+
+import json
+import os
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from rlhf_hw.experiments import recorded
+from rlhf_hw.figures import recorded as drawing
+from rlhf_hw.preferences.score_files import write_scores
+
+REAL = os.environ.get("RLHF_HW_REAL_DATA")
+SECRET = "zanzibar"  # stands for text that must not get into the aggregates
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """60 prompts; a word is worth 0.1, DPO's replies are shorter by 10 words and worth 2 more."""
+    generator = np.random.default_rng(0)
+
+    def text(count: int) -> str:
+        return " ".join([SECRET, *(f"w{n}" for n in generator.integers(0, 9999, count - 1))])
+
+    pairs, replies = [], {"base": [], "dpo": []}
+    for number in range(60):
+        prompt, sizes = f"{SECRET} {number}", generator.integers(10, 60, size=2)
+        sides = {"better": 0.1 * sizes[0] + 0.5, "worse": 0.1 * sizes[1]}
+        pairs.append({"prompt": prompt} | {f"{k}_score": v for k, v in sides.items()})
+        pairs[-1] |= {f"{k}_response": text(n) for k, n in zip(sides, sizes, strict=True)}
+        for policy, size, bonus in (("base", 60, 0.0), ("dpo", 50, 2.0)):
+            size = size + int(generator.integers(-5, 6))
+            row = {"prompt": prompt, "response": text(size), "score": 0.1 * size + bonus}
+            replies[policy].append(row)
+    write_scores(tmp_path / "rm_scores_validation.jsonl.gz", pairs)
+    for policy, rows in replies.items():
+        write_scores(tmp_path / f"generated_{policy}.jsonl", rows)
+    return tmp_path
+
+
+def test_length_and_what_is_beyond_it_are_told_apart(folder):
+    metrics, _ = recorded.summarise(recorded.read_recorded(folder))
+    assert metrics["recorded.dpo.wins"] > 0.95 and metrics["recorded.claims.dpo_shorter"] == 1
+    assert metrics["recorded.dpo.score_difference"] == pytest.approx(1.0, abs=0.2)
+    assert metrics["recorded.dpo.score_difference_length_controlled"] == pytest.approx(2.0, abs=0.1)
+    # Base replies are worth no more than their words; chosen references have 0.5 beside them.
+    rise, share = (metrics[f"recorded.rise.base.{key}"] for key in ("rise", "rise_length_share"))
+    assert rise * share == pytest.approx(rise + 0.25, abs=0.35)
+    assert metrics["recorded.claims.gain_at_equal_length"] == 1
+    assert "recorded.claims.dpo_repeats_more" not in metrics
+
+
+def test_gap_is_taken_to_the_chosen_reply_of_the_same_prompt(folder):
+    rows = recorded.read_recorded(folder)
+    metrics, _ = recorded.summarise(rows)
+    expected = (rows.base["score"] - rows.pairs["chosen_score"]).mean()
+    assert metrics["recorded.gap.base"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_its_figures_are_drawn_from_rows_and_shown_from_files(folder, tmp_path, monkeypatch):
+    rows = recorded.read_recorded(folder)
+    metrics, _ = recorded.summarise(rows)
+    drawn = drawing.RecordedFigures(rows, metrics, tmp_path / "fig")
+    for name in ("recorded_distributions", "recorded_accuracy", "recorded_length", "recorded_win_rate"):
+        drawn.show(name)
+        assert (tmp_path / "fig" / f"{name}.pdf").exists()
+    labels = [text.get_text() for text in drawn.draw("recorded_win_rate").axes[0].get_yticklabels()]
+    assert labels[:2] == ["all prompts, as counted", "all prompts, at equal length"]
+    assert drawn.draw("recorded_length").axes[0].get_title().startswith("pairs: ")
+    assert drawn.estimate("dpo.win_rate", ".2f").startswith(f"{metrics['recorded.dpo.win_rate']:.2f} [")
+    shown = []
+    monkeypatch.setattr(drawing, "FIG", tmp_path / "fig")
+    monkeypatch.setattr(drawing, "display", shown.append)
+    drawing.RecordedFigures(None, metrics, tmp_path).show("recorded_length")
+    assert shown[0].width == pytest.approx(6.3 * 150, abs=1)
+    plt.close("all")
+
+
+def test_nothing_that_is_kept_holds_text_of_a_row(folder, tmp_path):
+    metrics, cases = recorded.summarise(recorded.read_recorded(folder))
+    path = tmp_path / "kept" / "recorded.json"
+    recorded.write_kept(metrics, cases, path)
+    assert SECRET not in path.read_text(encoding="utf-8")
+    assert recorded.read_kept(path) == (dict(sorted(metrics.items())), cases)
+    assert all(isinstance(value, float) for value in metrics.values())
+    assert cases[0]["case"] == "gain" and cases[0]["score_difference"] == max(
+        c["score_difference"] for c in cases
+    )
+
+
+def test_what_does_not_fit_is_refused(folder, tmp_path):
+    rows = [json.loads(line) for line in (folder / "generated_dpo.jsonl").read_text().splitlines()]
+    write_scores(folder / "generated_dpo.jsonl", rows[::-1])
+    with pytest.raises(ValueError, match="same prompts in the same order"):
+        recorded.read_recorded(folder)
+    with pytest.raises(FileNotFoundError, match="keep=True"):
+        recorded.read_kept(tmp_path / "nothing.json")
+
+
+def test_rows_are_looked_up_in_the_folder_given_and_in_the_environment(folder, tmp_path, monkeypatch):
+    monkeypatch.delenv("RLHF_HW_REAL_DATA", raising=False)
+    assert recorded.find_recorded() is None
+    assert recorded.find_recorded(str(folder)) == folder
+    monkeypatch.setenv("RLHF_HW_REAL_DATA", str(tmp_path))
+    assert recorded.find_recorded() is None
+    (tmp_path / "recorded-run").mkdir()
+    assert recorded.find_recorded() == (tmp_path / "recorded-run").resolve()
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        recorded.find_recorded(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not REAL, reason="RLHF_HW_REAL_DATA does not name the folder with the recorded run")
+def test_kept_aggregates_are_those_of_the_real_rows():
+    metrics, cases = recorded.summarise(recorded.read_recorded(recorded.find_recorded()))
+    kept, kept_cases = recorded.read_kept()
+    assert metrics == pytest.approx(kept, abs=2e-6) and len(cases) == len(kept_cases)
+    published = {"validation.accuracy_strict": 0.745, "base.score_mean": 2.167, "dpo.wins": 0.571}
+    for key, value in published.items():
+        assert kept[f"recorded.{key}"] == pytest.approx(value, abs=5e-4)

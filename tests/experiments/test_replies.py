@@ -1,0 +1,60 @@
+"""Sampled replies stand beside those of the data, each scored as it would be alone."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rlhf_hw.experiments import replies
+from rlhf_hw.models.loading import load_policy
+from rlhf_hw.models.rendering import Renderer
+from rlhf_hw.models.scoring import RewardModel
+
+
+def test_replies_beside_data_holds_both_and_scores_each_as_alone(
+    policy_folder, reward_folder, preferences, tmp_path
+):
+    chosen = replies.sample_prompts(preferences, 5, seed=0)
+    reward_model = RewardModel(reward_folder)
+    table = replies.replies_beside_data(
+        chosen,
+        load_policy(policy_folder),
+        Renderer.load(policy_folder),
+        reward_model,
+        tmp_path / "scores.jsonl",
+        lambda prompt, reply: float(len(reply)),
+        written=[[f"Reply {row}."] for row in range(5)],
+        samples=2,
+        max_new_tokens=6,
+    )
+    assert len(table) == 25 and table["prompt_key"].nunique() == 5
+    assert [m["source"] for m in table["meta"]][:5] == ["chosen", "rejected", "written", "sampled", "sampled"]
+    assert table["response"].tolist()[5:8] == [chosen[1].chosen, chosen[1].rejected, "Reply 1."]
+    assert replies.gold_of(table).tolist() == [float(len(text)) for text in table["response"]]
+    alone = reward_model.score([p.prompt for p in chosen], [[text] for text in table["response"][3::5]])
+    assert table["score"][3::5].tolist() == pytest.approx(alone[:, 0].tolist(), abs=1e-4)
+    assert table["response"][3] != table["response"][4]  # every sample has random numbers of its own
+
+
+def test_implicit_correlation_is_spearmans_with_an_interval_around_it():
+    generator = np.random.default_rng(0)
+    score = generator.normal(size=200)
+    table = pd.DataFrame({"implicit": score + generator.normal(size=200), "score": score})
+    found = replies.implicit_correlation(table)
+    value, low, high = found.values()
+    assert value == pytest.approx(stats.spearmanr(table["implicit"], table["score"]).statistic)
+    half = 1.96 * np.sqrt((1 + value**2 / 2) / 197)  # Bonett and Wright 2000, on Fisher's scale
+    expected = np.tanh(np.arctanh(value) + np.array([-half, half]))
+    assert (low, high) == pytest.approx(tuple(expected), abs=0.03)
+
+
+def test_order_within_prompts_keeps_sampled_replies_apart():
+    sources = ["chosen", "rejected", "written", "sampled", "sampled"]
+    rows = [
+        {"prompt_key": prompt, "score": score, "meta": {"source": source, "gold": gold}}
+        for prompt in ("a", "b")
+        for source, score, gold in zip(sources, (3.0, 1.0, 2.0, 9.0, 8.0), (3, 1, 2, 0, 1), strict=True)
+    ]
+    found = replies.order_within_prompts(pd.DataFrame(rows))
+    assert (found["gold_spearman_within"], found["gold_spearman_sampled"]) == (1.0, -1.0)
+    assert found["gold_spearman_within_prompts"] == found["gold_spearman_sampled_prompts"] == 2

@@ -1,0 +1,192 @@
+"""Every figure is drawn, saved twice with the same bytes, and leaves matplotlib as it was."""
+
+from typing import get_type_hints
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from rlhf_hw.figures import replies, scores, training
+from rlhf_hw.figures.replies import (
+    gold_gain,
+    inference_distributions,
+    planted_matrix,
+    waterfall,
+    win_rate_forest,
+)
+from rlhf_hw.figures.scores import (
+    accuracy_by_length,
+    calibration_curve,
+    margin_histogram,
+    score_against_length,
+    score_distribution,
+    side_by_side,
+)
+from rlhf_hw.figures.style import save
+from rlhf_hw.figures.training import (
+    dpo_log_probabilities,
+    dpo_rewards,
+    evaluation_curve,
+    learning_curve,
+    training_curve,
+)
+from rlhf_hw.stats import calibration, length
+from rlhf_hw.stats.intervals import Estimate
+
+GENERATOR = np.random.default_rng(0)
+CHOSEN, REJECTED = GENERATOR.normal(1, 1, 300), GENERATOR.normal(0, 1, 300)
+LENGTHS = GENERATOR.integers(5, 200, 300)
+CURVE = [{"step": step, "value": step / 60 + float(GENERATOR.normal(0, 0.1))} for step in range(60)]
+RATE = Estimate(0.6, 0.5, 0.7)
+
+DRAWINGS = {
+    "training_curve": lambda: training_curve(CURVE, "accuracy (share of pairs)", chance=0.5, limits=(0, 1)),
+    "evaluation_curve": lambda: evaluation_curve(
+        [
+            {"step": 0, "value": 0.5, "low": 0.4, "high": 0.6},
+            {"step": 9, "value": 0.7, "low": 0.6, "high": 0.8},
+        ],
+        training=CURVE,
+    ),
+    "dpo_rewards": lambda: dpo_rewards(CURVE, CURVE, CURVE),
+    "dpo_log_probabilities": lambda: dpo_log_probabilities(CURVE, CURVE),
+    "learning_curve": lambda: learning_curve(
+        {
+            name: [
+                {"pairs": n, "accuracy": rate, "low": rate - 0.1, "high": rate + 0.1}
+                for n, rate in ((500, 0.6), (1500, 0.7), (6000, high))
+            ]
+            for name, high in (("reward model", 0.8), ("length", 0.63), ("words", 0.75))
+        },
+        best=0.85,
+    ),
+    "score_distribution": lambda: score_distribution(CHOSEN, REJECTED),
+    "side_by_side": lambda: side_by_side({"untrained": (CHOSEN, CHOSEN), "trained": (CHOSEN, REJECTED)}),
+    "margin_histogram": lambda: margin_histogram(CHOSEN - REJECTED),
+    "score_against_length": lambda: score_against_length({"base": (CHOSEN, LENGTHS)}),
+    "accuracy_by_length": lambda: accuracy_by_length(
+        length.accuracy_by_length_gap(CHOSEN - REJECTED, LENGTHS - 100)
+    ),
+    "calibration_curve": lambda: calibration_curve(
+        {"as trained": calibration.reliability_curve(CHOSEN - REJECTED)}, CHOSEN - REJECTED
+    ),
+    "inference_distributions": lambda: inference_distributions({"base": CHOSEN, "DPO": REJECTED}),
+    "win_rate_forest": lambda: win_rate_forest({"validation": RATE, "training": RATE}),
+    "gold_gain": lambda: gold_gain({"validation": RATE}, {"validation": RATE}),
+    "waterfall": lambda: waterfall(
+        Estimate(1, 0.5, 2), {"a": Estimate(1.5, 1, 2), "b": Estimate(-0.5, -1, 0)}
+    ),
+    "planted_matrix": lambda: planted_matrix(np.eye(2), ["a", "b"], ["a", "b"]),
+}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_every_figure_of_the_library_is_tested():
+    modules = (replies, scores, training)
+    functions = [f for m in modules for f in vars(m).values() if getattr(f, "__module__", "") == m.__name__]
+    drawings = {f.__name__ for f in functions if get_type_hints(f).get("return") is Figure}
+    assert set(DRAWINGS) == drawings
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_figure_is_labelled_and_leaves_no_setting_behind(name):
+    before = dict(mpl.rcParams)
+    figure = DRAWINGS[name]()
+    assert dict(mpl.rcParams) == before
+    assert isinstance(figure, Figure) and figure.get_figwidth() <= 6.31
+    labels = [axes.get_xlabel() for axes in figure.axes] + [figure.get_supxlabel()]
+    assert any(labels) or name == "waterfall"  # the bars of a waterfall are named one by one
+    assert any(axes.get_ylabel() for axes in figure.axes) or name in ("win_rate_forest", "gold_gain")
+
+
+def test_saved_twice_the_bytes_are_equal_and_fonts_are_embedded(tmp_path):
+    paths = [save(DRAWINGS["score_distribution"](), tmp_path / part, "scores") for part in ("a", "b")]
+    for first, second in zip(*paths, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+    assert [path.name for path in paths[0]] == ["scores.png", "scores.pdf"]
+    pdf = paths[0][1].read_bytes()
+    assert b"CreationDate" not in pdf and b"/Type3" not in pdf
+    assert plt.imread(paths[0][0]).shape[1] == pytest.approx(6.3 * 300, abs=1)
+
+
+def test_histograms_count_every_reply_and_margins_split_at_zero():
+    margins = np.array([-2.0, -0.1, 0.0, 0.1, 0.1, 3.0, 7.0])
+    axes = margin_histogram(margins).axes[0]
+    heights = sum(patch.get_height() for patch in axes.patches)
+    assert heights == pytest.approx(6 / 7)  # the tie is in the legend
+    assert not any(
+        patch.get_x() < -1e-9 < patch.get_x() + patch.get_width() - 1e-6
+        and patch.get_x() + patch.get_width() > 1e-6
+        for patch in axes.patches
+    )
+    assert "ties: 14.3%" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_tick_labels_name_the_place_they_stand_at():
+    axes = inference_distributions({"base": CHOSEN}).axes[0]
+    axes.set_ylim(0, 0.1)
+    axes.set_yticks([0, 0.025, 0.05])
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["0%", "2.5%", "5%"]
+
+
+def test_panels_of_one_model_share_their_axes():
+    sets = {
+        "untrained": (CHOSEN, CHOSEN),
+        "held out": (CHOSEN, REJECTED),
+        "trained on": (9 * CHOSEN, REJECTED),
+    }
+    figure = side_by_side(sets, same_model=["held out", "trained on"])
+    limits = [(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes]
+    assert limits[1] == limits[2] and limits[0][0] != limits[1][0] and limits[0][1] != limits[1][1]
+    low, high = limits[2][0]
+    assert low <= min(REJECTED.min(), 9 * CHOSEN.min()) and 9 * CHOSEN.max() <= high
+
+
+def test_score_against_length_names_the_slope_with_its_interval():
+    rising = CHOSEN + LENGTHS / 10
+    figure = score_against_length(
+        {"pairs": (rising, LENGTHS, np.arange(300) // 2), "base": (CHOSEN, np.full(300, 7))}, unit="words"
+    )
+    expected = length.score_length_slope(rising, LENGTHS, np.arange(300) // 2, per=10)
+    rise, low, high = expected.values()
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [
+        f"pairs: {rise:+.2f} for 10 words\n[{low:+.2f}, {high:+.2f}]",
+        "base: all of one length",
+    ]
+    slope, start = np.polyfit(LENGTHS, rising, 1)
+    line = figure.axes[0].lines[-1]
+    assert line.get_ydata() == pytest.approx(start + slope * line.get_xdata())
+
+
+def test_a_legend_calls_the_dashed_line_by_its_name():
+    axes = training_curve(CURVE, "loss (nats)", chance=np.log(2), chance_name="equal scores").axes[0]
+    assert "equal scores (0.693)" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_constant_scores_can_be_drawn():
+    score_distribution(np.ones(5), np.ones(5))
+    margin_histogram(np.zeros(5))
+
+
+def test_a_waterfall_whose_parts_do_not_sum_is_refused():
+    with pytest.raises(ValueError, match="the parts sum to 0.6"):
+        waterfall(Estimate(1, 0, 2), {"a": RATE})
+
+
+def test_empty_curves_and_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match="at least one point"):
+        training_curve([], "loss")
+    with pytest.raises(ValueError, match=r"expected \(1, 2\)"):
+        planted_matrix(np.eye(2), ["a"], ["a", "b"])
+    with pytest.raises(ValueError, match="same rows"):
+        gold_gain({"a": RATE}, {"b": RATE})

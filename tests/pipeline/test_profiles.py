@@ -1,0 +1,173 @@
+"""Profiles: YAML values, overrides, and names checked against what the notebooks declare."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from rlhf_hw.paths import NOTEBOOKS
+from rlhf_hw.pipeline.profiles import (
+    Profile,
+    apply_overrides,
+    available_profiles,
+    declared_parameters,
+    load_profile,
+    parse_value,
+    resolve_parameters,
+)
+from rlhf_hw.training.config import DPOTraining, RewardTraining
+
+DECLARATIONS = """\
+run: str = "smoke"  # name of the run
+seed: int = 0  # random numbers
+learning_rate: float = 1e-5  # peak
+limit: Optional[int] = None  # use at most this many
+packed: bool = True  # several in a row
+"""
+
+
+@pytest.fixture
+def notebooks(tmp_path: Path) -> list[Path]:
+    first = _notebook(tmp_path / "00_first.ipynb", DECLARATIONS)
+    second = _notebook(tmp_path / "01_second.ipynb", 'run: str = "smoke"\nseed: int = 1\nbeta: float = 0.1\n')
+    return [first, second]
+
+
+def _notebook(path: Path, parameters: str) -> Path:
+    cell = new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(new_notebook(cells=[cell], metadata=metadata), path)
+    return path
+
+
+def _profile(**content: object) -> Profile:
+    return Profile(name="test", title="A test", **content)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-6", 1e-6),  # plain YAML 1.1 makes these four: text, 8, 90 and True
+        ("010", 10),
+        ("1:30", "1:30"),
+        ("yes", "yes"),
+        ("1.0e-5", 1e-5),
+        ("3", 3),
+        ("true", True),
+        ("null", None),
+        ("2024-01-01", "2024-01-01"),
+        ("'5'", "5"),
+        ("[1, 2e-3, a]", [1, 0.002, "a"]),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+def test_values_read_as_people_mean_them(text: str, value: object) -> None:
+    parsed = parse_value(text)
+    assert parsed == value and type(parsed) is type(value)
+
+
+def test_declared_parameters_have_type_default_and_help(notebooks: list[Path]) -> None:
+    declared = declared_parameters(notebooks[0])
+    assert list(declared) == ["run", "seed", "learning_rate", "limit", "packed"]
+    assert declared["learning_rate"].type == "float"
+    assert declared["learning_rate"].default == "1e-5"
+    assert declared["learning_rate"].help == "peak"
+
+
+def test_every_notebook_gets_what_it_declares(notebooks: list[Path]) -> None:
+    profile = _profile(parameters={"seed": 3, "beta": 1}, notebooks={"first": {"limit": 5, "seed": 4}})
+    assert resolve_parameters(profile, notebooks) == {
+        "00_first": {"seed": 4, "limit": 5, "run": "test"},
+        "01_second": {"seed": 3, "beta": 1.0, "run": "test"},
+    }
+
+
+def test_overrides_apply_in_order_and_a_bare_key_reaches_every_notebook(notebooks: list[Path]) -> None:
+    profile = _profile(parameters={"seed": 3}, notebooks={"first": {"seed": 4}})
+    changed = apply_overrides(profile, ["seed=7", "second.beta=1e-6", "first.limit=null"])
+    assert resolve_parameters(changed, notebooks) == {
+        "00_first": {"seed": 7, "limit": None, "run": "test"},
+        "01_second": {"seed": 7, "beta": 1e-6, "run": "test"},
+    }
+    assert profile.notebooks == {"first": {"seed": 4}}  # the original stays
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"parameters": {"sede": 1}}, r"no notebook declares the parameter 'sede' \(did you mean seed\?\)"),
+        ({"notebooks": {"frist": {"seed": 1}}}, r"no notebook 'frist' \(did you mean first\?\)"),
+        ({"notebooks": {"second": {"betta": 1.0}}}, r"second declares no 'betta' \(did you mean beta\?\)"),
+        (
+            {"notebooks": {"first": {"learning_rate": "1e-6"}}},
+            r"first.learning_rate takes float, not str '1e-6'",
+        ),
+        ({"notebooks": {"first": {"seed": True}}}, r"first.seed takes int, not bool True"),
+        ({"notebooks": {"first": {"limit": "many"}}}, r"first.limit takes int, not str 'many'"),
+        ({"notebooks": {"second": {"seed": None}}}, r"second.seed takes int, not NoneType None"),
+        ({"parameters": {"run": "other"}}, r"'run' is not to be set"),
+    ],
+)
+def test_mistakes_are_named(notebooks: list[Path], content: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve_parameters(_profile(**content), notebooks)
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "first.=3", ".seed=3"])
+def test_malformed_overrides_are_refused(override: str) -> None:
+    with pytest.raises(ValueError, match="write key=value"):
+        apply_overrides(_profile(), [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\n", "title: Field required"),
+        ("name: a\ntitle: b\nparams: {}\n", "params: Extra inputs"),
+        ("name: a\ntitle: b\nname: c\n", "'name' stands there twice"),
+        ("name: [a\n", "while parsing"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_key(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message) as raised:
+        load_profile(path)
+    assert "mine.yaml" in str(raised.value)
+
+
+def test_an_unknown_profile_lists_the_known_ones() -> None:
+    with pytest.raises(FileNotFoundError, match="nano"):
+        load_profile("nanno")
+
+
+def test_braces_in_a_path_do_no_harm(tmp_path: Path) -> None:
+    folder = tmp_path / "{seed}"
+    folder.mkdir()
+    assert "seed" in declared_parameters(_notebook(folder / "00_first.ipynb", "seed: int = 0\n"))
+
+
+@pytest.mark.parametrize("name", available_profiles())
+def test_profiles_that_come_with_the_package_fit_the_notebooks(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.name == name
+    resolve_parameters(profile, sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")))
+
+
+def test_the_homeworks_profile_trains_with_the_homeworks_settings() -> None:
+    parameters = resolve_parameters(
+        load_profile("qwen2.5-0.5b"), sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    )
+    given = {"model": "m", "output_dir": "o"}
+    rm = RewardTraining.from_parameters(parameters["01_reward_model_training"], **given)
+    dpo = DPOTraining.from_parameters(parameters["04_dpo_training"], **given)
+    for config in (rm, dpo):
+        assert (config.train_dataset, config.train_template) == (
+            "PKU-Alignment/align-anything:text-to-text",
+            "HOMEWORK",
+        )
+        assert (config.lr_scheduler_type, config.warmup_ratio, config.epochs) == ("cosine", 0.03, 1.0)
+    assert (rm.learning_rate, rm.reward_regularization) == (2e-5, 0.001)
+    assert (dpo.learning_rate, dpo.beta, dpo.loss) == (1e-6, 0.1, "sigmoid")

@@ -1,0 +1,169 @@
+"""The runner on small notebooks of its own: order, skipping, failures, the run record."""
+
+import json
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from rlhf_hw.pipeline import graph, run_folder
+from rlhf_hw.pipeline.graph import notebook_stamp
+from rlhf_hw.pipeline.profiles import Profile
+from rlhf_hw.pipeline.runner import NotebookFailed, run_notebook, run_profile
+
+PARAMETERS = 'run: str = "smoke"  # name of the run\nvalue: int = 1  # a number\nsource: str = ""  # a file\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two notebooks; runs go beside it, and so does what stands in for data and library."""
+    monkeypatch.setattr(run_folder, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(graph, "DATA", tmp_path / "data")
+    monkeypatch.setattr(graph, "PACKAGE", tmp_path / "library")
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/module.py").write_text("version = 1")
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    _write(folder / "00_first.ipynb", PARAMETERS, "print(run, value)")
+    _write(folder / "01_second.ipynb", PARAMETERS, "print(value * 2)")
+    return folder
+
+
+def _write(path: Path, parameters: str, *sources: str, kernel: str = "python3") -> Path:
+    cells = [new_code_cell(parameters, metadata={"tags": ["parameters"]}), *map(new_code_cell, sources)]
+    metadata = {"kernelspec": {"name": kernel, "language": "python", "display_name": "Python 3"}}
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
+    return path
+
+
+def _profile(**values: object) -> Profile:
+    return Profile(name="tiny", title="Tiny", parameters=values)
+
+
+def _printed(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(
+        out.text for cell in cells for out in cell.get("outputs", []) if out.output_type == "stream"
+    )
+
+
+def test_runs_in_order_then_has_nothing_to_do(folder: Path, tmp_path: Path) -> None:
+    assert run_profile(_profile(value=3), notebooks=folder) == ["00_first", "01_second"]
+    executed = tmp_path / "runs/tiny/notebooks"
+    assert _printed(executed / "00_first.ipynb") == "tiny 3\n"
+    assert _printed(executed / "01_second.ipynb") == "6\n"
+    assert run_profile(_profile(value=3), notebooks=folder) == []
+    assert run_profile(_profile(value=3), only=["second"], force=True, notebooks=folder) == ["01_second"]
+
+    record = json.loads((tmp_path / "runs/tiny/run.json").read_text())
+    assert record["parameters"]["00_first"] == {"value": 3, "run": "tiny"}
+    assert set(record["seconds"]) == {"00_first", "01_second"}
+    assert record["versions"]["torch"] and record["threads"] >= 1 and record["processor"]
+    metrics = json.loads((tmp_path / "runs/tiny/metrics.json").read_text())
+    assert metrics["run.profile"] == "tiny"
+    assert metrics["run.seconds"] == pytest.approx(
+        metrics["run.seconds_00"] + metrics["run.seconds_01"], abs=0.2
+    )
+
+
+def test_a_change_runs_again_what_depends_on_it(folder: Path, tmp_path: Path) -> None:
+    run_profile(_profile(), notebooks=folder)
+    _write(folder / "01_second.ipynb", PARAMETERS, "print(value * 3)")
+    assert run_profile(_profile(), notebooks=folder) == ["01_second"]
+    (tmp_path / "library/module.py").write_text("version = 2")
+    assert run_profile(_profile(), notebooks=folder) == ["00_first", "01_second"]
+
+
+def test_running_one_notebook_leaves_the_later_ones_out_of_date(folder: Path) -> None:
+    run_profile(_profile(value=1), notebooks=folder)
+    assert run_profile(_profile(value=2), only=["00"], notebooks=folder) == ["00_first"]
+    assert run_profile(_profile(value=2), notebooks=folder) == ["01_second"]
+    assert run_profile(_profile(value=2), start_from="01", notebooks=folder) == []
+
+
+def test_stamp_depends_on_parameters_data_and_source(folder: Path, tmp_path: Path) -> None:
+    path, data = folder / "00_first.ipynb", tmp_path / "pairs.jsonl"
+    data.write_text("{}\n")
+
+    def stamp(**parameters: object) -> str:
+        return notebook_stamp(path, parameters, ["before"], tmp_path / "runs/tiny")
+
+    first = stamp(source=str(data))
+    assert first == stamp(source=str(data))
+    assert first != stamp(source=str(data), value=2)
+    os.utime(data, (1, 1))
+    assert first != stamp(source=str(data))
+    assert stamp() != notebook_stamp(path, {}, ["another"], tmp_path / "runs/tiny")
+
+
+def test_what_the_run_itself_wrote_is_no_input(folder: Path, tmp_path: Path) -> None:
+    path, own = folder / "00_first.ipynb", tmp_path / "runs/tiny"
+    model = own / "model"
+    model.mkdir(parents=True)
+    before = notebook_stamp(path, {"source": str(model)}, [], own)
+    (model / "weights").write_text("new")
+    assert notebook_stamp(path, {"source": str(model)}, [], own) == before
+
+
+def test_a_failing_notebook_stops_the_run_and_is_kept(folder: Path, tmp_path: Path) -> None:
+    _write(
+        folder / "00_first.ipynb", PARAMETERS, "print('so far')", "x = 1\nraise ValueError('no such pair')"
+    )
+    with pytest.raises(NotebookFailed) as raised:
+        run_profile(_profile(), notebooks=folder)
+    message = str(raised.value)
+    kept = tmp_path / "runs/tiny/notebooks/00_first.ipynb"
+    for part in ["00_first.ipynb failed in cell [4]", "    x = 1", "ValueError: no such pair", str(kept)]:
+        assert part in message
+    assert "so far" in _printed(kept)
+    assert not (tmp_path / "runs/tiny/notebooks/01_second.ipynb").exists()
+    # the kept file does not count as done
+    _write(folder / "00_first.ipynb", PARAMETERS, "print(1)")
+    assert run_profile(_profile(), notebooks=folder) == ["00_first", "01_second"]
+
+
+def test_a_dead_kernel_names_the_cell(folder: Path) -> None:
+    path = _write(folder / "00_first.ipynb", PARAMETERS, "import os\nos._exit(1)")
+    with pytest.raises(
+        NotebookFailed, match=r"code cell 3:\n    import os\n    os._exit\(1\)\n  DeadKernelError"
+    ):
+        run_notebook(path, "tiny")
+
+
+def test_leaving_a_notebook_early_is_a_failure(folder: Path) -> None:
+    path = _write(folder / "00_first.ipynb", PARAMETERS, "import sys\nsys.exit(0)", "print('never')")
+    with pytest.raises(NotebookFailed, match="never reached"):
+        run_notebook(path, "tiny")
+
+
+def test_unknown_names_are_refused_before_anything_runs(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'valu' .did you mean value"):
+        run_profile(_profile(valu=1), notebooks=folder)
+    with pytest.raises(ValueError, match="no notebook '07': choose from 00_first, 01_second"):
+        run_profile(_profile(), only=["07"], notebooks=folder)
+    assert not (tmp_path / "runs/tiny/notebooks").exists()
+
+
+def test_any_kernel_name_in_the_file_runs_on_this_environment(folder: Path) -> None:
+    path = _write(folder / "00_first.ipynb", PARAMETERS, "print(1)", kernel="somebody-elses-kernel")
+    assert _printed(run_notebook(path, "tiny")) == "1\n"
+
+
+def test_a_notebook_run_on_demand_takes_the_runs_parameters(folder: Path) -> None:
+    run_profile(_profile(value=5), only=["01"], notebooks=folder)
+    assert _printed(run_notebook(folder / "00_first.ipynb", "tiny")) == "tiny 5\n"
+    assert _printed(run_notebook(folder / "00_first.ipynb", "another")) == "another 1\n"
+
+
+def test_a_notebook_can_run_another(folder: Path, tmp_path: Path) -> None:
+    source = (
+        "from pathlib import Path\nfrom rlhf_hw.pipeline import run_folder\n"
+        f"run_folder.RUNS = Path({str(tmp_path / 'runs')!r})\n"
+        "from rlhf_hw.pipeline.runner import run_notebook\n"
+        f"print(run_notebook(Path({str(folder / '00_first.ipynb')!r}), run).name)"
+    )
+    path = _write(folder / "01_second.ipynb", PARAMETERS, source)
+    assert _printed(run_notebook(path, "tiny")) == "00_first.ipynb\n"
+    assert _printed(tmp_path / "runs/tiny/notebooks/00_first.ipynb") == "tiny 1\n"

@@ -1,0 +1,245 @@
+"""The report: checks that stop an incomplete document, and whole builds by each route."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from report_texts import HOSTILE, STARTS, VALUES
+
+from rlhf_hw.figures.diagrams import DIAGRAMS, draw_all
+from rlhf_hw.report import build, typesetting
+from rlhf_hw.report.fields import FieldError
+
+BIBLIOGRAPHY = (
+    "@article{gao2023scaling, title={Scaling Laws}, author={Gao, Leo}, journal={Journal}, year={2023}}\n"
+)
+
+
+# Checks of a whole document -----------------------------------------------------------------------
+
+TEXT = {
+    "en": """\
+---
+title: A small report
+abstract: |
+  On {{run.processor}}.
+---
+
+# Start {#sec:start}
+
+Accuracy {{rm.validation.accuracy:.3f}}, change {{dpo.change:.1f}}, β ≥ 0. See @fig:one, @fig:two,
+@tbl:samples, @eq:loss, @sec:start and @gao2023scaling. Code: `rlhf_hw.report.build_report`.
+
+$$ \\mathcal{L} = -\\log\\sigma(r_w - r_l) $$ {#eq:loss}
+
+![One figure.](fig/one.pdf){#fig:one width=50%}
+
+::: {.figures #fig:two}
+![](fig/one.pdf){width=45%} ![](fig/one.pdf){width=45%}
+
+Two figures.
+:::
+
+{{table:samples}}
+
+: Replies. {#tbl:samples}
+
+```python
+assert "奖励" != "reward"
+```
+""",
+    "zh": """\
+---
+title: 小报告
+---
+
+# 开始 {#sec:start}
+
+准确率 {{rm.validation.accuracy:.3f}}，见@fig:one和@tbl:samples，
+第二点在@sec:start。引用@gao2023scaling的结论，用 `code` 与“引号”。
+
+$$ \\mathcal{L} = -\\log\\sigma(r_w - r_l) $$ {#eq:loss}
+
+由 @eq:loss 可知。
+
+![一张图。](fig/one.pdf){#fig:one width=50%}
+
+{{table:samples}}
+
+: 回答。 {#tbl:samples}
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    """A folder with the diagrams."""
+    folder = tmp_path_factory.mktemp("drawn")
+    draw_all(folder)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, drawn) -> Path:
+    """A finished run with one figure."""
+    (tmp_path / "fig").mkdir()
+    for suffix in (".png", ".pdf"):
+        shutil.copy(drawn / f"rm_loss_diagram{suffix}", tmp_path / "fig" / f"one{suffix}")
+    (tmp_path / "references.bib").write_text(BIBLIOGRAPHY)
+    (tmp_path / "metrics.json").write_text(json.dumps(VALUES))
+    return tmp_path
+
+
+def prepared(run: Path, text: str, language: str = "en") -> typesetting.Document:
+    source = run / f"report.{language}.md"
+    source.write_text(text, encoding="utf-8")
+    tables = {"samples": [{"prompt": start, "reply": HOSTILE, "score": -1.0} for start in STARTS]}
+    return build.prepare(source, language, build.load_values(run), tables, run, run / "references.bib")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        (
+            "![c](fig/other.pdf){#fig:other}",
+            FieldError,
+            "report.en.md:1: no figure 'other'; no notebook mentions it",
+        ),
+        ("![c](other.png)", ValueError, "fig/NAME.pdf"),
+        ("a\n\n@fig:other", FieldError, "report.en.md:3: @fig:other: no figure"),
+        ("[@nobody2020]", FieldError, "@nobody2020: not in references.bib"),
+        ("# A {#sec:a}\n\n[@sec:a; @gao2023scaling]", ValueError, "in one bracket"),
+        ("$$a$$ {#eq:a}\n\n$$b$$ {#eq:a}", ValueError, "used twice"),
+        ("see@sec:a", ValueError, "space is missing"),
+        ("really??", ValueError, "open place"),
+        ("$a = 5%$", ValueError, "write"),
+        ("```\n" + "x" * 100 + "\n```", ValueError, "code wider"),
+    ],
+)
+def test_an_incomplete_document_is_an_error(run, text, error, message):
+    with pytest.raises(error, match=message):
+        prepared(run, text)
+
+
+def test_another_run_never_shows_the_default_profiles_figures(run, drawn, tmp_path, monkeypatch):
+    shutil.copytree(drawn, tmp_path / "repository")
+    shutil.copy(run / "fig" / "one.pdf", tmp_path / "repository" / "scores_validation.pdf")
+    monkeypatch.setattr(build, "FIG", tmp_path / "repository")
+    assert set(build.figures(run)) == {"one", *DIAGRAMS}
+
+
+def test_values_come_from_metrics_record_and_recorded_run(run):
+    (run / "run.json").write_text(
+        json.dumps({"seconds": 3.5, "machine": {"threads": 2}, "run.dtype": "bf16"})
+    )
+    (run / "recorded.json").write_text(json.dumps({"gap": 1.0}))
+    values = build.load_values(run, run / "recorded.json")
+    expected = {"run.seconds": 3.5, "run.machine.threads": 2, "run.dtype": "bf16", "recorded.gap": 1.0}
+    assert values == VALUES | expected
+
+
+def test_recorded_numbers_of_the_run_itself_count_more_than_kept_ones(run):
+    (run / "metrics.json").write_text(json.dumps({"recorded.gap": 2.0}))
+    (run / "recorded.json").write_text(
+        json.dumps({"recorded.gap": 1.0, "recorded.claims.gain": 1.0, "cases": []})
+    )
+    values = build.load_values(run, run / "recorded.json")
+    assert values["recorded.gap"] == 2.0 and "recorded.claims.gain" not in values
+
+
+def test_unknown_languages_formats_and_engines_are_errors():
+    for wrong in ({"languages": ["fr"]}, {"formats": ["docx"]}):
+        with pytest.raises(ValueError, match="is not one of"):
+            build.build_report("none", **wrong)
+    with pytest.raises(ValueError, match="is not one of"):
+        typesetting.pdf_engines("word", "en", False)
+
+
+def test_a_missing_font_or_tex_is_one_clear_line(monkeypatch, caplog):
+    monkeypatch.setattr(typesetting, "_has_tex", lambda: False)
+    monkeypatch.setattr(typesetting, "has_typst_font", lambda family: False)
+    assert typesetting.pdf_engines("auto", "en", False) == ["typst"]
+    assert caplog.records == []
+    assert typesetting.pdf_engines("both", "zh", True) == []
+    assert [record.message.count("\n") for record in caplog.records] == [0, 0]
+    assert "apt-get install texlive-xetex" in caplog.text and "apt-get install fonts-noto-cjk" in caplog.text
+
+
+def test_the_tex_log_tells_of_missing_references_and_glyphs():
+    tex_log = (
+        "LaTeX Warning: There were undefined references.\n"
+        "Missing character: There is no ก in font lmroman!\n"
+        "Overfull \\hbox (1.0pt too wide)\n"
+    )
+    assert len(typesetting.latex_problems(tex_log)) == 2
+
+
+# Whole builds -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_html_is_one_page_with_numbers_figures_and_formulas(run, language):
+    document = prepared(run, TEXT[language], language)
+    page = build.typeset(document, run / "report", ["html"], "auto")[0].read_text(encoding="utf-8")
+    assert 'lang="zh-CN"' in page if language == "zh" else 'lang="en"' in page
+    assert "0.712" in page and "<math" in page and "data:image/png;base64," in page
+    assert "<script" not in page and 'src="fig' not in page and 'rel="stylesheet"' not in page
+    words = {
+        "en": ("Figure\u00a01</a>", "Table\u00a01</a>", "Section\u00a01</a>", "Equation\u00a0(1)</a>"),
+        "zh": ("图\u00a01</a>", "表\u00a01</a>", "第\u00a01\u00a0节</a>", "式\u00a0(1)</a>"),
+    }
+    assert [word for word in words[language] if word not in page] == []
+
+
+def test_chinese_text_has_no_spaces_around_references_and_real_minus_signs(run):
+    text = TEXT["zh"] + "\n见 @fig:one。为 @sec:start\n服务（-0.1，-0.2）。\n"
+    document = prepared(run, text, "zh")
+    page = build.typeset(document, run / "report", ["html"], "auto")[0].read_text(encoding="utf-8")
+    seen = re.sub(r"<[^>]*>", "", page)
+    assert "见图\u00a01。" in seen and "为第\u00a01\u00a0节服务" in seen and "（−0.1，−0.2）" in seen
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("route", ["xelatex", "typst"])
+def test_pdf_is_complete_and_reproducible(run, route, language):
+    document = prepared(run, TEXT[language], language)
+    if typesetting.pdf_engines(route, language, document.has_chinese) != [route]:
+        pytest.skip(f"{route} for {language} needs {typesetting.TEX_PACKAGES} or {typesetting.CJK_PACKAGE}")
+    pdf = build.typeset(document, run / "report", ["pdf"], route)[0]
+    first = pdf.read_bytes()
+    assert first.startswith(b"%PDF") and pdf.name == f"report.{language}.pdf"
+    build.typeset(document, run / "report", ["pdf"], route)
+    assert pdf.read_bytes() == first
+    if shutil.which("pdftotext"):
+        text = subprocess.run(["pdftotext", str(pdf), "-"], capture_output=True, text=True, check=True).stdout
+        text = "".join(text.split()).replace("\u200b", "")
+        assert "0.712" in text and "<script>alert(1)</script>" in text and "\\input{/etc/passwd}" in text
+        words = {
+            "en": ("Figure1", "Figure2", "Table1", "Section1", "Equation(1)"),
+            "zh": ("图1", "表1", "第1节", "式(1)"),
+        }
+        assert [word for word in words[language] if word not in text] == []
+
+
+def test_both_routes_write_two_files(run):
+    document = prepared(run, TEXT["en"].replace("奖励", "rewards"))
+    if not typesetting._has_tex():
+        pytest.skip(f"needs {typesetting.TEX_PACKAGES}")
+    files = build.typeset(document, run / "report", ["pdf", "html"], "both")
+    assert [path.name for path in files] == ["report.en.pdf", "report.en.typst.pdf", "report.en.html"]
+
+
+def test_a_glyph_that_no_font_holds_stops_the_pdf(run):
+    if not typesetting._has_tex():
+        pytest.skip(f"needs {typesetting.TEX_PACKAGES}")
+    with pytest.raises(RuntimeError, match="Missing character"):
+        build.typeset(prepared(run, "Thai ก"), run / "report", ["pdf"], "xelatex")
+
+
+def test_diagrams_are_drawn_the_same_each_time(tmp_path, drawn):
+    second = {path.name: path.read_bytes() for path in draw_all(tmp_path)}
+    assert set(second) == {f"{name}.{suffix}" for name in DIAGRAMS for suffix in ("png", "pdf")}
+    assert second == {path.name: path.read_bytes() for path in drawn.iterdir()}

@@ -1,0 +1,285 @@
+"""Metrics against worked examples, scikit-learn, scipy, simulation, and a real recorded run where at hand."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import special, stats
+from sklearn import metrics as sk
+
+from rlhf_hw.preferences import score_files
+from rlhf_hw.stats import calibration, distributions, intervals, length
+from rlhf_hw.stats.pairs import (
+    accuracy,
+    accuracy_gap,
+    auc,
+    compare_reward_models,
+    confident_mistakes,
+    gold_metrics,
+    gold_within_prompts,
+    group_metrics,
+    preference_metrics,
+    random_heads_accuracy,
+    share_of_best,
+)
+
+REAL = os.environ.get("RLHF_HW_REAL_DATA")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Scores, lengths and prompts of 400 simulated pairs, two a prompt."""
+    generator = np.random.default_rng(0)
+    chosen, rejected = generator.normal(0.8, 1.3, 400), generator.normal(0, 1.3, 400)
+    lengths = generator.integers(5, 200, (2, 400))
+    return chosen, rejected, lengths[0], lengths[1], [f"prompt {row // 2}" for row in range(400)]
+
+
+def test_accuracy_counts_ties_one_half():
+    found = accuracy([1.0, -1.0, 0.0, 2.0])
+    assert found["accuracy"] == 0.625 and found["pairs"] == 4 and found["ties"] == 1
+
+
+def test_constant_scores_have_accuracy_one_half():
+    found = preference_metrics([1.0] * 6, [1.0] * 6, chosen_lengths=range(6), rejected_lengths=[9] * 6)
+    assert found["accuracy"] == 0.5 and found["auc"] == 0.5 and found["ece"] == 0.0
+    assert found["log_loss"] == pytest.approx(np.log(2)) and found["brier"] == 0.25
+
+
+def test_wilson_interval_is_scipys():
+    for successes, trials in ((0, 10), (7, 10), (10, 10), (745, 999)):
+        expected = stats.binomtest(successes, trials).proportion_ci(method="wilson")
+        assert intervals.wilson_interval(successes, trials)[1:] == pytest.approx(
+            (expected.low, expected.high)
+        )
+
+
+def test_intervals_cover_the_truth_also_when_pairs_share_prompts():
+    """200 samples of 60 prompts with 4 pairs each; 95% intervals should hold the truth about 190 times."""
+    generator = np.random.default_rng(0)
+    clustered = alone = 0
+    for _ in range(200):
+        chance = generator.beta(3, 2, size=60)  # accuracy differs from prompt to prompt; mean 0.6
+        right = (generator.random((60, 4)) < chance[:, None]).astype(float).ravel()
+        prompts = np.repeat(np.arange(60), 4)
+        estimate = intervals.rate_interval(right, prompts, draws=400)
+        clustered += estimate.low <= 0.6 <= estimate.high
+        estimate = intervals.rate_interval(right)
+        alone += estimate.low <= 0.6 <= estimate.high
+    assert 178 <= clustered <= 199
+    assert alone < clustered  # ignoring the prompts makes intervals too short
+
+
+def test_bootstrap_is_the_plain_bootstrap_where_rows_are_independent():
+    values = np.random.default_rng(1).normal(size=300)
+    ours = intervals.mean_interval(values, draws=4000)
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=4000, method="percentile", rng=0
+    ).confidence_interval
+    assert ours[1:] == pytest.approx(tuple(expected), abs=0.015)
+    assert ours == intervals.mean_interval(values, draws=4000)  # the same seed, the same interval
+
+
+def test_log_loss_brier_and_auc_equal_sklearn(pairs):
+    chosen, rejected, *_ = pairs
+    margins = chosen - rejected
+    probability = special.expit(np.concatenate([margins, -margins]))
+    labels = np.repeat([1, 0], margins.size)
+    assert calibration.log_loss(margins) == pytest.approx(sk.log_loss(labels, probability))
+    assert calibration.brier_score(margins) == pytest.approx(sk.brier_score_loss(labels, probability))
+    pooled = np.concatenate([chosen, rejected])
+    assert auc(chosen, rejected) == pytest.approx(sk.roc_auc_score(labels, pooled))
+
+
+def test_calibration_error_worked_by_hand():
+    # Confidences 0.6, 0.6 (one right) and 0.9, 0.9 (both right), two bins: (|0.5 - 0.6| + |1 - 0.9|) / 2.
+    margins = special.logit([0.6, 0.4, 0.9, 0.9])
+    assert calibration.expected_calibration_error(margins, bins=2) == pytest.approx(0.1)
+    table = calibration.reliability_curve(margins, bins=2)
+    assert table["accuracy"].tolist() == [0.5, 1.0] and table["pairs"].tolist() == [2, 2]
+
+
+def test_calibration_error_does_not_depend_on_the_order_of_equal_scores():
+    margins = np.array([1.0] * 7 + [-1.0] * 5 + [2.0] * 9)
+    shuffled = np.random.default_rng(0).permutation(margins)
+    assert calibration.expected_calibration_error(margins, bins=4) == pytest.approx(
+        calibration.expected_calibration_error(shuffled, bins=4)
+    )
+
+
+def test_temperature_is_recovered_and_scaling_is_honest():
+    generator = np.random.default_rng(0)
+    true = generator.normal(0, 1.5, 4000)
+    margins = np.where(generator.random(4000) < special.expit(true), true, -true) * 3  # three times too sure
+    assert calibration.fit_temperature(margins) == pytest.approx(3, rel=0.1)
+    found = calibration.calibration_metrics(margins)
+    assert found["ece_scaled"] < 0.03 < 0.1 < found["ece"]
+    assert found["log_loss_scaled"] < found["log_loss"]
+
+
+def test_temperature_of_extreme_models_stays_finite():
+    assert (
+        np.isfinite(calibration.fit_temperature([1.0, 2.0])) and calibration.fit_temperature([0.0, 0.0]) == 1
+    )
+    assert calibration.fit_temperature([-1.0, -2.0]) > 100  # always wrong: no confidence is low enough
+
+
+def test_no_temperature_is_judged_on_the_prompts_it_was_fitted_to():
+    margins, prompts = np.array([1.0, 1.0, -1.0, -1.0]), ["a", "a", "b", "b"]
+    scaled = calibration.scale_margins(margins, prompts)
+    assert scaled[0] < 0.01 and scaled[2] < -100  # each prompt gets the temperature of the other one
+
+
+def test_effect_sizes_and_overlap_of_normal_scores():
+    generator = np.random.default_rng(0)
+    chosen, rejected = generator.normal(1, 2, 20000), generator.normal(0, 2, 20000)
+    assert distributions.effect_size(chosen, rejected) == pytest.approx(0.5, abs=0.03)
+    assert distributions.overlap_coefficient(chosen, rejected) == pytest.approx(
+        2 * stats.norm.cdf(-0.25), abs=0.01
+    )
+    assert distributions.overlap_coefficient(chosen, chosen) == pytest.approx(1, abs=0.005)
+    t_value = stats.ttest_rel(chosen, rejected).statistic
+    assert distributions.paired_effect_size(chosen, rejected) == pytest.approx(t_value / np.sqrt(20000))
+
+
+def test_distribution_metrics_of_a_worked_example():
+    found = distributions.distribution_metrics([1.0, 3.0], [0.0, 0.0 + 1e-9])
+    assert found["chosen_mean"] == 2 and found["margin_mean"] == pytest.approx(2) and found["pairs"] == 2
+    assert found["margin_sd"] == pytest.approx(np.sqrt(2))
+
+
+def test_correlations(pairs):
+    chosen, rejected, lengths, _, prompts = pairs
+    assert distributions.correlation(chosen, lengths) == pytest.approx(
+        stats.spearmanr(chosen, lengths).statistic
+    )
+    assert distributions.correlation(chosen, [1.0] * 400) == 0
+    # A level of its own for each prompt hides the order from the pooled correlation, not from the one within.
+    scores, gold = np.array([1, 2, 3, 101, 102, 103.0]), np.array([50, 60, 70, 1, 2, 3.0])
+    within = distributions.within_prompt_correlations(scores, gold, list("aaabbb"))
+    assert within.tolist() == pytest.approx([1, 1])
+    assert distributions.correlation(scores, gold) < 0
+
+
+def test_gold_within_prompts_averages_scipys_correlations_over_prompts():
+    generator = np.random.default_rng(0)
+    gold = generator.normal(size=(50, 6))
+    scores = gold + generator.normal(size=(50, 6)) + 100 * generator.normal(size=(50, 1))
+    scores[0], gold[1] = 1.0, 2.0  # prompts that order nothing
+    prompts = np.repeat(np.arange(50), 6)
+    found = gold_within_prompts(scores.ravel(), gold.ravel(), prompts)
+    each = [stats.spearmanr(scores[row], gold[row]).statistic for row in range(2, 50)]
+    assert found["gold_spearman_within"] == pytest.approx(np.mean(each))
+    assert found["gold_spearman_within_prompts"] == 48
+    half = 1.96 * np.std(each, ddof=1) / np.sqrt(48)
+    assert found["gold_spearman_within_low"] == pytest.approx(np.mean(each) - half, abs=0.02)
+    assert gold_within_prompts([1.0, 1.0], [0.0, 2.0], ["a", "a"]) == {}
+
+
+def test_random_heads_interval_covers_one_half_where_that_of_one_head_does_not():
+    """Length-correlated hidden states: a single head is often far from one half, the average is not."""
+    covered = alone = 0
+    for seed in range(60):
+        generator = np.random.default_rng(seed)
+        states = generator.normal(size=(200, 8)) + np.linspace(0.6, 0, 8)  # chosen minus rejected
+        margins = states @ generator.normal(size=(8, 24))
+        found = random_heads_accuracy(margins)
+        covered += found["accuracy_low"] <= 0.5 <= found["accuracy_high"]
+        one = accuracy(margins[:, 0])
+        alone += one["accuracy_low"] <= 0.5 <= one["accuracy_high"]
+    assert covered >= 53 and alone < 30
+    assert found["heads"] == 24 and found["head_low"] < found["accuracy"] < found["head_high"]
+    right = (margins > 0).mean(axis=0)
+    assert found["accuracy"] == pytest.approx(right.mean())
+    assert found["head_sd"] == pytest.approx(right.std(ddof=1))
+
+
+def test_length_metrics_of_a_model_that_only_sees_length(pairs):
+    _, _, chosen_lengths, rejected_lengths, prompts = pairs
+    found = length.length_metrics(chosen_lengths, rejected_lengths, chosen_lengths, rejected_lengths, prompts)
+    assert found["accuracy_longer_chosen"] == 1 and found["accuracy_longer_rejected"] == 0
+    assert found["accuracy_balanced"] == 0.5 and found["length_correlation"] == pytest.approx(1)
+    table = length.accuracy_by_length_gap(
+        chosen_lengths - rejected_lengths, chosen_lengths - rejected_lengths
+    )
+    assert table["pairs"].sum() == 400 and table["accuracy"].iloc[[0, -1]].tolist() == [0, 1]
+
+
+def test_groups_and_gold():
+    table = group_metrics([1.0, -1.0, 2.0, 3.0], ["b", "b", "a", "a"])
+    assert table.index.tolist() == ["a", "b"] and table["accuracy"].tolist() == [1.0, 0.5]
+    gold = gold_metrics([3.0, 1.0, 5.0], [2.0, 2.0, 0.0], [1.0, 1.0, 2.0], [0.0, 0.0, 2.0])
+    assert gold["gold_accuracy"] == 0.5  # the third pair has equal gold
+    assert share_of_best(0.7, 0.9) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="nothing above chance"):
+        share_of_best(0.7, 0.5)
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    first, second = np.array([1, 1, 1, 1, 1, 1, -1, 1.0]), np.array([-1, -1, -1, -1, -1, -1, 1, 1.0])
+    found = compare_reward_models(first, second)
+    assert (found["only_first"], found["only_second"]) == (6, 1)
+    assert found["p_value"] == pytest.approx(stats.binomtest(6, 7).pvalue)
+    assert found["accuracy_difference"] == pytest.approx(5 / 8)
+    assert compare_reward_models(first, first)["p_value"] == 1
+
+
+def test_accuracy_gap_and_mistakes():
+    gap = accuracy_gap([1.0] * 50 + [-1.0] * 10, [1.0] * 30 + [-1.0] * 30)
+    assert gap.value == pytest.approx(1 / 3) and gap.low < 1 / 3 < gap.high
+    assert confident_mistakes([1.0, -0.5, -3.0, 2.0, -1.0], 2).tolist() == [2, 4]
+    assert confident_mistakes([1.0, 2.0]).size == 0
+
+
+def test_all_metrics_are_finite_plain_numbers(pairs):
+    chosen, rejected, chosen_lengths, rejected_lengths, prompts = pairs
+    found = preference_metrics(
+        chosen,
+        rejected,
+        prompts=prompts,
+        chosen_lengths=chosen_lengths,
+        rejected_lengths=rejected_lengths,
+        gold_chosen=chosen + 1,
+        gold_rejected=rejected,
+        best_accuracy=0.9,
+    )
+    assert all(type(value) in (int, float) and np.isfinite(value) for value in found.values())
+    assert found["accuracy_low"] < found["accuracy"] < found["accuracy_high"]
+    assert preference_metrics(chosen, rejected)["accuracy"] == found["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1.0, np.nan], [0.0, 0.0]), r"chosen\[1\] is nan"),
+        (([1.0, 2.0], [0.0]), "rejected has 1 entries where 2 are expected"),
+        (([], []), "non-empty"),
+    ],
+)
+def test_unusable_scores_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        preference_metrics(*arguments)
+
+
+def test_prompts_of_another_number_are_refused():
+    with pytest.raises(ValueError, match="2 prompts for 3 rows"):
+        accuracy([1.0, 2.0, 3.0], ["a", "b"])
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not REAL, reason="RLHF_HW_REAL_DATA does not name the folder with the recorded run")
+def test_a_real_recorded_run():
+    table = score_files.read_pairs(Path(REAL) / "recorded-run" / "rm_scores_validation.jsonl.gz")
+    found = preference_metrics(table["chosen_score"], table["rejected_score"], prompts=table["prompt_key"])
+    assert found["pairs"] == 999 and (table["margin"] > 0).mean() == pytest.approx(0.745, abs=5e-4)
+    assert found["accuracy"] == pytest.approx(0.745 + 2.5 / 999, abs=5e-4)  # five ties, one half each
+    means = distributions.distribution_metrics(table["chosen_score"], table["rejected_score"])
+    assert means["chosen_mean"] == pytest.approx(0.391, abs=5e-4)
+    assert means["rejected_mean"] == pytest.approx(-0.457, abs=5e-4)
+
+
+def test_an_estimate_is_written_with_its_interval_and_read_back():
+    estimate = intervals.Estimate(0.5, 0.25, 0.75)
+    assert intervals.Estimate.of({"other": 1.0} | estimate.named("rate"), "rate") == estimate
+    assert f"{intervals.Estimate(0.574, 0.5, 0.6499):+.2f}" == "+0.57 [+0.50, +0.65]"

@@ -1,0 +1,230 @@
+"""Two processes do what one does: DDP, ZeRO 2 and 3, resuming on another number of them, a killed one."""
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rlhf_hw.models.scoring import RewardModel
+from rlhf_hw.training import launch
+from rlhf_hw.training.checkpoints import TrainingResult, last_resumable, load_result, publish, unfinished
+from rlhf_hw.training.config import DPOTraining, RewardTraining
+from rlhf_hw.training.distributed import check_resumable, deepspeed_settings, saved_processes
+
+pytestmark = pytest.mark.distributed
+
+SETTINGS = {"rm": RewardTraining, "dpo": DPOTraining}
+GLOBAL_BATCH = 4
+TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}
+
+
+@pytest.fixture(scope="module")
+def settings(pairs_file, policy_folder, tmp_path_factory):
+    """Make the settings of 6 steps on 24 pairs, with one global batch for any number of processes."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def make(kind: str, name: str, processes: int, **changes):
+        values = {
+            "model": str(policy_folder),
+            "output_dir": folder / f"{name}-{kind}",
+            "train_dataset": str(pairs_file),
+            "eval_dataset": str(pairs_file),
+            "eval_split": "train",
+            "evaluations": 1,
+            "batch_size": GLOBAL_BATCH // processes,
+            "learning_rate": 1e-3,
+            "weight_decay": 0.1,
+            "logging_steps": 1,
+            "dtype": "fp32",
+            "report_to": "none",
+        }
+        return SETTINGS[kind](**values | changes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def one_process(settings) -> dict[str, TrainingResult]:
+    return {kind: launch.run_training(kind, settings(kind, "one", 1)) for kind in SETTINGS}
+
+
+def start(processes: int, *configs: tuple[str, RewardTraining | DPOTraining]) -> None:
+    """Train several settings, one after the other, in processes that torchrun starts."""
+    arguments = []
+    for kind, config in configs:
+        path = Path(f"{config.output_dir}.json")
+        path.write_text(config.model_dump_json(), encoding="utf-8")
+        arguments.append(f"{kind}={path}")
+    program = str(Path(__file__).with_name("several_processes.py"))
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+    ]
+    done = subprocess.run(
+        [*torchrun, program, *arguments],
+        capture_output=True,
+        text=True,
+        env=launch.environment(processes),
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def assert_same(result: TrainingResult, expected: TrainingResult) -> None:
+    """Losses at each step, measurements, evaluations and final weights."""
+    for name in ("loss", "accuracy", "margin", "eval_loss", "eval_accuracy"):
+        values, wanted = ([point["value"] for point in r.curve(name)] for r in (result, expected))
+        np.testing.assert_allclose(values, wanted, err_msg=name, **TOLERANCE)
+    got, wanted = (load_file(r.checkpoint / "model.safetensors") for r in (result, expected))
+    assert got.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert got[name].dtype == torch.float32
+        torch.testing.assert_close(got[name], tensor, msg=lambda m, n=name: f"{n}: {m}", **TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def two_processes(settings):
+    """The settings of runs on two processes, which have ended."""
+
+    @cache
+    def run(deepspeed: str | None):
+        configs = {
+            kind: settings(kind, f"two-{deepspeed}", 2, deepspeed=deepspeed, save_steps=4)
+            for kind in SETTINGS
+        }
+        start(2, *configs.items())
+        return configs
+
+    return run
+
+
+@pytest.mark.parametrize("deepspeed", [None, "zero2", "zero3"])
+def test_two_processes_equal_one(two_processes, one_process, preferences, deepspeed) -> None:
+    configs = two_processes(deepspeed)
+    for kind, config in configs.items():
+        assert_same(load_result(config.output_dir), one_process[kind])
+    scores, expected = (
+        RewardModel(folder, dtype="fp32").score(
+            [p.prompt for p in preferences], [[p.chosen] for p in preferences]
+        )
+        for folder in (configs["rm"].output_dir, one_process["rm"].checkpoint)
+    )
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-4)
+
+
+def kill_a_worker_when(path: Path, killed: list[int]) -> None:
+    """Wait until `path` exists, then kill one of the training processes outright."""
+    deadline = time.monotonic() + 200
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    workers = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "rlhf_hw.cli" in child.cmdline() and child.environ().get("RANK") == "1"
+    ]
+    for worker in workers[-1:]:
+        worker.kill()
+        killed.append(worker.pid)
+
+
+def test_a_killed_process_ends_the_run_and_another_number_resumes_it(settings) -> None:
+    stopped = settings(
+        "rm", "killed", 2, max_steps=100000, save_steps=2, lr_scheduler_type="constant", eval_dataset=None
+    )
+    folder, killed = stopped.output_dir, []
+    watcher = threading.Thread(
+        target=kill_a_worker_when, args=(folder / "checkpoint-2" / "trainer_state.json", killed)
+    )
+    watcher.start()
+    with pytest.raises(RuntimeError, match="training on 2 processes ended with status") as error:
+        launch.launch_training("rm", stopped, 2)
+    watcher.join()
+    assert killed, "no worker was found to be killed"
+    assert "got no new checkpoint" in str(error.value)
+    assert not (folder / "training.json").exists() and not list(folder.glob("*.safetensors"))
+    steps = int(last_resumable(folder).rpartition("-")[2]) + 3
+    short = {"max_steps": steps, "lr_scheduler_type": "constant", "eval_dataset": None}
+    resumed = launch.run_training("rm", settings("rm", "killed", 1, resume=True, **short))
+    assert_same(resumed, launch.run_training("rm", settings("rm", "unbroken", 1, **short)))
+
+
+def test_zero_resumes_on_another_number_of_processes(two_processes, settings, one_process) -> None:
+    folder = two_processes("zero2")["rm"].output_dir
+    assert saved_processes(folder / "checkpoint-4") == 2
+    for name in ("training.json", "model.safetensors"):  # as if it had been stopped after step 4
+        (folder / name).unlink()
+    shutil.rmtree(folder / "checkpoint-6", ignore_errors=True)
+    again = settings("rm", "two-zero2", 1, deepspeed="zero2", save_steps=4, resume=True)
+    assert again.output_dir == folder
+    start(1, ("rm", again))
+    assert_same(load_result(folder), one_process["rm"])
+
+
+def test_a_checkpoint_appears_whole(tmp_path) -> None:
+    (tmp_path / "training.json").write_text("old")
+    (tmp_path / "model-00001-of-00002.safetensors").write_text("old")
+    new = unfinished(tmp_path)
+    (new / "model.safetensors").write_text("new")
+    assert (tmp_path / "training.json").read_text() == "old"  # killed here: the old checkpoint is whole
+    (new / "training.json").write_text("new")
+    publish(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "training.json"]
+    assert (tmp_path / "training.json").read_text() == "new"
+
+
+def test_a_torn_resumable_checkpoint_is_passed_over(tmp_path) -> None:
+    assert last_resumable(tmp_path) is None
+    for step, state in ((2, '{"global_step": 2}'), (10, '{"global_st'), (12, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    assert last_resumable(tmp_path) == str(tmp_path / "checkpoint-2")
+
+
+@pytest.mark.parametrize(
+    ("with_deepspeed", "message"), [(True, "without DeepSpeed"), (False, "with DeepSpeed")]
+)
+def test_a_checkpoint_of_the_other_kind_is_refused(tmp_path, with_deepspeed, message) -> None:
+    if not with_deepspeed:
+        (tmp_path / "global_step2").mkdir()
+    with pytest.raises(ValueError, match=f"was written {message}"):
+        check_resumable(tmp_path, with_deepspeed)
+
+
+def test_every_settings_file_is_read(settings) -> None:
+    for name in ("zero0", "zero2", "zero3", "zero3_offload"):
+        read = deepspeed_settings(settings("rm", "unused", 1, deepspeed=name))
+        zero = read["zero_optimization"]
+        assert zero["stage"] == int(name[4]) and "optimizer" not in read
+        left_to_the_settings = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping")
+        left_to_the_settings += ("gradient_accumulation_steps",)
+        assert {read[key] for key in left_to_the_settings} | {read["bf16"]["enabled"]} == {"auto"}
+        assert zero.get("stage3_gather_16bit_weights_on_model_save") == (True if zero["stage"] == 3 else None)
+        offloaded = {key for key in zero if key.startswith("offload") and zero[key]["device"] == "cpu"}
+        assert offloaded == ({"offload_optimizer", "offload_param"} if name == "zero3_offload" else set())
+
+
+def test_a_settings_file_of_ones_own_is_read(settings, tmp_path) -> None:
+    (tmp_path / "mine.json").write_text('{"zero_optimization": {"stage": 1}}')
+    config = settings("rm", "unused", 1, deepspeed=str(tmp_path / "mine.json"))
+    assert deepspeed_settings(config) == {"zero_optimization": {"stage": 1}}
+
+
+def test_launching_refuses_what_it_cannot_do(settings) -> None:
+    with pytest.raises(ValueError, match="expected DPOTraining settings, found RewardTraining"):
+        launch.launch_training("dpo", settings("rm", "unused", 1), 2)
+    with pytest.raises(ValueError, match="num_processes: expected 1 or more"):
+        launch.run_training("rm", settings("rm", "unused", 1), 0)

@@ -1,0 +1,304 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from rlhf_hw.models.batches import build_batch
+from rlhf_hw.models.loading import load_policy, load_reward_model
+from rlhf_hw.models.log_probs import log_probs_groups
+from rlhf_hw.models.scoring import RewardModel, score_groups
+from rlhf_hw.training import checkpoints, losses, run, trainers
+from rlhf_hw.training.config import DPOTraining, RewardTraining
+from rlhf_hw.training.groups import load_groups
+from rlhf_hw.training.reference import reference_log_probs
+from rlhf_hw.training.trainers import DPOTrainer, GroupTrainer, Progress
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return {k: v for k, v in load_policy(folder).state_dict().items()}
+
+
+def train(config) -> checkpoints.TrainingResult:
+    return (run.train_dpo if isinstance(config, DPOTraining) else run.train_reward_model)(config)
+
+
+def assert_same_curves(
+    whole: checkpoints.TrainingResult, parts: checkpoints.TrainingResult, steps: int
+) -> None:
+    for name in ("loss", "margin", "accuracy", "grad_norm"):
+        first, second = ([p["value"] for p in r.curve(name)] for r in (whole, parts))
+        assert len(first) == steps
+        # the trainer rounds what it logs to four places or so
+        assert second == pytest.approx(first, abs=2e-4, rel=1e-4), name
+
+
+def test_reward_training_from_start_to_scores(settings, pairs_file, renderer, monkeypatch) -> None:
+    kept = []
+    load = run.load_reward_model
+    monkeypatch.setattr(run, "load_reward_model", lambda *a, **k: kept.append(load(*a, **k)) or kept[-1])
+    config = settings(
+        RewardTraining, eval_dataset=str(pairs_file), eval_split="train", evaluations=2, epochs=2
+    )
+    result = train(config)
+    assert result.metrics["pairs"] == 24 and result.metrics["steps"] == 12
+    assert result.metrics["loss_first"] == result.curve("loss")[0]["value"]
+    for name in (
+        "loss",
+        "accuracy",
+        "margin",
+        "chosen_score",
+        "rejected_score",
+        "learning_rate",
+        "grad_norm",
+    ):
+        assert [p["step"] for p in result.curve(name)] == list(range(1, 13)), name
+    for name in ("eval_loss", "eval_accuracy", "eval_margin"):
+        assert [p["step"] for p in result.curve(name)] == [0, 6, 12], name
+    assert result.curve("eval_loss")[-1]["value"] < result.curve("eval_loss")[0]["value"]
+
+    groups, _ = load_groups(config, renderer, "eval")
+    # the finished checkpoint: plain files only, and the same scores after loading as in memory
+    assert not [f for kind in PICKLES for f in config.output_dir.rglob(kind)]
+    in_memory = score_groups(kept[0].eval(), groups, renderer.pad_id, "fp32")
+    loaded = RewardModel(config.output_dir, dtype="fp32")
+    assert loaded.renderer.fingerprint() == renderer.fingerprint()
+    np.testing.assert_array_equal(score_groups(loaded.model, groups, renderer.pad_id, "fp32"), in_memory)
+    plain = AutoModelForSequenceClassification.from_pretrained(config.output_dir, dtype=torch.float32)
+    ids = torch.from_numpy(groups.ids[groups.offsets[0, 0] : groups.offsets[0, 2]].astype(np.int64))
+    with torch.no_grad():
+        assert plain(input_ids=ids[None]).logits.item() == pytest.approx(in_memory[0, 0], abs=1e-5)
+
+    # the last evaluation is that of these weights
+    margin = in_memory[:, 0] - in_memory[:, 1]
+    assert result.curve("eval_margin")[-1]["value"] == pytest.approx(margin.mean(), abs=1e-4)
+    assert result.curve("eval_accuracy")[-1]["value"] == pytest.approx((margin > 0).mean())
+    again = checkpoints.load_result(config.output_dir)
+    assert (again.history, again.metrics) == (result.history, result.metrics)
+    assert again.reports["train"].used == 24 and again.reports["eval"].split == "train"
+    record = json.loads((config.output_dir / "training.json").read_text())
+    assert RewardTraining(**record["config"]) == config
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "robust"])
+def test_dpo_starts_at_ln_2(settings, rows, tmp_path, cache, loss) -> None:
+    held_out = tmp_path / "held_out.jsonl"  # in another order, so that mixed-up references would show
+    held_out.write_text("".join(json.dumps(row) + "\n" for row in rows[20:3:-1]))
+    config = settings(DPOTraining, eval_dataset=str(held_out), loss=loss, max_steps=3)
+    result = train(config)
+    assert result.curve("loss")[0]["value"] == pytest.approx(math.log(2), abs=1e-5)
+    assert result.curve("eval_loss")[0] == {"step": 0, "value": pytest.approx(math.log(2), abs=1e-5)}
+    for name in ("margin", "chosen_reward", "rejected_reward", "eval_margin"):
+        assert result.curve(name)[0]["value"] == pytest.approx(0, abs=1e-5), name
+    assert result.curve("chosen_logp")[0]["value"] < -1
+    assert result.curve("eval_loss")[-1]["value"] < math.log(2) - 1e-3
+    assert result.metrics["reference_seconds"] > 0
+    assert checkpoints.load_result(config.output_dir).metrics == result.metrics
+
+
+def test_dpo_against_another_reference_does_not_start_at_ln_2(settings, other_folder, cache) -> None:
+    result = train(settings(DPOTraining, reference_model=str(other_folder), max_steps=1))
+    assert abs(result.curve("loss")[0]["value"] - math.log(2)) > 0.01
+
+
+@pytest.mark.parametrize("kind", [RewardTraining, DPOTraining])
+def test_one_step_moves_every_parameter(settings, policy_folder, cache, kind) -> None:
+    config = settings(kind, max_steps=1)
+    train(config)
+    load = load_policy if kind is DPOTraining else load_reward_model
+    before, after = (dict(load(folder).named_parameters()) for folder in (policy_folder, config.output_dir))
+    assert before.keys() == after.keys()
+    still = [name for name in before if torch.equal(before[name], after[name])]
+    assert not still
+
+
+@pytest.mark.parametrize("kind", [RewardTraining, DPOTraining])
+def test_accumulated_batches_equal_one_batch(settings, cache, kind) -> None:
+    steps = {"epochs": 1, "max_grad_norm": 0.5}
+    whole = train(settings(kind, "whole", batch_size=4, **steps))
+    parts = train(settings(kind, "parts", batch_size=1, gradient_accumulation_steps=4, **steps))
+    assert_same_curves(whole, parts, steps=6)
+
+
+@pytest.mark.parametrize("kind", [RewardTraining, DPOTraining])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_long_batch_in_parts_equals_the_whole(settings, cache, monkeypatch, kind, accumulation) -> None:
+    steps = {
+        "batch_size": 6 // accumulation,
+        "gradient_accumulation_steps": accumulation,
+        "max_grad_norm": 0.5,
+    }
+    whole = train(settings(kind, "whole", **steps))
+    sizes = []
+    step = GroupTrainer.compute_loss
+
+    def watched(self, model, inputs, *args, **kwargs):
+        sizes.append(len(inputs["ends"]))
+        return step(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(GroupTrainer, "compute_loss", watched)
+    monkeypatch.setattr(trainers, "TOKENS_AT_ONCE", 100)
+    parts = train(settings(kind, "parts", **steps))
+    assert len(sizes) > 4 * accumulation and sum(sizes) == 24 and max(sizes) < 6 // accumulation
+    assert_same_curves(whole, parts, steps=4)
+
+
+def test_a_loss_that_depends_on_the_whole_batch_is_never_computed_in_parts(
+    settings, cache, monkeypatch
+) -> None:
+    whole = train(settings(DPOTraining, "whole", nll_weight=0.5))
+    monkeypatch.setattr(trainers, "TOKENS_AT_ONCE", 100)
+    same = train(settings(DPOTraining, "same", nll_weight=0.5))
+    assert [p["value"] for p in same.curve("loss")] == [p["value"] for p in whole.curve("loss")]
+
+
+@pytest.mark.parametrize("kind", [RewardTraining, DPOTraining])
+def test_a_resumed_run_equals_an_uninterrupted_one(settings, cache, monkeypatch, kind) -> None:
+    steps = {"epochs": 2, "save_steps": 3}
+    whole = train(settings(kind, "whole", **steps))
+
+    def stop(self, args, state, control, **kwargs):
+        if state.global_step == 8:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Progress, "on_step_end", stop)
+        train(settings(kind, "halves", **steps))
+    config = settings(kind, "halves", resume=True, **steps)
+    assert sorted(p.name for p in config.output_dir.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-6"]
+    halves = train(config)
+    assert halves.curve("loss") == whole.curve("loss")
+    assert halves.metrics["steps"] == 12
+    first, second = weights(whole.checkpoint), weights(halves.checkpoint)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not [f for kind in PICKLES for f in config.output_dir.glob(kind)]
+
+
+def test_a_new_run_does_not_mix_with_an_older_one_in_its_folder(settings, tmp_path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "notes.txt").write_text("mine")
+    config = settings(RewardTraining, report_to="tensorboard", log_dir=logs, save_steps=2, max_steps=4)
+    train(config)
+    train(config.model_copy(update={"max_steps": 2}))
+    assert [p.name for p in config.output_dir.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert (logs / "notes.txt").exists()
+    events = EventAccumulator(str(logs)).Reload()
+    assert {"train/loss", "train/accuracy", "train/margin", "train/learning_rate"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert [e.step for e in events.Scalars("train/loss")] == [1, 2]
+
+
+def test_each_epoch_has_its_own_order(settings, monkeypatch) -> None:
+    seen, collate = [], GroupTrainer.collate
+    monkeypatch.setattr(
+        GroupTrainer, "collate", lambda self, g, part, i: seen.extend(i) or collate(self, g, part, i)
+    )
+    train(settings(RewardTraining, epochs=2))
+    first, second = seen[:24], seen[24:]
+    assert sorted(first) == sorted(second) == list(range(24))
+    assert first != second
+
+
+@pytest.mark.parametrize("empty", ["", None, "null", "None"])
+def test_no_training_set_gives_the_untrained_model(
+    settings, pairs_file, groups, renderer, policy_folder, empty
+) -> None:
+    config = settings(
+        RewardTraining, train_dataset=empty, eval_dataset=str(pairs_file), eval_split="train", seed=5
+    )
+    result = train(config)
+    assert (result.metrics["steps"], result.history) == (0, [])
+    assert result.reports["eval"].used == 24 and "train" not in result.reports
+    scores = RewardModel(config.output_dir, dtype="fp32").model
+    untrained = load_reward_model(policy_folder, seed=5)
+    np.testing.assert_array_equal(
+        *(score_groups(model, groups, renderer.pad_id, "fp32") for model in (scores, untrained))
+    )
+    with pytest.raises(ValueError, match="DPO has nothing to train on"):
+        train(settings(DPOTraining, train_dataset=empty))
+
+
+def test_no_evaluation_set(settings) -> None:
+    result = train(settings(RewardTraining, eval_dataset="", max_steps=1))
+    assert result.curve("eval_loss") == [] and list(result.reports) == ["train"]
+
+
+def test_reference_log_probs_are_kept_by_content(
+    groups, renderer, policy_folder, other_folder, cache, monkeypatch
+) -> None:
+    loads = []
+    monkeypatch.setattr(
+        "rlhf_hw.training.reference.load_policy", lambda path: loads.append(str(path)) or load_policy(path)
+    )
+
+    def ask(folder=policy_folder, part=groups, dtype="fp32"):
+        return reference_log_probs(folder, part, renderer.pad_id, dtype)
+
+    first = ask()
+    np.testing.assert_allclose(
+        first, log_probs_groups(load_policy(policy_folder), groups, renderer.pad_id, "fp32")
+    )
+    np.testing.assert_array_equal(ask(), first)
+    assert len(loads) == 1 and len(list(cache.iterdir())) == 1
+    order = np.random.default_rng(0).permutation(len(groups))
+    # other content: computed
+    np.testing.assert_allclose(ask(part=groups.select(order)), first[order], rtol=1e-5)
+    assert ask(folder=other_folder).shape == first.shape
+    ask(dtype="bf16")
+    assert len(loads) == 4 and len(list(cache.iterdir())) == 4
+    folder = cache.parent / "copy"
+    load_policy(policy_folder).save_pretrained(folder)
+    np.testing.assert_array_equal(ask(folder=folder), first)  # the same weights elsewhere
+    model = load_policy(folder)
+    with torch.no_grad():
+        model.model.norm.weight += 0.1
+    model.save_pretrained(folder)
+    assert np.abs(ask(folder=folder) - first).max() > 0.01  # other weights in the same place
+
+
+def test_a_second_dpo_run_reads_the_reference_from_the_cache(settings, cache, monkeypatch) -> None:
+    train(settings(DPOTraining, "one", max_steps=1))
+    monkeypatch.setattr("rlhf_hw.training.reference.load_policy", lambda path: pytest.fail("computed again"))
+    train(settings(DPOTraining, "two", max_steps=1, beta=0.3, learning_rate=1e-4))
+    monkeypatch.setattr("rlhf_hw.training.reference.load_policy", load_policy)
+    train(settings(DPOTraining, "three", max_steps=1, max_reply_tokens=8))
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize("kind", [RewardTraining, DPOTraining])
+def test_bf16_learns(settings, cache, kind) -> None:
+    result = train(settings(kind, dtype="bf16", learning_rate=5e-3, epochs=8, batch_size=8))
+    first, last = result.curve("loss")[0]["value"], result.last("loss")
+    if kind is DPOTraining:
+        assert first == pytest.approx(math.log(2), abs=0.02)
+    assert last < 0.5 * first
+    assert result.last("accuracy") > 0.85
+    assert {p.dtype for p in load_policy(result.checkpoint).parameters()} == {torch.float32}
+
+
+def test_recomputing_activations_changes_no_result(settings) -> None:
+    plain, recomputed = (
+        train(settings(RewardTraining, name, max_steps=3, gradient_checkpointing=name == "recomputed"))
+        for name in ("plain", "recomputed")
+    )
+    values = [[p["value"] for p in r.curve("loss")] for r in (plain, recomputed)]
+    assert values[1] == pytest.approx(values[0], abs=1e-5)
+
+
+def test_average_log_probs_divide_by_the_replys_length(groups, renderer) -> None:
+    trainer = DPOTrainer.__new__(DPOTrainer)
+    trainer.config = DPOTraining(model="m", output_dir="o", average_log_probs=True, beta=0.7)
+    batch = build_batch(groups, range(6), renderer.pad_id, targets="replies")
+    log_probs, reference = -10 * torch.rand(2, 6, 2)
+    each, measured = trainer.group_loss(log_probs, batch | {"reference": reference})
+    lengths = torch.from_numpy(groups.reply_lengths[:6])
+    torch.testing.assert_close(each, losses.dpo(log_probs / lengths, reference / lengths, 0.7))
+    torch.testing.assert_close(measured["chosen_logp"], (log_probs / lengths)[:, 0])
