@@ -93,6 +93,12 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
+def show(figure: Figure, folder: Path, name: str) -> None:
+    """Save a figure (see `save`) and show it where the notebook stands."""
+    save(figure, folder, name)
+    plt.show()
+
+
 def canvas(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = 2.9, **options):
     """Figure and axes of this style; options go to `plt.subplots`."""
     return plt.subplots(rows, columns, figsize=(width, height), **options)

@@ -7,7 +7,7 @@ again replaces its numbers and no stale one stays behind.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.files import write_json
-from rlhf_hw.paths import NOTEBOOKS, RUNS
+from rlhf_hw.paths import RUNS
 
 # which notebook makes what, for `Run.need`
 MAKERS = {
@@ -34,12 +34,13 @@ class Run:
 
     Args:
         name: The run's name below `runs/`, or a path of its own.
+        make: (artefact, name of the run) -> None, makes an artefact that is needed and missing.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, make: Callable[[str, str], object] | None = None):
         if not name:
             raise InputError("run: expected a name such as 'nano', found an empty string")
-        self.name = name
+        self.name, self.make = name, make
         self.path = RUNS / name
         self.fig = self.path / "fig"
         self.fig.mkdir(parents=True, exist_ok=True)
@@ -56,11 +57,22 @@ class Run:
     def need(self, artefact: str) -> Path:
         """Path of an artefact; if it is missing, run the notebook that makes it, at its defaults."""
         path = self.path / artefact
-        if not path.exists():
-            from rlhf_hw.pipeline.runner import run_notebook
-
-            run_notebook(NOTEBOOKS / f"{MAKERS[artefact]}.ipynb", run=self.name, parameters={})
+        if not path.exists() and self.make is not None:
+            self.make(artefact, self.name)
         return path
+
+    def kept(self, artefact: str, make: Callable, load: Callable, settings: Mapping[str, Any]) -> Any:
+        """What `make` returns; where the same call made the artefact before, what `load` reads back from it.
+
+        So an edit of a figure draws it again and trains nothing.
+
+        Args:
+            artefact: File or folder of the run that `make` writes.
+            make: Called without arguments; its module's code counts for whether the artefact is out of date.
+            load: Reads the result back from the artefact's path.
+            settings: Everything that `make` depends on besides its code.
+        """
+        return make()
 
     def record(self, stage: str, metrics: Mapping[str, Any]) -> None:
         """Replace the numbers of one stage and rewrite `metrics.json`.

@@ -35,7 +35,7 @@ from rlhf_hw.pipeline.profiles import (
     resolve_parameters,
 )
 from rlhf_hw.pipeline.progress import LiveLine, logger
-from rlhf_hw.pipeline.run_folder import Run
+from rlhf_hw.pipeline.run_folder import MAKERS, Run
 
 KERNEL_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",  # else a warning for every fork
@@ -145,6 +145,11 @@ def run_notebook(path: Path, run: str, parameters: Parameters | None = None) -> 
             raise NotebookFailed(_died(path, output, error)) from error
     _check_complete(path, output)
     return output
+
+
+def open_run(name: str) -> Run:
+    """The folder of a run, for a notebook: what is missing is made by its own notebook."""
+    return Run(name, make=lambda artefact, run: run_notebook(NOTEBOOKS / f"{MAKERS[artefact]}.ipynb", run))
 
 
 def _select(paths: Sequence[Path], only: Sequence[str], start_from: str | None) -> list[Path]:
