@@ -84,7 +84,7 @@ system:  ## install TeX and a Chinese font (Debian, as root), or name what is mi
 	echo "not all there for typesetting; the report uses what is. To complete it, install (Debian names):" \
 	  "$(SYSTEM_PACKAGES)"
 
-base-model: setup  ## rebuild the embedded base model (about an hour on two cores) and print its quality
+base-model: setup  ## rebuild the embedded base model (about an hour on two cores); notebook 00 shows its quality
 	$(BIN)/python -m rlhf_hw.training.base_model $(ARGS)
 
 data: setup  ## rebuild the embedded data set from its seed

@@ -52,8 +52,8 @@ def _logging_steps(job: dict) -> int:
 def _ours(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
     from rlhf_hw.training import reference
     from rlhf_hw.training.config import DPOTraining, RewardTraining
+    from rlhf_hw.training.group_trainer import GroupTrainer
     from rlhf_hw.training.run import train_dpo, train_reward_model
-    from rlhf_hw.training.trainers import GroupTrainer
 
     settings = {
         "output_dir": output / "checkpoint",

@@ -18,7 +18,7 @@ from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.templates import Conversation, Message, Preference
 from rlhf_hw.training.base_model import new_language_model, train_tokenizer
-from rlhf_hw.training.config import LanguageModelTraining
+from rlhf_hw.training.config import LanguageModelTraining, NewModel
 from rlhf_hw.training.run import train_language_model
 
 HH = "Anthropic/hh-rlhf//harmless-base"
@@ -114,7 +114,8 @@ def _policy(workload: Workload, tokenizer: PreTrainedTokenizerBase) -> Qwen2ForC
     """A new model; the large one has the shape of Qwen2.5-0.5B, vocabulary included."""
     width, layers, heads, inner = SHAPES[workload.name]
     if workload.name != "0.5B":
-        return new_language_model(tokenizer, width, layers, heads, inner)
+        shape = NewModel(hidden_size=width, layers=layers, heads=heads, intermediate_size=inner)
+        return new_language_model(tokenizer, shape)
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=151936,

@@ -210,16 +210,17 @@ def train_parser(method: str) -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, help="YAML file with settings; flags win over it")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(command=train, method=method)
-    for name, field in _settings(method).model_fields.items():
-        _add_field(parser, name, field)
+    settings = _settings(method)
+    for name, field in settings.model_fields.items():
+        _add_field(parser, name, field, settings.describe(name))
     return parser
 
 
-def _add_field(parser: argparse.ArgumentParser, name: str, field: Any) -> None:
+def _add_field(parser: argparse.ArgumentParser, name: str, field: Any, description: str) -> None:
     """Values stay text: pydantic converts and checks them, with the field's own message."""
     default = "" if field.is_required() else f" [{field.default}]"
     flag = f"--{name.replace('_', '-')}"
-    text = f"{field.description or ''}{default}".replace("%", "%%")
+    text = f"{description}{default}".replace("%", "%%")
     shared = {"dest": name, "default": argparse.SUPPRESS, "help": text}
     if field.annotation is bool:
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, **shared)
@@ -230,7 +231,7 @@ def _add_field(parser: argparse.ArgumentParser, name: str, field: Any) -> None:
 def _type_name(annotation: Any) -> str:
     if typing.get_origin(annotation) is typing.Literal:
         return "|".join(map(str, typing.get_args(annotation)))
-    if isinstance(annotation, types.UnionType):
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         return _type_name(typing.get_args(annotation)[0])
     return annotation.__name__.lower()
 

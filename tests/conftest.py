@@ -93,8 +93,10 @@ def make_language_model(tokenizer, seed: int):
     import torch
 
     from rlhf_hw.training.base_model import new_language_model
+    from rlhf_hw.training.config import NewModel
 
-    model = new_language_model(tokenizer, hidden_size=32, layers=2, heads=4, intermediate_size=64, seed=seed)
+    shape = NewModel(hidden_size=32, layers=2, heads=4, intermediate_size=64)
+    model = new_language_model(tokenizer, shape, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -8,8 +8,8 @@ times (Wang et al. 2024, "Accelerating direct preference optimization with prefi
 Tokenized data is two flat arrays, so that building a batch needs no Python loop over tokens or rows.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,10 +31,12 @@ class TokenizedGroups:
     Attributes:
         ids: Token ids of all groups, one after the other: prompt, reply 1, ..., reply K. Shape (N,).
         offsets: Where each part starts in `ids`, and where the last one ends. Shape (G, K + 2).
+        columns: Further numbers that a loss reads, one a group, by name; shape (G,) each.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -66,7 +68,9 @@ class TokenizedGroups:
 
     def select(self, indices: Sequence[int]) -> "TokenizedGroups":
         """A view of some groups; the ids are shared, not copied."""
-        return TokenizedGroups(self.ids, self.offsets[np.asarray(indices, dtype=np.int64)])
+        rows = np.asarray(indices, dtype=np.int64)
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return TokenizedGroups(self.ids, self.offsets[rows], columns)
 
 
 def group_tokens(prompts: Sequence[list[int]], replies: Sequence[Sequence[list[int]]]) -> TokenizedGroups:

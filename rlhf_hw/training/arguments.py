@@ -8,9 +8,7 @@ import torch
 from transformers import TrainingArguments
 
 from rlhf_hw.models.loading import pick_dtype
-from rlhf_hw.training.checkpoints import (
-    last_resumable,
-)
+from rlhf_hw.training.checkpoints import last_resumable
 from rlhf_hw.training.config import Training
 from rlhf_hw.training.distributed import deepspeed_settings, is_main, world_size
 

@@ -16,33 +16,22 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.models.generation import generate
 from rlhf_hw.models.loading import load_policy
 from rlhf_hw.models.rendering import Renderer, load_tokenizer
 from rlhf_hw.paths import DATA, resolve
 from rlhf_hw.preferences.reading import find_files, read_rows
 from rlhf_hw.preferences.templates import Conversation, Preference, as_prompt
-from rlhf_hw.training.config import LanguageModelTraining
+from rlhf_hw.training.config import LanguageModelTraining, NewModel
 from rlhf_hw.training.run import train_language_model
-from rlhf_hw.world.gold import mean_quality
 
 log = logging.getLogger(__name__)
 
-# Shape and training of the model in data/base-model
-EMBEDDED = {
-    "vocabulary": 3072,
-    "hidden_size": 192,
-    "layers": 6,
-    "heads": 6,
-    "intermediate_size": 512,
-    "optimizer": "muon",
-    "learning_rate": 4.0e-3,
-    "epochs": 2.0,
-    "batch_size": 32,
-    "seed": 0,
-}
-# Last passes over the sft split alone, so that the medley does not take the room of talking well
-FINISH = {"optimizer": "muon", "learning_rate": 2.5e-3, "epochs": 2.5, "batch_size": 32, "seed": 1}
+# The model in data/base-model: its shape, and two trainings. The last passes are over the sft split alone, so
+# that the medley does not take the room of talking well.
+EMBEDDED_CORPUS = "data/nano"
+EMBEDDED_SHAPE = NewModel(vocabulary=3072, hidden_size=192, layers=6, heads=6, intermediate_size=512)
+EMBEDDED_TRAINING = {"optimizer": "muon", "learning_rate": 4.0e-3, "epochs": 2.0, "batch_size": 32, "seed": 0}
+EMBEDDED_FINISH = {"optimizer": "muon", "learning_rate": 2.5e-3, "epochs": 2.5, "batch_size": 32, "seed": 1}
 HELD_OUT = 500  # conversations that training leaves out, at most
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
@@ -58,7 +47,7 @@ SPLIT = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer with Qwen2.5's chat format.
 
     Args:
@@ -92,29 +81,23 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> PreTrainedT
 
 
 def new_language_model(
-    tokenizer: PreTrainedTokenizerFast,
-    hidden_size: int = 256,
-    layers: int = 4,
-    heads: int = 4,
-    intermediate_size: int = 704,
-    seed: int = 0,
+    tokenizer: PreTrainedTokenizerFast, shape: NewModel | None = None, seed: int = 0
 ) -> PreTrainedModel:
     """A Qwen2-architecture language model with random weights.
 
     Args:
         tokenizer: Decides vocabulary size and control tokens.
-        hidden_size, layers, heads, intermediate_size: Its shape; key and value heads are half the heads.
+        shape: Its shape otherwise; default: that of `NewModel`.
         seed: Seed of the weights.
     """
-    if heads % 2 or hidden_size % heads:
-        raise InputError(f"heads: expected an even divisor of hidden_size {hidden_size}, found {heads}")
+    shape = shape or NewModel()
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        intermediate_size=intermediate_size,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads // 2,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads // 2,
         max_position_embeddings=2048,
         rope_theta=10000.0,
         tie_word_embeddings=True,
@@ -128,62 +111,74 @@ def new_language_model(
 
 def obtain_base_model(
     checkpoint: str,
-    folder: Path,
     preferences: Sequence[Preference],
-    *,
-    corpus: str = "",
-    vocabulary: int = 4096,
-    hidden_size: int = 256,
-    layers: int = 4,
-    heads: int = 4,
-    intermediate_size: int = 704,
-    optimizer: str = "adamw",
-    learning_rate: float = 2.0e-3,
-    epochs: float = 2.0,
-    max_steps: int = -1,
-    batch_size: int = 64,
-    seed: int = 0,
-    log_dir: Path | None = None,
-    max_prompt_tokens: int = 512,
-    max_reply_tokens: int = 512,
+    corpus: str,
+    shape: NewModel,
+    training: LanguageModelTraining,
 ) -> Path:
     """Write the base model of a run: a given checkpoint as it is, or one trained from scratch.
 
     Args:
         checkpoint: Folder or hub id of a causal language model; empty: train one.
-        folder: Where the base model is written, with its tokenizer and rendering.
-        preferences: Their prompts and chosen replies are the corpus of a new model where none is named.
-        corpus: Data source for `read_conversations`.
-        vocabulary, hidden_size, layers, heads, intermediate_size: Shape of a new model.
-        optimizer, learning_rate, epochs, max_steps, batch_size, seed, log_dir: Settings of its training.
-        max_prompt_tokens, max_reply_tokens: Longer texts are cut.
+        preferences: Their prompts and chosen replies are what a new model learns where no corpus is named.
+        corpus: Data source for `read_conversations`, or empty.
+        shape: Of a new model.
+        training: Settings of its training; the base model is written to their `output_dir`, with its
+            tokenizer and rendering.
 
     Returns:
-        `folder`.
+        That folder.
     """
     if checkpoint:
-        return _copy_checkpoint(checkpoint, folder)
+        return copy_checkpoint(checkpoint, training.output_dir)
     if corpus:
         examples = read_conversations(corpus)
     else:
         examples = [Conversation(p.prompt, p.chosen) for p in preferences]
-    tokenizer = train_tokenizer((text for example in examples for text in example.texts), vocabulary)
-    renderer = Renderer(tokenizer, max_prompt_tokens=max_prompt_tokens, max_reply_tokens=max_reply_tokens)
-    config = LanguageModelTraining(
-        model="new",
-        output_dir=folder,
-        log_dir=log_dir,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        max_steps=max_steps,
-        batch_size=batch_size,
-        seed=seed,
-        max_prompt_tokens=max_prompt_tokens,
-        max_reply_tokens=max_reply_tokens,
+    texts = (text for example in examples for text in example.texts)
+    renderer = Renderer(
+        train_tokenizer(texts, shape.vocabulary),
+        max_prompt_tokens=training.max_prompt_tokens,
+        max_reply_tokens=training.max_reply_tokens,
     )
-    model = new_language_model(tokenizer, hidden_size, layers, heads, intermediate_size, seed)
-    return _train(config, model, renderer, examples)
+    model = new_language_model(renderer.tokenizer, shape, training.seed)
+    return train_and_hold_out(training, model, renderer, examples)
+
+
+def finish_base_model(training: LanguageModelTraining, corpus: str) -> Path:
+    """Train the base model that `training.model` names further, on the spoken conversations of its corpus.
+
+    Args:
+        training: The settings.
+        corpus: Data source for `read_conversations`; the same part of it stays held out.
+
+    Returns:
+        `training.output_dir`.
+    """
+    examples = [conversation for conversation in read_conversations(corpus) if conversation.spoken]
+    folder = training.model
+    return train_and_hold_out(training, load_policy(folder), Renderer.load(folder), examples)
+
+
+def train_and_hold_out(
+    training: LanguageModelTraining,
+    model: PreTrainedModel,
+    renderer: Renderer,
+    examples: Sequence[Conversation],
+) -> Path:
+    """Train on all but the first conversations, which judge the model, and return the checkpoint's folder."""
+    held_out = max(1, min(HELD_OUT, len(examples) // 20))
+    train_language_model(training, model, renderer, examples[held_out:], examples[:held_out])
+    return training.output_dir
+
+
+def copy_checkpoint(checkpoint: str, folder: Path) -> Path:
+    """Write a given causal language model and its renderer into a folder."""
+    local = resolve(checkpoint)
+    source = local if local.is_dir() else checkpoint
+    load_policy(source, dtype="auto").save_pretrained(folder)
+    Renderer(load_tokenizer(source)).save(folder)
+    return folder
 
 
 def read_conversations(corpus: str) -> list[Conversation]:
@@ -216,52 +211,6 @@ def _has_split(source: str, split: str) -> bool:
         return False
 
 
-def _copy_checkpoint(checkpoint: str, folder: Path) -> Path:
-    """Write a given causal language model and its renderer into a folder."""
-    local = resolve(checkpoint)
-    source = local if local.is_dir() else checkpoint
-    load_policy(source, dtype="auto").save_pretrained(folder)
-    Renderer(load_tokenizer(source)).save(folder)
-    return folder
-
-
-def finish(folder: Path, output: Path, corpus: str, **settings) -> Path:
-    """Train a base model of `obtain_base_model` further, on the spoken conversations of its corpus.
-
-    Args:
-        folder: The model, with its renderer.
-        output: Where the finished one is written.
-        corpus: Data source for `read_conversations`; the same part of it stays held out.
-        settings: Of `LanguageModelTraining`.
-
-    Returns:
-        `output`.
-    """
-    examples = [conversation for conversation in read_conversations(corpus) if conversation.spoken]
-    config = LanguageModelTraining(model=str(folder), output_dir=output, **settings)
-    return _train(config, load_policy(folder), Renderer.load(folder), examples)
-
-
-def _train(
-    config: LanguageModelTraining,
-    model: PreTrainedModel,
-    renderer: Renderer,
-    examples: Sequence[Conversation],
-) -> Path:
-    """Train on all but the first conversations, which judge the model, and return the checkpoint's folder."""
-    held_out = max(1, min(HELD_OUT, len(examples) // 20))
-    train_language_model(config, model, renderer, examples[held_out:], examples[:held_out])
-    return config.output_dir
-
-
-def embedded_quality(folder: Path, prompts: int = 256, each: int = 4) -> dict[str, float]:
-    """Quality of the model's replies to validation prompts, as notebook 00 shows it."""
-    asked = [row["question"] for row in read_rows("data/nano", "validation")][:prompts]
-    messages = [as_prompt(question, "question") for question in asked]
-    replies = generate(load_policy(folder), Renderer.load(folder), messages, max_new_tokens=120, samples=each)
-    return mean_quality([q for q in asked for _ in range(each)], [reply.text for reply in replies])
-
-
 def main() -> None:
     """Rebuild the embedded base model: `python -m rlhf_hw.training.base_model [--out data/base-model]`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -270,17 +219,21 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with tempfile.TemporaryDirectory() as scratch:
-        folder = obtain_base_model(
-            "", Path(scratch) / "base", [], corpus="data/nano", max_steps=arguments.max_steps, **EMBEDDED
+        first, last = (
+            LanguageModelTraining(
+                model=f"{scratch}/first", output_dir=folder, max_steps=arguments.max_steps, **settings
+            )
+            for folder, settings in (
+                (f"{scratch}/first", EMBEDDED_TRAINING),
+                (f"{scratch}/finished", EMBEDDED_FINISH),
+            )
         )
-        folder = finish(
-            folder, Path(scratch) / "finished", "data/nano", max_steps=arguments.max_steps, **FINISH
-        )
+        obtain_base_model("", [], EMBEDDED_CORPUS, EMBEDDED_SHAPE, first)
+        folder = finish_base_model(last, EMBEDDED_CORPUS)
         # bf16 weights halve the download; the model card stays
         load_policy(folder).to(torch.bfloat16).save_pretrained(arguments.out)
         Renderer.load(folder).save(arguments.out)
-    for name, value in embedded_quality(arguments.out).items():
-        log.info("%s: %.3f", name, value)
+    log.info("%s is written; `rlhf-hw run --only 00` shows what it can do", arguments.out)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,50 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.training.loss_table import POLICY_LOSSES, REWARD_LOSSES, Loss
 
 
-class Training(BaseModel):
-    """Settings that reward-model, DPO and language-model training share."""
+class Settings(BaseModel):
+    """Named values that are checked when they are given; one that is not known is refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], **given: Any) -> Self:
+        """Build settings from the fields that a notebook names among its parameters, and what is given."""
+        return cls(**{name: parameters[name] for name in cls.model_fields if name in parameters} | given)
+
+    @classmethod
+    def describe(cls, name: str) -> str:
+        """What a setting means, for `--help`."""
+        return cls.model_fields[name].description or ""
+
+
+class NewModel(Settings):
+    """Shape of a language model that is trained from scratch, of the Qwen2 architecture."""
+
+    vocabulary: int = Field(3072, ge=300, description="tokens of its tokenizer, control tokens included")
+    hidden_size: int = Field(256, ge=1, description="width")
+    layers: int = Field(4, ge=1, description="depth")
+    heads: int = Field(4, ge=2, description="attention heads; key and value heads are half of them")
+    intermediate_size: int = Field(704, ge=1, description="width of the feed-forward part")
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.heads % 2 or self.hidden_size % self.heads:
+            raise InputError(
+                f"heads: expected an even divisor of hidden_size {self.hidden_size}, found {self.heads}"
+            )
+        return self
+
+
+class Training(Settings):
+    """Settings that reward-model, DPO and language-model training share."""
 
     model: str = Field(description="checkpoint folder or hub id to start from")
     output_dir: Path = Field(description="where the finished checkpoint is written")
@@ -62,11 +95,6 @@ class Training(BaseModel):
             )
         return self
 
-    @classmethod
-    def from_parameters(cls, parameters: Mapping[str, Any], **given: Any) -> Self:
-        """Build settings from the fields that a notebook names among its parameters, and what is given."""
-        return cls(**{name: parameters[name] for name in cls.model_fields if name in parameters} | given)
-
     @property
     def separable(self) -> bool:
         """Whether the loss of a pair is the same whatever other pairs are in its batch."""
@@ -83,24 +111,73 @@ class Training(BaseModel):
         }
 
 
-class RewardTraining(Training):
+class PairTraining(Training):
+    """Settings of training on preference pairs, with a loss from the table of such losses."""
+
+    LOSSES: ClassVar[Mapping[str, Loss]]
+    LOSS_SETTING: ClassVar[str]  # the setting that names the loss
+
+    @property
+    def loss_entry(self) -> Loss:
+        """The chosen loss's entry in the table."""
+        return self.LOSSES[getattr(self, self.LOSS_SETTING)]
+
+    @classmethod
+    def losses_with(cls, name: str) -> list[str]:
+        """The losses of which a setting is their own; empty for one that goes with every loss."""
+        return [loss.name for loss in cls.LOSSES.values() if name in loss.settings]
+
+    @classmethod
+    def describe(cls, name: str) -> str:
+        """What a setting means, and to which losses it belongs where others do not have it."""
+        owners, text = cls.losses_with(name), super().describe(name)
+        if name == cls.LOSS_SETTING:
+            text += ": " + ", ".join(f"{loss.name} ({loss.summary})" for loss in cls.LOSSES.values())
+        elif 0 < len(owners) < len(cls.LOSSES):
+            text += f" (of {cls.LOSS_SETTING} {', '.join(owners)})"
+        return text
+
+    @model_validator(mode="after")
+    def _settings_belong_to_the_loss(self) -> Self:
+        """A notebook passes every parameter it declares, so what differs from its default was meant."""
+        for name, field in type(self).model_fields.items():
+            owners = self.losses_with(name)
+            if owners and self.loss_entry.name not in owners and getattr(self, name) != field.default:
+                raise InputError(
+                    f"{name}: the loss {self.loss_entry.name!r} has no such setting; choose "
+                    f"{self.LOSS_SETTING} {' or '.join(owners)}, or leave {name} at {field.default}"
+                )
+        return self
+
+
+class RewardTraining(PairTraining):
     """Reward model on preference pairs (Bradley-Terry)."""
+
+    LOSSES, LOSS_SETTING = REWARD_LOSSES, "reward_loss"
 
     reads_at: Literal["end_of_turn", "template_end"] | None = Field(
         None, description="where `model` reads its score; default: as recorded, or found for other systems"
     )
+    reward_loss: Literal[tuple(REWARD_LOSSES)] = Field("bradley_terry", description="loss of a pair")
     reward_regularization: float = Field(0.001, ge=0, description="weight of the mean squared reward")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="assumed share of flipped labels")
+    margin: float = Field(1.0, description="reward difference asked for; with margin_key, of one unit")
+    margin_key: str | None = Field(
+        None, description="number in each pair's data that margin is multiplied with; default: none"
+    )
 
 
-class DPOTraining(Training):
+class DPOTraining(PairTraining):
     """Direct preference optimization."""
 
+    LOSSES, LOSS_SETTING = POLICY_LOSSES, "loss"
+
     learning_rate: float = Field(1.0e-6, gt=0, description="peak learning rate of AdamW")
-    beta: float = Field(0.1, gt=0, description="strength of the tie to the reference model")
-    loss: Literal["sigmoid", "ipo", "robust"] = Field("sigmoid", description="link from margin to loss")
+    loss: Literal[tuple(POLICY_LOSSES)] = Field("sigmoid", description="loss of a pair")
+    beta: float = Field(0.1, gt=0, description="tie to the reference model; simpo: scale of its rewards")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="assumed share of flipped labels")
     average_log_probs: bool = Field(False, description="mean instead of sum over a reply's tokens")
+    gamma: float = Field(0.5, ge=0, description="margin by which the chosen reply's reward should be larger")
     nll_weight: float = Field(0.0, ge=0, description="weight of the chosen replies' loss per token")
     reference_model: str | None = Field(None, description="reference model; default: the start checkpoint")
 

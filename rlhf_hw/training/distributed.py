@@ -1,7 +1,7 @@
 """Several training processes that act as one, and DeepSpeed's settings for them.
 
-The processes are started by `deepspeed` or `torchrun` and joined by accelerate; with one process every
-function of the first half does nothing and returns what it was given. The JSON files in `deepspeed/`, beside
+The processes are started by `deepspeed` or `torchrun` and joined by accelerate; with one process, joining,
+summing and waiting do nothing. The JSON files in `deepspeed/`, beside
 this module, leave sizes, precision and clipping to the training settings ("auto") and name no optimizer, so
 that every ZeRO stage steps with the optimizer that a single process would use.
 """
@@ -109,7 +109,7 @@ def deepspeed_settings(config: Training) -> dict | None:
 
 
 def deepspeed_file(name: str | None) -> str | None:
-    """Path of a DeepSpeed JSON file; a plain name means one of those in `rlhf_hw/deepspeed/`."""
+    """Path of a DeepSpeed JSON file; a plain name means one of those in `deepspeed/`, beside this module."""
     if name is None or Path(name).exists():
         return name
     own = Path(__file__).parent / "deepspeed" / f"{name}.json"

@@ -23,7 +23,7 @@ from rlhf_hw.models.forward import MAX_LOGITS
 from rlhf_hw.models.loading import pick_dtype
 from rlhf_hw.training.config import DPOTraining, Training
 from rlhf_hw.training.distributed import deepspeed_file, world_size
-from rlhf_hw.training.trainers import tokens_at_once
+from rlhf_hw.training.group_trainer import tokens_at_once
 
 # Share of a large matrix product's rate that training reaches, between small layers and waiting for memory.
 UTILISATION = 0.4
@@ -123,7 +123,7 @@ def lora_parameters(shape: PretrainedConfig, rank: int) -> int:
 def activation_bytes(config: Training, shape: PretrainedConfig, groups: TokenizedGroups) -> float:
     """Bytes of activations at the longest batch, the language-model head's logits included.
 
-    A long batch may be worked through in parts, see `trainers.tokens_at_once`.
+    A long batch may be worked through in parts, see `group_trainer.tokens_at_once`.
     """
     length = -(-int(groups.lengths.max()) // PAD_TO) * PAD_TO
     rows, limit = config.batch_size, tokens_at_once(config)

@@ -1,15 +1,32 @@
-"""Read and tokenize the preference pairs that a training run's settings name."""
+"""Read and tokenize the preference pairs that a training run's settings name, with the data of their loss."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from numbers import Real
+
+import numpy as np
+
+from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.models.batches import TokenizedGroups, tokenize_preferences
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.preferences.reading import DataReport, load_preferences
-from rlhf_hw.training.config import Training
+from rlhf_hw.preferences.templates import Preference
+from rlhf_hw.training.config import PairTraining
+
+
+def read_groups(
+    config: PairTraining, renderer: Renderer
+) -> tuple[TokenizedGroups | None, TokenizedGroups | None, dict[str, DataReport]]:
+    """The training and the evaluation pairs of a run, each None where none are named, and their reports."""
+    parts = {part: load_groups(config, renderer, part) for part in ("train", "eval")}
+    reports = {part: report for part, (_, report) in parts.items() if report is not None}
+    return parts["train"][0], parts["eval"][0], reports
 
 
 def load_groups(
-    config: Training, renderer: Renderer, part: str
+    config: PairTraining, renderer: Renderer, part: str
 ) -> tuple[TokenizedGroups | None, DataReport | None]:
-    """Read and tokenize the training or evaluation pairs of a config; (None, None) when it names none."""
+    """Read and tokenize the "train" or "eval" pairs of a config; (None, None) when it names none."""
     source, template, split, limit = (
         (config.train_dataset, config.train_template, config.train_split, config.max_train)
         if part == "train"
@@ -18,7 +35,10 @@ def load_groups(
     if source is None:
         return None, None
     preferences, report = load_preferences(source, template, split, limit)
-    groups, _, counts = tokenize_preferences(preferences, renderer)
+    groups, kept, counts = tokenize_preferences(preferences, renderer)
+    names = config.loss_entry.columns(config)
+    columns = {name: read_column(preferences, name, f"{source} ({split})")[kept] for name in names}
+    groups = replace(groups, columns=columns)
     report.dropped["equal after truncation"] += counts.pop("equal_after_truncation")
     report.used = len(groups)
     report.statistics |= {k.replace("_", " "): float(v) for k, v in counts.items()}
@@ -29,7 +49,26 @@ def load_groups(
     return groups, report
 
 
-def read_groups(config: Training, renderer: Renderer):
-    parts = {part: load_groups(config, renderer, part) for part in ("train", "eval")}
-    reports = {part: report for part, (_, report) in parts.items() if report is not None}
-    return parts["train"][0], parts["eval"][0], reports
+def read_column(preferences: Sequence[Preference], key: str, source: str) -> np.ndarray:
+    """One number a pair from its `meta`, shape (G,), fp32.
+
+    Args:
+        preferences: G pairs, as a template read them.
+        key: Which number.
+        source: Where they come from, for messages.
+
+    Raises:
+        KeyError: A pair has no such key; names the row and the keys it has.
+        ValueError: It is no finite number.
+    """
+    for preference in preferences:
+        where = f"{source}, row {preference.row}, key {key!r}"
+        if key not in preference.meta:
+            raise UnknownName(
+                f"{where}: the loss reads it from the pair's data, which has {sorted(preference.meta)}; "
+                "name one of these, or let the template put it into `meta`"
+            )
+        value = preference.meta[key]
+        if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(value):
+            raise InputError(f"{where}: the loss needs a finite number, found {value!r}")
+    return np.array([preference.meta[key] for preference in preferences], dtype=np.float32)

@@ -16,6 +16,7 @@ from peft import LoraModel
 from transformers import PreTrainedModel
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.files import write_json
 from rlhf_hw.models.batches import TokenizedGroups, conversation_groups
 from rlhf_hw.models.cpu_speed import keep_freed_memory
 from rlhf_hw.models.forward import log_prob_batch, score_batch, use_pair_forward
@@ -36,10 +37,11 @@ from rlhf_hw.training.checkpoints import (
 from rlhf_hw.training.config import DPOTraining, LanguageModelTraining, RewardTraining, Training
 from rlhf_hw.training.distributed import is_main, join_processes
 from rlhf_hw.training.estimate import estimate
+from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.groups import read_groups
 from rlhf_hw.training.lora import add_lora, merge_lora
 from rlhf_hw.training.reference import reference_log_probs
-from rlhf_hw.training.trainers import DPOTrainer, GroupTrainer, LanguageModelTrainer, RewardTrainer
+from rlhf_hw.training.trainers import DPOTrainer, LanguageModelTrainer, RewardTrainer
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ def train_reward_model(config: RewardTraining) -> TrainingResult:
 
 
 def train_dpo(config: DPOTraining) -> TrainingResult:
-    """Fine-tune a policy with DPO on preference pairs."""
+    """Fine-tune a policy on preference pairs, with DPO's loss or another of the table."""
     join_processes(config.deepspeed is not None)
     renderer = Renderer.load(
         config.model, max_prompt_tokens=config.max_prompt_tokens, max_reply_tokens=config.max_reply_tokens
@@ -90,7 +92,7 @@ def train_dpo(config: DPOTraining) -> TrainingResult:
     references = {
         part: reference_log_probs(reference, groups, renderer.pad_id, config.dtype)
         for part, groups in (("train", train), ("eval", evaluation))
-        if groups is not None
+        if groups is not None and config.loss_entry.needs_reference
     }
     seconds = time.perf_counter() - started
     model = use_pair_forward(load_policy(config.model), log_prob_batch)
@@ -215,5 +217,5 @@ def _finish(config: Training, renderer: Renderer, result: TrainingResult) -> Non
         "history": result.history,
         "data": {part: report.to_dict() for part, report in result.reports.items()},
     }
-    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / RECORD, record)
     publish(config.output_dir)

@@ -1,229 +1,75 @@
-"""Trainers over shared-prompt batches: `transformers.Trainer` with our own order, batches and losses.
+"""The three kinds of training: what a batch holds, what the loss of a group is and what is logged of it.
 
-Each subclass of `GroupTrainer` says which targets its batches need and what the loss of a group is;
-averaging, logging and evaluation stay in one place.
+Pairs are trained on with the loss that the settings name, an entry of `loss_table`.
 """
 
-import sys
-from contextlib import nullcontext
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
-from transformers import Trainer, TrainerCallback
-from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import EvalPrediction
 
-from rlhf_hw.models.attention import refuse_beyond_window
-from rlhf_hw.models.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
+from rlhf_hw.models.batches import build_batch
 from rlhf_hw.training import losses
-from rlhf_hw.training.config import DPOTraining, LanguageModelTraining, RewardTraining, Training
+from rlhf_hw.training.config import DPOTraining, LanguageModelTraining, PairTraining, RewardTraining
+from rlhf_hw.training.group_trainer import GroupTrainer
+from rlhf_hw.training.loss_table import Pairs
 from rlhf_hw.training.muon import MuonWithAdamW
 
-TOKENS_AT_ONCE = 6144
-TIE = 0.5  # what a pair of equal scores adds to the accuracy
+TIE = 0.5  # what a pair of equal rewards adds to the accuracy
 
 
-def tokens_at_once(config: Training) -> int | None:
-    """About how many tokens a step may work through at a time; None for the whole batch.
-
-    On a processor a few long rows would otherwise decide how much memory a whole run takes. On a GPU the
-    batch size is chosen to fill it, and DeepSpeed's engine steps after each backward pass.
-    """
-    whole = torch.cuda.is_available() or config.deepspeed or not config.separable
-    return None if whole else TOKENS_AT_ONCE
+def reply_lengths(batch: dict[str, Tensor]) -> Tensor:
+    """Tokens of the replies of a shared-prompt batch, shape (B, K)."""
+    prompt_ends = (batch["segment_ids"] == 0).sum(1, keepdim=True) - 1
+    return batch["ends"].diff(dim=1, prepend=prompt_ends)
 
 
-class Progress(TrainerCallback):
-    """One plain progress line on standard error, in terminals, notebooks and logs alike."""
-
-    def __init__(self, title: str):
-        self.title, self.bar = title, None
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:
-            self.bar = tqdm(
-                total=state.max_steps,
-                desc=self.title,
-                file=sys.stderr,
-                mininterval=2,
-                initial=state.global_step,
-            )
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if self.bar is not None:
-            shown = {
-                k: f"{v:.3f}" for k, v in (logs or {}).items() if k in ("loss", "accuracy", "eval_accuracy")
-            }
-            self.bar.set_postfix(shown, refresh=False)
-
-    def on_train_end(self, args, state, control, **kwargs):
-        if self.bar is not None:
-            self.bar.close()
+def compare(rewards: Tensor, name: str) -> dict[str, Tensor]:
+    """What is logged of the rewards of both replies, shape (B, 2): accuracy, margin and the rewards."""
+    margin = losses.difference(rewards)
+    return {
+        "accuracy": margin.heaviside(margin.new_tensor(TIE)),
+        "margin": margin,
+        f"chosen_{name}": rewards[:, 0],
+        f"rejected_{name}": rewards[:, 1],
+    }
 
 
-class GroupTrainer(Trainer):
-    """`Trainer` over `TokenizedGroups`: own order, own batches, a loss from the pair forward's output.
+class PairTrainer(GroupTrainer):
+    """Training on preference pairs with the loss that the settings name, see `loss_table`."""
 
-    Subclasses give `group_loss(outputs, batch) -> (loss of each group, named measurements of each group)`.
-    Measurements stay on the device and are averaged when the trainer logs.
-    """
+    config: PairTraining
 
-    targets = "none"
-    # entries of a batch that the loss reads and the model does not
-    loss_only: tuple[str, ...] = ()
-    # compute_loss returns a mean over the batch, so the Trainer divides by the accumulation steps
-    loss_is_scaled_for_ga = False
-
-    def __init__(
-        self,
-        config: Training,
-        model,
-        args,
-        train: TokenizedGroups,
-        evaluation: TokenizedGroups | None,
-        pad_id: int,
-        title: str,
-    ):
-        self.config = config
-        for groups in filter(None, (train, evaluation)):
-            refuse_beyond_window(model, groups.longest)
-        self.pad_id = pad_id
-        self.seen: dict[str, Tensor] = {}
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=GroupDataset(train),
-            eval_dataset=None if evaluation is None else GroupDataset(evaluation),
-            compute_metrics=self.evaluation_metrics,
-            callbacks=[Progress(title)],
-        )
-        self.remove_callback(PrinterCallback)
-        # a dataset of indices needs to know which groups they point into
-        self.collators = {
-            "train": partial(self.collate_parts, train),
-            "eval": partial(self.collate, evaluation, "eval"),
-        }
-
-    def collate(self, groups: TokenizedGroups, part: str, indices: list[int]) -> dict[str, Tensor]:
-        """Build the batch of some indices."""
-        return build_batch(groups, indices, self.pad_id, targets=self.targets)
-
-    def collate_parts(self, groups: TokenizedGroups, indices: list[int]) -> dict:
-        """Build a training batch; one too long for a processor as `{"parts": [batch, ...]}`."""
-        limit, tokens = tokens_at_once(self.config), len(indices) * int(groups.lengths[indices].max())
-        count = min(len(indices), -(-tokens // limit)) if limit else 1
-        parts = [self.collate(groups, "train", part) for part in np.array_split(indices, count)]
-        return parts[0] if count == 1 else {"parts": parts}
-
-    def training_step(self, model, inputs, num_items_in_batch=None):
-        if "parts" not in inputs:
-            return super().training_step(model, inputs, num_items_in_batch)
-        parts, loss = inputs["parts"], 0.0
-        groups = sum(len(part["ends"]) for part in parts)
-        for number, part in enumerate(parts, 1):
-            # processes exchange gradients once, after the last part
-            with nullcontext() if number == len(parts) else self.accelerator.no_sync(model):
-                share = {"share": len(part["ends"]) / groups}
-                loss += super().training_step(model, part | share, num_items_in_batch)
-        return loss
-
-    def get_train_dataloader(self):
-        self.data_collator = self.collators["train"]
-        return super().get_train_dataloader()
-
-    def get_eval_dataloader(self, eval_dataset=None):
-        self.data_collator = self.collators["eval"]
-        return super().get_eval_dataloader(eval_dataset)
-
-    def _save(self, output_dir=None, state_dict=None):
-        if state_dict is not None:  # DeepSpeed hands over copies, in which tied weights stand twice
-            tied = getattr(self.model, "all_tied_weights_keys", {})
-            state_dict = {name: tensor for name, tensor in state_dict.items() if name not in tied}
-        super()._save(output_dir, state_dict)
-
-    def _get_train_sampler(self, train_dataset=None):
-        return LengthGroupedSampler(
-            self.train_dataset.groups.lengths,
-            self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
-            self.args.seed,
-        )
-
-    def _get_eval_sampler(self, eval_dataset):
-        """By length: only means are taken, and batches of similar lengths hold little padding."""
-        return np.argsort(-eval_dataset.groups.lengths, kind="stable").tolist()
-
-    def group_loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        raise NotImplementedError
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        extra = {k: inputs.pop(k) for k in self.loss_only}
-        share = inputs.pop("share", 1.0)  # of the whole batch
-        outputs = model(**inputs)
-        each, measured = self.group_loss(outputs, inputs | extra)
-        if self.model.training:
-            for name, value in measured.items():
-                total = self.seen.setdefault(name, torch.zeros(2, device=value.device))
-                total += torch.stack([value.detach().float().sum(), value.new_tensor(float(value.numel()))])
-        loss = share * each.mean()
-        return (loss, {"measured": measured}) if return_outputs else loss
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and self.seen:
-            names = sorted(self.seen)
-            totals = self.accelerator.reduce(
-                torch.stack([self.seen[n] for n in names]), reduction="sum"
-            ).cpu()
-            logs |= {name: float(total / count) for name, (total, count) in zip(names, totals, strict=True)}
-            self.seen = {}
-        super().log(logs, start_time)
-
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        inputs = self._prepare_inputs(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-        self.measured_names = sorted(outputs["measured"])
-        values = torch.stack([outputs["measured"][n].float() for n in self.measured_names], dim=1)
-        return loss.detach(), values.contiguous(), values[:, 0].contiguous()
-
-    def evaluation_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Mean of each measurement over the evaluation set."""
-        means = np.atleast_2d(prediction.predictions).mean(axis=0)
-        return dict(zip(self.measured_names, map(float, means), strict=True))
+    def collate(self, groups, part, indices):
+        batch = super().collate(groups, part, indices)
+        columns = {name: torch.from_numpy(values[indices]) for name, values in groups.columns.items()}
+        return batch | {"columns": columns} if columns else batch
 
 
-class RewardTrainer(GroupTrainer):
-    """Bradley-Terry training of a reward model."""
+class RewardTrainer(PairTrainer):
+    """Training of a reward model."""
 
     config: RewardTraining
 
     def group_loss(self, outputs, batch):
-        margin = outputs[:, 0] - outputs[:, 1]
-        each = losses.bradley_terry(outputs, self.config.label_smoothing, self.config.reward_regularization)
-        return each, {
-            "accuracy": margin.heaviside(margin.new_tensor(TIE)),
-            "margin": margin,
-            "chosen_score": outputs[:, 0],
-            "rejected_score": outputs[:, 1],
-        }
+        config, loss = self.config, self.config.loss_entry
+        pairs = Pairs(outputs, reply_lengths(batch), columns=batch.get("columns", {}))
+        each = loss.value(pairs, config) + config.reward_regularization * losses.mean_square(outputs)
+        return each, compare(loss.rewards(pairs, config), "score") | loss.logs(pairs, config)
 
 
-class DPOTrainer(GroupTrainer):
-    """Direct preference optimization with the reference's log-probabilities computed beforehand.
+class DPOTrainer(PairTrainer):
+    """Direct preference optimization, and its relatives without a reference model.
 
     Args:
         config: The settings.
-        references: For "train" and "eval" the reference log-probabilities, shape (G, 2).
+        references: For "train" and "eval" the reference log-probabilities, computed beforehand, shape (G, 2);
+            empty for a loss that needs none.
     """
 
+    config: DPOTraining
     targets = "replies"
-    loss_only = ("reference",)
 
     def __init__(self, config: DPOTraining, references: dict[str, np.ndarray], *args, **kwargs):
         self.references = references
@@ -231,26 +77,25 @@ class DPOTrainer(GroupTrainer):
 
     def collate(self, groups, part, indices):
         batch = super().collate(groups, part, indices)
-        return batch | {"reference": torch.from_numpy(self.references[part][indices])}
+        if part in self.references:
+            batch["reference"] = torch.from_numpy(self.references[part][indices])
+        return batch
 
     def group_loss(self, outputs, batch):
-        config, reference = self.config, batch["reference"]
-        lengths = batch["ends"].diff(dim=1, prepend=(batch["segment_ids"] == 0).sum(1, keepdim=True) - 1)
+        config, loss = self.config, self.config.loss_entry
+        reference, lengths = batch.get("reference"), reply_lengths(batch)
         nll = config.nll_weight * losses.chosen_nll(outputs, lengths) if config.nll_weight else 0.0
-        if config.average_log_probs:
-            outputs, reference = outputs / lengths, reference / lengths
-        preference = losses.dpo(outputs, reference, config.beta, config.loss, config.label_smoothing)
-        rewards = losses.implicit_rewards(outputs.detach(), reference, config.beta)
-        margin = rewards[:, 0] - rewards[:, 1]
-        return nll + preference, {
+        if loss.per_token or config.average_log_probs:
+            outputs, reference = (None if v is None else v / lengths for v in (outputs, reference))
+        pairs = Pairs(outputs, lengths, reference, batch.get("columns", {}))
+        preference = loss.value(pairs, config)
+        measured = {
             "preference_loss": preference,
-            "accuracy": margin.heaviside(margin.new_tensor(TIE)),
-            "margin": margin,
-            "chosen_reward": rewards[:, 0],
-            "rejected_reward": rewards[:, 1],
             "chosen_logp": outputs[:, 0],
             "rejected_logp": outputs[:, 1],
         }
+        measured |= compare(loss.rewards(replace(pairs, outputs=outputs.detach()), config), "reward")
+        return nll + preference, measured | loss.logs(pairs, config)
 
 
 class LanguageModelTrainer(GroupTrainer):

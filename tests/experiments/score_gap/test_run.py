@@ -13,6 +13,7 @@ from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.stats.intervals import Estimate
 from rlhf_hw.training.base_model import new_language_model, train_tokenizer
+from rlhf_hw.training.config import NewModel
 from rlhf_hw.world.gold import gold
 
 
@@ -25,9 +26,8 @@ def preferences():
 def reward_model(preferences, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     tokenizer = train_tokenizer([p.chosen for p in preferences], vocabulary=600)
-    new_language_model(tokenizer, hidden_size=32, layers=2, heads=2, intermediate_size=64).save_pretrained(
-        folder
-    )
+    shape = NewModel(hidden_size=32, layers=2, heads=2, intermediate_size=64)
+    new_language_model(tokenizer, shape).save_pretrained(folder)
     Renderer(tokenizer).save(folder)
     return RewardModel(folder, dtype="fp32")
 

@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
-from rlhf_hw.training import trainers
+from rlhf_hw.training import group_trainer
 from rlhf_hw.training.launch import KINDS, run_training
 
 if __name__ == "__main__":
-    trainers.TOKENS_AT_ONCE = 60  # so short that every batch without DeepSpeed is worked through in parts
+    group_trainer.TOKENS_AT_ONCE = (
+        60  # so short that every batch without DeepSpeed is worked through in parts
+    )
     for argument in sys.argv[1:]:
         kind, _, path = argument.partition("=")
         run_training(kind, KINDS[kind][0].model_validate_json(Path(path).read_text(encoding="utf-8")))
