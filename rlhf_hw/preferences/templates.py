@@ -197,7 +197,7 @@ def trl(row: Row) -> Preference:
     `chosen` and `rejected` may be replies, or whole conversations whose common beginning is the prompt.
     """
     chosen, rejected = row["chosen"], row["rejected"]
-    meta = {k: row[k] for k in ("score_chosen", "score_rejected") if row.get(k) is not None}
+    meta = {k: row[k] for k in ("score_chosen", "score_rejected", "margin") if row.get(k) is not None}
     if "score_chosen" in meta and meta["score_chosen"] == meta.get("score_rejected"):
         raise Tie
     if isinstance(chosen, str) != isinstance(rejected, str):

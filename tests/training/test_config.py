@@ -5,8 +5,12 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from rlhf_hw.paths import NOTEBOOKS
+from rlhf_hw.pipeline.profiles import declared_parameters
 from rlhf_hw.training import distributed
-from rlhf_hw.training.config import DPOTraining, RewardTraining
+from rlhf_hw.training.config import DPOTraining, NewModel, RewardTraining
+
+OWN = {"model": "the run's base model", "output_dir": "the run's folder", "log_dir": "the run's folder"}
 
 
 def test_config_reads_empty_values_as_none() -> None:
@@ -38,6 +42,25 @@ def test_config_reads_empty_values_as_none() -> None:
 def test_config_refuses_what_it_does_not_know(change) -> None:
     with pytest.raises(ValidationError):
         DPOTraining(model="m", output_dir="o", **change)
+
+
+@pytest.mark.parametrize(
+    ("settings", "notebook"),
+    [(RewardTraining, "01_reward_model_training"), (DPOTraining, "04_dpo_training")],
+)
+def test_every_setting_is_a_parameter_of_its_notebook(settings, notebook) -> None:
+    declared = declared_parameters(NOTEBOOKS / f"{notebook}.ipynb")
+    assert set(settings.model_fields) - declared.keys() == OWN.keys()
+    # at its defaults the notebook asks for nothing that its loss does not have
+    for name in {name for loss in settings.LOSSES.values() for name in loss.settings}:
+        default = eval(declared[name].default) or None  # empty and 0 stand for "as it is"
+        assert default == (settings.model_fields[name].default or None), name
+
+
+def test_notebook_00_can_set_the_shape_of_a_new_model() -> None:
+    assert set(NewModel.model_fields) <= declared_parameters(NOTEBOOKS / "00_base_model.ipynb").keys()
+    with pytest.raises(ValidationError, match="heads: expected an even divisor of hidden_size 100, found 6"):
+        NewModel(hidden_size=100, heads=6)
 
 
 def test_deepspeed_files() -> None:

@@ -1,5 +1,8 @@
+"""Formulas of losses: worked examples, and the same pairs through TRL's own trainers."""
+
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +11,16 @@ from rlhf_hw.models.batches import build_batch
 from rlhf_hw.models.forward import log_prob_batch, score_batch
 from rlhf_hw.models.loading import load_policy, load_reward_model
 from rlhf_hw.training.config import DPOTraining
-from rlhf_hw.training.losses import bradley_terry, dpo, implicit_rewards
+from rlhf_hw.training.losses import (
+    bradley_terry,
+    bradley_terry_margin,
+    dpo,
+    implicit_rewards,
+    ipo,
+    mean_square,
+    robust_dpo,
+    simpo,
+)
 from rlhf_hw.training.trainers import DPOTrainer
 
 LN2 = math.log(2)
@@ -22,9 +34,7 @@ def test_bradley_terry_by_hand() -> None:
     loss = bradley_terry(pairs((0.0, 0.0), (2.0, 1.0), (1.0, 2.0), (math.log(3), 0.0)))
     expected = [LN2, math.log(1 + math.exp(-1)), math.log(1 + math.e), math.log(4 / 3)]
     assert loss.tolist() == pytest.approx(expected)
-    assert bradley_terry(pairs((3.0, 1.0)), regularization=0.1).item() == pytest.approx(
-        math.log(1 + math.exp(-2)) + 0.1 * (9 + 1) / 2
-    )
+    assert mean_square(pairs((3.0, 1.0), (-1.0, 0.0))).tolist() == [5.0, 0.5]
     smooth = bradley_terry(pairs((math.log(3), 0.0)), label_smoothing=0.1).item()
     assert smooth == pytest.approx(0.9 * math.log(4 / 3) + 0.1 * math.log(4))
 
@@ -35,26 +45,33 @@ def test_bradley_terry_leaves_the_level_open() -> None:
     assert bradley_terry(pairs((1e4, -1e4), (-1e4, 1e4))).tolist() == [0.0, 2e4]  # no overflow
 
 
+def test_the_margin_by_hand() -> None:
+    rewards = pairs((2.0, 1.0), (2.0, 1.0), (0.0, 0.0))
+    loss = bradley_terry_margin(rewards, torch.tensor([1.0, 0.0, 3.0], dtype=torch.float64))
+    expected = [LN2, math.log(1 + math.exp(-1)), math.log(1 + math.exp(3))]
+    assert loss.tolist() == pytest.approx(expected)
+    assert bradley_terry_margin(rewards, 1.0).tolist() == pytest.approx([LN2, LN2, math.log(1 + math.e)])
+    torch.testing.assert_close(bradley_terry_margin(rewards, 0.0), bradley_terry(rewards))
+
+
+def test_simpo_by_hand() -> None:
+    # replies of 10 and 4 tokens with log-probabilities of -5 and -3: -0.5 and -0.75 a token
+    log_probs = pairs((-5.0 / 10, -3.0 / 4))
+    assert simpo(log_probs, beta=2.0, gamma=0.5).item() == pytest.approx(LN2)  # 2 * 0.25 - 0.5 = 0
+    assert simpo(log_probs, beta=4.0, gamma=0.0).item() == pytest.approx(math.log(1 + math.exp(-1)))
+
+
 def test_dpo_by_hand() -> None:
     log_probs, reference = pairs((-10.0, -12.0)), pairs((-11.0, -11.0))  # h = 1 - (-1) = 2
     assert dpo(log_probs, reference, beta=0.5).item() == pytest.approx(math.log(1 + math.exp(-1)))
-    assert dpo(log_probs, reference, beta=0.25, loss="ipo").item() == pytest.approx((2 - 2) ** 2)
-    assert dpo(log_probs, reference, beta=1.0, loss="ipo").item() == pytest.approx(1.5**2)
+    assert ipo(log_probs, reference, beta=0.25).item() == pytest.approx((2 - 2) ** 2)
+    assert ipo(log_probs, reference, beta=1.0).item() == pytest.approx(1.5**2)
     kept, flipped = math.log(1 + math.exp(-1)), math.log(1 + math.e)
-    robust = dpo(log_probs, reference, beta=0.5, loss="robust", label_smoothing=0.1).item()
+    robust = robust_dpo(log_probs, reference, beta=0.5, label_smoothing=0.1).item()
     assert robust == pytest.approx((0.9 * kept - 0.1 * flipped) / 0.8)
     cautious = dpo(log_probs, reference, beta=0.5, label_smoothing=0.1).item()
     assert cautious == pytest.approx(0.9 * kept + 0.1 * flipped)
     assert implicit_rewards(log_probs, reference, 0.5).tolist() == [[0.5, -0.5]]
-    with pytest.raises(ValueError, match="sigmoid, ipo, robust, found 'hinge'"):
-        dpo(log_probs, reference, 0.1, loss="hinge")
-
-
-def test_dpo_starts_at_ln_2() -> None:
-    same = torch.randn(5, 2, dtype=torch.float64)
-    assert dpo(same, same, beta=0.1).tolist() == pytest.approx([LN2] * 5)
-    assert dpo(same, same, beta=0.1, label_smoothing=0.2).tolist() == pytest.approx([LN2] * 5)
-    assert dpo(same, same, beta=0.1, loss="robust", label_smoothing=0.2).tolist() == pytest.approx([LN2] * 5)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.4])
@@ -63,22 +80,10 @@ def test_robust_dpo_is_unbiased(rate) -> None:
     log_probs, reference = torch.randn(2, 50, 2, dtype=torch.float64)
     clean = dpo(log_probs, reference, beta=0.3)
     kept, flipped = (
-        dpo(lp, ref, beta=0.3, loss="robust", label_smoothing=rate)
+        robust_dpo(lp, ref, beta=0.3, label_smoothing=rate)
         for lp, ref in ((log_probs, reference), (log_probs.flip(1), reference.flip(1)))
     )
     torch.testing.assert_close((1 - rate) * kept + rate * flipped, clean)
-
-
-@pytest.mark.parametrize("loss", ["bradley_terry", "sigmoid", "ipo", "robust"])
-def test_gradients_raise_the_chosen_and_lower_the_rejected(loss) -> None:
-    # IPO pulls back once h passes 1 / (2 beta) = 5, so the differences stay below 2
-    values = (torch.rand(20, 2, dtype=torch.float64) * 2 - 1).requires_grad_()
-    each = (
-        bradley_terry(values) if loss == "bradley_terry" else dpo(values, torch.zeros_like(values), 0.1, loss)
-    )
-    each.sum().backward()
-    assert (values.grad[:, 0] < 0).all() and (values.grad[:, 1] > 0).all()
-    torch.testing.assert_close(values.grad.sum(1), torch.zeros(20, dtype=torch.float64))
 
 
 # The same pairs through TRL's own trainers
@@ -102,12 +107,15 @@ def trl_arguments(folder) -> dict:
     }
 
 
-def test_reward_loss_equals_trl(groups, lists, reward_folder, renderer, tmp_path) -> None:
+@pytest.mark.parametrize("margins", [None, [0.0, 0.5, 1.0, 3.0]])
+def test_reward_loss_equals_trl(groups, lists, reward_folder, renderer, tmp_path, margins) -> None:
     from datasets import Dataset
     from transformers import AutoModelForSequenceClassification
     from trl import RewardConfig, RewardTrainer
 
     data = [{"chosen_ids": p + c, "rejected_ids": p + r} for p, c, r in lists]
+    for row, margin in zip(data, margins or [], strict=bool(margins)):
+        row["margin"] = margin
     trainer = RewardTrainer(
         model=AutoModelForSequenceClassification.from_pretrained(reward_folder, dtype=torch.float32),
         args=RewardConfig(**trl_arguments(tmp_path)),
@@ -118,9 +126,18 @@ def test_reward_loss_equals_trl(groups, lists, reward_folder, renderer, tmp_path
     with torch.no_grad():
         theirs = trainer.compute_loss(trainer.model, trainer.data_collator(data))
         batch = build_batch(groups, INDICES, renderer.pad_id)
-        ours = bradley_terry(score_batch(load_reward_model(reward_folder), **batch)).mean()
+        rewards = score_batch(load_reward_model(reward_folder), **batch)
+    ours = bradley_terry_margin(rewards, torch.tensor(margins)) if margins else bradley_terry(rewards)
+    ours = ours.mean()
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
     assert abs(ours.item() - LN2) > 0.01
+
+
+def own_loss(log_probs: torch.Tensor, batch: dict, **settings) -> float:
+    """The mean loss of a batch as our trainer computes it from log-probabilities."""
+    ours = DPOTrainer.__new__(DPOTrainer)  # its loss alone: no training arguments, no data
+    ours.config = DPOTraining(model="-", output_dir="-", **{"beta": 0.2} | settings)
+    return ours.group_loss(log_probs, batch)[0].mean().item()
 
 
 @pytest.fixture(scope="module")
@@ -146,29 +163,24 @@ def trl_dpo(lists, policy_folder, other_folder, renderer, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours", "smoothing", "average"),
+    ("theirs", "ours"),
     [
-        ("sigmoid", "sigmoid", 0.0, False),
-        ("sigmoid_norm", "sigmoid", 0.0, True),
-        ("robust", "robust", 0.1, False),
-        ("ipo", "ipo", 0.0, True),  # TRL averages over tokens for this one
+        ("sigmoid", {}),
+        ("sigmoid_norm", {"average_log_probs": True}),
+        ("robust", {"loss": "robust", "label_smoothing": 0.1}),
+        ("ipo", {"loss": "ipo", "average_log_probs": True}),  # TRL averages over tokens for this one
     ],
 )
-def test_dpo_losses_equal_trl(
-    trl_dpo, groups, policy_folder, other_folder, renderer, theirs, ours, smoothing, average
-) -> None:
+def test_dpo_losses_equal_trl(trl_dpo, groups, policy_folder, other_folder, renderer, theirs, ours) -> None:
     trainer, inputs = trl_dpo
-    trainer.loss_types, trainer.label_smoothing = [theirs], smoothing
+    trainer.loss_types, trainer.label_smoothing = [theirs], ours.get("label_smoothing", 0.0)
     batch = build_batch(groups, INDICES, renderer.pad_id, targets="replies")
     with torch.no_grad():
         expected = trainer.compute_loss(trainer.model, dict(inputs)).item()
         log_probs, reference = (
             log_prob_batch(load_policy(f), **batch) for f in (policy_folder, other_folder)
         )
-    if average:
-        lengths = torch.from_numpy(groups.reply_lengths[INDICES])
-        log_probs, reference = log_probs / lengths, reference / lengths
-    found = dpo(log_probs, reference, beta=0.2, loss=ours, label_smoothing=smoothing).mean().item()
+    found = own_loss(log_probs, batch | {"reference": reference}, **ours)
     assert found == pytest.approx(expected, abs=1e-5, rel=1e-6), json.dumps([found, expected])
 
 
@@ -185,7 +197,35 @@ def test_dpo_with_the_chosen_replies_likelihood_equals_trl(
         log_probs, reference = (
             log_prob_batch(load_policy(f), **batch) for f in (policy_folder, other_folder)
         )
-    ours = DPOTrainer.__new__(DPOTrainer)  # its loss alone: no training arguments, no data
-    ours.config = DPOTraining(model="-", output_dir="-", beta=0.2, nll_weight=0.2)
-    found = ours.group_loss(log_probs, batch | {"reference": reference})[0].mean().item()
+    found = own_loss(log_probs, batch | {"reference": reference}, nll_weight=0.2)
+    assert found == pytest.approx(expected, abs=1e-5, rel=1e-6)
+
+
+def test_simpo_equals_trl(groups, lists, policy_folder, renderer) -> None:
+    from transformers import AutoModelForCausalLM
+    from trl.experimental.cpo import CPOTrainer
+
+    theirs = CPOTrainer.__new__(CPOTrainer)  # its loss alone
+    theirs.loss_type, theirs.simpo_gamma, theirs.beta = "simpo", 0.7, 2.5
+    theirs.label_smoothing, theirs.alpha = 0.0, 0.0
+    theirs.accelerator = SimpleNamespace(device="cpu")
+    model = AutoModelForCausalLM.from_pretrained(policy_folder, dtype=torch.float32)
+    batch = build_batch(groups, INDICES, renderer.pad_id, targets="replies")
+    with torch.no_grad():
+        means = [
+            [
+                CPOTrainer.get_batch_logps(
+                    model(torch.tensor([prompt + reply])).logits,
+                    torch.tensor([[-100] * len(prompt) + reply]),
+                    average_log_prob=True,
+                )
+                for reply in replies
+            ]
+            for prompt, *replies in lists
+        ]
+        chosen, rejected = (torch.cat(side) for side in zip(*means, strict=True))
+        expected = theirs.cpo_loss(chosen, rejected)[0].mean().item()
+        found = own_loss(
+            log_prob_batch(load_policy(policy_folder), **batch), batch, loss="simpo", beta=2.5, gamma=0.7
+        )
     assert found == pytest.approx(expected, abs=1e-5, rel=1e-6)

@@ -1,3 +1,5 @@
+"""Whole training runs on a tiny model: what they log, write, resume, and do in parts."""
+
 import json
 import math
 
@@ -6,16 +8,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from rlhf_hw.models.batches import build_batch
 from rlhf_hw.models.loading import load_policy, load_reward_model
-from rlhf_hw.models.log_probs import log_probs_groups
 from rlhf_hw.models.scoring import RewardModel, score_groups
-from rlhf_hw.training import checkpoints, group_trainer, losses, run
+from rlhf_hw.training import checkpoints, group_trainer, run
 from rlhf_hw.training.config import DPOTraining, RewardTraining
 from rlhf_hw.training.group_trainer import GroupTrainer, Progress
 from rlhf_hw.training.groups import load_groups
-from rlhf_hw.training.reference import reference_log_probs
-from rlhf_hw.training.trainers import DPOTrainer
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
 
@@ -85,24 +83,27 @@ def test_reward_training_from_start_to_scores(settings, pairs_file, renderer, mo
     assert RewardTraining(**record["config"]) == config
 
 
-@pytest.mark.parametrize("loss", ["sigmoid", "robust"])
-def test_dpo_starts_at_ln_2(settings, rows, tmp_path, cache, loss) -> None:
+@pytest.mark.parametrize("loss", ["sigmoid", "robust", "ipo"])
+def test_a_policy_starts_where_its_loss_says(settings, rows, tmp_path, cache, loss) -> None:
     held_out = tmp_path / "held_out.jsonl"  # in another order, so that mixed-up references would show
     held_out.write_text("".join(json.dumps(row) + "\n" for row in rows[20:3:-1]))
     config = settings(DPOTraining, eval_dataset=str(held_out), loss=loss, max_steps=3)
+    start = config.loss_entry.at_start(config)
     result = train(config)
-    assert result.curve("loss")[0]["value"] == pytest.approx(math.log(2), abs=1e-5)
-    assert result.curve("eval_loss")[0] == {"step": 0, "value": pytest.approx(math.log(2), abs=1e-5)}
+    assert result.curve("loss")[0]["value"] == pytest.approx(start, rel=1e-5)
+    assert result.curve("eval_loss")[0] == {"step": 0, "value": pytest.approx(start, rel=1e-5)}
     for name in ("margin", "chosen_reward", "rejected_reward", "eval_margin"):
         assert result.curve(name)[0]["value"] == pytest.approx(0, abs=1e-5), name
     assert result.curve("chosen_logp")[0]["value"] < -1
-    assert result.curve("eval_loss")[-1]["value"] < math.log(2) - 1e-3
+    assert result.curve("eval_loss")[-1]["value"] < start - 1e-3
     assert result.metrics["reference_seconds"] > 0
     assert checkpoints.load_result(config.output_dir).metrics == result.metrics
 
 
 def test_dpo_against_another_reference_does_not_start_at_ln_2(settings, other_folder, cache) -> None:
-    result = train(settings(DPOTraining, reference_model=str(other_folder), max_steps=1))
+    config = settings(DPOTraining, reference_model=str(other_folder), max_steps=1)
+    assert config.loss_entry.at_start(config) is None
+    result = train(config)
     assert abs(result.curve("loss")[0]["value"] - math.log(2)) > 0.01
 
 
@@ -232,48 +233,6 @@ def test_no_evaluation_set(settings) -> None:
     assert result.curve("eval_loss") == [] and list(result.reports) == ["train"]
 
 
-def test_reference_log_probs_are_kept_by_content(
-    groups, renderer, policy_folder, other_folder, cache, monkeypatch
-) -> None:
-    loads = []
-    monkeypatch.setattr(
-        "rlhf_hw.training.reference.load_policy", lambda path: loads.append(str(path)) or load_policy(path)
-    )
-
-    def ask(folder=policy_folder, part=groups, dtype="fp32"):
-        return reference_log_probs(folder, part, renderer.pad_id, dtype)
-
-    first = ask()
-    np.testing.assert_allclose(
-        first, log_probs_groups(load_policy(policy_folder), groups, renderer.pad_id, "fp32")
-    )
-    np.testing.assert_array_equal(ask(), first)
-    assert len(loads) == 1 and len(list(cache.iterdir())) == 1
-    order = np.random.default_rng(0).permutation(len(groups))
-    # other content: computed
-    np.testing.assert_allclose(ask(part=groups.select(order)), first[order], rtol=1e-5)
-    assert ask(folder=other_folder).shape == first.shape
-    ask(dtype="bf16")
-    assert len(loads) == 4 and len(list(cache.iterdir())) == 4
-    folder = cache.parent / "copy"
-    load_policy(policy_folder).save_pretrained(folder)
-    np.testing.assert_array_equal(ask(folder=folder), first)  # the same weights elsewhere
-    model = load_policy(folder)
-    with torch.no_grad():
-        model.model.norm.weight += 0.1
-    model.save_pretrained(folder)
-    assert np.abs(ask(folder=folder) - first).max() > 0.01  # other weights in the same place
-
-
-def test_a_second_dpo_run_reads_the_reference_from_the_cache(settings, cache, monkeypatch) -> None:
-    train(settings(DPOTraining, "one", max_steps=1))
-    monkeypatch.setattr("rlhf_hw.training.reference.load_policy", lambda path: pytest.fail("computed again"))
-    train(settings(DPOTraining, "two", max_steps=1, beta=0.3, learning_rate=1e-4))
-    monkeypatch.setattr("rlhf_hw.training.reference.load_policy", load_policy)
-    train(settings(DPOTraining, "three", max_steps=1, max_reply_tokens=8))
-    assert len(list(cache.iterdir())) == 2
-
-
 @pytest.mark.parametrize("kind", [RewardTraining, DPOTraining])
 def test_bf16_learns(settings, cache, kind) -> None:
     result = train(settings(kind, dtype="bf16", learning_rate=5e-3, epochs=8, batch_size=8))
@@ -292,14 +251,3 @@ def test_recomputing_activations_changes_no_result(settings) -> None:
     )
     values = [[p["value"] for p in r.curve("loss")] for r in (plain, recomputed)]
     assert values[1] == pytest.approx(values[0], abs=1e-5)
-
-
-def test_average_log_probs_divide_by_the_replys_length(groups, renderer) -> None:
-    trainer = DPOTrainer.__new__(DPOTrainer)
-    trainer.config = DPOTraining(model="m", output_dir="o", average_log_probs=True, beta=0.7)
-    batch = build_batch(groups, range(6), renderer.pad_id, targets="replies")
-    log_probs, reference = -10 * torch.rand(2, 6, 2)
-    each, measured = trainer.group_loss(log_probs, batch | {"reference": reference})
-    lengths = torch.from_numpy(groups.reply_lengths[:6])
-    torch.testing.assert_close(each, losses.dpo(log_probs / lengths, reference / lengths, 0.7))
-    torch.testing.assert_close(measured["chosen_logp"], (log_probs / lengths)[:, 0])
