@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig
 
-from rlhf_hw.models.hub import hub_files
+from rlhf_hw.models.hub import read_pretrained
 
 SCORE_HEAD = "score_head.weight"
 
@@ -32,8 +32,7 @@ def is_align_anything(checkpoint: str | Path) -> bool:
     folder = Path(checkpoint)
     if folder.is_dir():
         return SCORE_HEAD in weight_names(folder)
-    with hub_files(checkpoint):
-        architectures = AutoConfig.from_pretrained(str(checkpoint)).architectures or []
+    architectures = read_pretrained(AutoConfig, checkpoint).architectures or []
     return any(name.startswith("Accustomed") and name.endswith("RewardModel") for name in architectures)
 
 

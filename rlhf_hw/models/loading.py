@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.models.attention import ATTENTION, refuse_other_attention
-from rlhf_hw.models.hub import hub_files
+from rlhf_hw.models.hub import read_pretrained
 
 """Load and save reward models and policies, and run them on shared-prompt batches.
 
@@ -36,7 +36,7 @@ if not torch.accelerator.is_available():
 transformers.utils.logging.disable_progress_bar()
 
 # The pair mask is one of True and False; of the other attention kernels only sdpa reads it as such.
-LOADING = {"attn_implementation": ATTENTION, "output_loading_info": True, "trust_remote_code": False}
+LOADING = {"attn_implementation": ATTENTION, "output_loading_info": True}
 
 
 def pick_dtype(dtype: str = "auto") -> torch.dtype:
@@ -65,8 +65,7 @@ def load_policy(path: str | Path, dtype: torch.dtype | str = torch.float32) -> P
         ValueError: Weights are missing, the model changes its logits after the head, or its layers do not all
             attend by a mask (Mamba, RWKV, ALiBi).
     """
-    with hub_files(path):
-        model, info = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, **LOADING)
+    model, info = read_pretrained(AutoModelForCausalLM, path, dtype=dtype, **LOADING)
     _refuse_missing(path, info["missing_keys"])
     refuse_other_attention(path, model)
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
@@ -85,15 +84,13 @@ def load_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
         ValueError: The checkpoint has several labels, weights are missing, or the model's layers do not all
             attend by a mask.
     """
-    with hub_files(path):
-        config = AutoConfig.from_pretrained(str(path))
+    config = read_pretrained(AutoConfig, path)
     trained = "SequenceClassification" in "".join(config.architectures or [])
     if trained and config.num_labels != 1:
         raise InputError(f"{path}: a reward model has one label, this checkpoint has {config.num_labels}")
     with _quiet():  # transformers warns of a new head at length; what matters is checked below
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            str(path), num_labels=1, dtype=torch.float32, key_mapping={r"^score_head\.": "score."}, **LOADING
-        )
+        options = {"num_labels": 1, "dtype": torch.float32, "key_mapping": {r"^score_head\.": "score."}}
+        model, info = read_pretrained(AutoModelForSequenceClassification, path, **options, **LOADING)
     refuse_other_attention(path, model)
     new_head = "score.weight" in info["missing_keys"] and not trained
     _refuse_missing(path, set(info["missing_keys"]) - ({"score.weight"} if new_head else set()))

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.models.foreign import is_align_anything
-from rlhf_hw.models.hub import hub_files
+from rlhf_hw.models.hub import read_pretrained
 from rlhf_hw.preferences.templates import Message
 
 FILE = "rendering.json"
@@ -25,8 +25,7 @@ END_OF_TURN, TEMPLATE_END = "end_of_turn", "template_end"
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer and check that it has a chat template and a padding token."""
-    with hub_files(path):
-        tokenizer = AutoTokenizer.from_pretrained(str(path))
+    tokenizer = read_pretrained(AutoTokenizer, path)
     if not tokenizer.chat_template:
         raise InputError(f"{path}: the tokenizer has no chat template; use an instruct model or add one")
     if tokenizer.pad_token_id is None:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from rlhf_hw.models.batches import PAD_TO, TokenizedGroups
 from rlhf_hw.models.forward import MAX_LOGITS
+from rlhf_hw.models.hub import read_pretrained
 from rlhf_hw.models.loading import pick_dtype
 from rlhf_hw.training.config import DPOTraining, Training
 from rlhf_hw.training.distributed import deepspeed_file, world_size
@@ -69,13 +70,13 @@ def duration(seconds: float) -> str:
 
 
 def estimate(config: Training, groups: TokenizedGroups) -> Needs:
-    """Needs a run from its settings and its tokenized training set.
+    """Estimate a run from its settings and its tokenized training set.
 
     Args:
         config: The settings; of the model only the configuration is read.
         groups: The training set.
     """
-    shape = AutoConfig.from_pretrained(config.model)
+    shape = read_pretrained(AutoConfig, config.model)
     parameters = count_parameters(shape)
     trained = lora_parameters(shape, config.lora_rank) if config.lora_rank else parameters
     processes = world_size()
@@ -108,16 +109,18 @@ def zero_stage(deepspeed: str | None) -> int:
 
 def count_parameters(shape: PretrainedConfig) -> int:
     """Parameters of a model of this shape, tied weights once; no memory is taken for them."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in AutoModelForCausalLM.from_config(shape).parameters())
+    return sum(p.numel() for p in _without_memory(shape).parameters())
 
 
 def lora_parameters(shape: PretrainedConfig, rank: int) -> int:
     """Parameters of adapters of this rank on every linear layer of the transformer."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(shape).base_model
-    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    linear = [m for m in _without_memory(shape).base_model.modules() if isinstance(m, torch.nn.Linear)]
     return sum(rank * (m.in_features + m.out_features) for m in linear)
+
+
+def _without_memory(shape: PretrainedConfig) -> PreTrainedModel:
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(shape, trust_remote_code=False)
 
 
 def activation_bytes(config: Training, shape: PretrainedConfig, groups: TokenizedGroups) -> float:
