@@ -1,7 +1,6 @@
 """From our settings to those of `transformers.Trainer`, in a folder that is ready for the run."""
 
 import os
-import shutil
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from rlhf_hw.models.loading import pick_dtype
 from rlhf_hw.training.checkpoints import last_resumable
 from rlhf_hw.training.config import Training
 from rlhf_hw.training.distributed import deepspeed_settings, is_main, world_size
+from rlhf_hw.training.folders import remove_old_steps, take_events
 
 
 def training_arguments(config: Training, pairs: int, evaluate: bool) -> TrainingArguments:
@@ -61,7 +61,7 @@ def training_arguments(config: Training, pairs: int, evaluate: bool) -> Training
 
 
 def prepare_arguments(config: Training, pairs: int, evaluate: bool) -> TrainingArguments:
-    """Training arguments, with the traces of an earlier run in the folder removed unless it is resumed.
+    """Training arguments, without the traces of an earlier run in its folders, unless that is resumed.
 
     Args:
         config: The settings.
@@ -71,9 +71,8 @@ def prepare_arguments(config: Training, pairs: int, evaluate: bool) -> TrainingA
     # TensorBoard's folder can only be named by the environment
     log_dir = config.log_dir or config.output_dir / "logs"
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(log_dir)
-    if not config.resume and is_main():
-        for old in log_dir.rglob("events.out.tfevents.*"):  # two runs in one folder would mix their curves
-            old.unlink()
-        for old in config.output_dir.glob("checkpoint-*"):  # a later resume would go on from the wrong run
-            shutil.rmtree(old)
+    if is_main():
+        if not config.resume:
+            remove_old_steps(config.output_dir)
+        take_events(log_dir, config.resume)
     return training_arguments(config, pairs, evaluate)

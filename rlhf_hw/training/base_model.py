@@ -22,6 +22,7 @@ from rlhf_hw.paths import DATA, resolve
 from rlhf_hw.preferences.reading import find_files, read_rows
 from rlhf_hw.preferences.templates import Conversation, Preference, as_prompt
 from rlhf_hw.training.config import LanguageModelTraining, NewModel
+from rlhf_hw.training.folders import publish, take_folder, unfinished
 from rlhf_hw.training.run import train_language_model
 
 log = logging.getLogger(__name__)
@@ -176,8 +177,11 @@ def copy_checkpoint(checkpoint: str, folder: Path) -> Path:
     """Write a given causal language model and its renderer into a folder."""
     local = resolve(checkpoint)
     source = local if local.is_dir() else checkpoint
-    load_policy(source, dtype="auto").save_pretrained(folder)
-    Renderer(load_tokenizer(source)).save(folder)
+    take_folder(folder)
+    prepared = unfinished(folder)
+    load_policy(source, dtype="auto").save_pretrained(prepared)
+    Renderer(load_tokenizer(source)).save(prepared)
+    publish(folder)
     return folder
 
 

@@ -1,42 +1,16 @@
-"""Write checkpoints whole or not at all, and find what a stopped run left.
+"""What a training run leaves: its checkpoint with its record, and what a stopped run left to go on from.
 
-Everything is first written into `<folder>/unfinished/`, then moved. `training.json` goes first from the old
-checkpoint and comes last to the new one: a folder that has it is complete, whenever a process was killed.
+A folder with the record, `training.json`, holds a complete checkpoint (see `folders.publish`).
 """
 
 import json
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from rlhf_hw.preferences.reading import DataReport
-
-UNFINISHED = "unfinished"
-RECORD = "training.json"
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
-
-
-def unfinished(folder: str | Path) -> Path:
-    """Return an empty folder in which the new content of `folder` is prepared."""
-    path = Path(folder) / UNFINISHED
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-    return path
-
-
-def publish(folder: str | Path) -> None:
-    """Move what was prepared in `unfinished(folder)` to its place, in place of an older checkpoint there."""
-    folder = Path(folder)
-    (folder / RECORD).unlink(missing_ok=True)
-    for pattern in WEIGHTS:  # an older checkpoint may have had other file names
-        for old in folder.glob(pattern):
-            old.unlink()
-    prepared = sorted((folder / UNFINISHED).iterdir(), key=lambda file: file.name == RECORD)
-    for file in prepared:
-        file.replace(folder / file.name)
-    (folder / UNFINISHED).rmdir()
+from rlhf_hw.training.folders import RECORD
 
 
 def readable_by_transformers_4(folder: str | Path) -> None:

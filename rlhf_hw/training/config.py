@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.paths import resolve
 from rlhf_hw.training.loss_table import POLICY_LOSSES, REWARD_LOSSES, Loss
 
 
@@ -92,6 +93,18 @@ class Training(Settings):
         if self.lora_rank and "zero3" in str(self.deepspeed):
             raise InputError(
                 "lora_rank: adapters cannot be merged into weights that ZeRO 3 has split; take zero2"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _output_has_a_folder_of_its_own(self) -> Self:
+        if self.output_dir == Path():
+            raise InputError("output_dir: expected a folder, found an empty name")
+        places = {Path(self.model).expanduser().resolve(), resolve(self.model).resolve()}
+        if self.output_dir.resolve() in places:
+            raise InputError(
+                f"output_dir: {self.output_dir} is also the model to start from, which the new checkpoint "
+                "would replace; choose another folder"
             )
         return self
 

@@ -6,6 +6,7 @@ this module, leave sizes, precision and clipping to the training settings ("auto
 that every ZeRO stage steps with the optimizer that a single process would use.
 """
 
+import atexit
 import json
 import os
 import socket
@@ -24,6 +25,15 @@ from rlhf_hw.errors import InputError, RunFailed
 from rlhf_hw.training.checkpoints import last_resumable
 from rlhf_hw.training.config import Training
 
+LOOPBACK = "127.0.0.1"
+# What DeepSpeed's files hold besides tensors and plain values
+DEEPSPEED_CLASSES = {
+    "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
+    "deepspeed.runtime.fp16.loss_scaler.LossScaler",
+    "deepspeed.runtime.zero.config.ZeroStageEnum",
+    "deepspeed.utils.tensor_fragment.fragment_address",
+}
+
 
 def join_processes(deepspeed: bool = False) -> None:
     """Connect the processes of this run; call it before anything that only one of them should do.
@@ -38,22 +48,54 @@ def join_processes(deepspeed: bool = False) -> None:
     on_cpu = not torch.cuda.is_available()
     if deepspeed and "RANK" not in os.environ:  # one process without a launcher, for example in a notebook
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        os.environ |= {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(free_port())}
     if deepspeed and on_cpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         import deepspeed.ops
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    meet_on_this_machine(on_cpu)
     if not is_main():
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
     PartialState(cpu=on_cpu, backend="gloo" if on_cpu and world_size() > 1 else None)
 
 
+def meet_on_this_machine(on_cpu: bool) -> None:
+    """Connect processes that all run here, so that no other machine can reach what they listen on.
+
+    torch's own store listens on every interface. Processes that meet elsewhere, or through `torchrun`, which
+    brings a store of its own, are left to accelerate and DeepSpeed.
+    """
+    elsewhere = os.environ.get("MASTER_ADDR") != LOOPBACK or "TORCHELASTIC_USE_AGENT_STORE" in os.environ
+    if elsewhere or torch.distributed.is_initialized():
+        return
+    if Path("/sys/class/net/lo").exists():
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+    store = torch.distributed.HashStore()  # for one process: it listens nowhere
+    if world_size() > 1:
+        port, listening = int(os.environ["MASTER_PORT"]), {}
+        if is_main():
+            listener = socket.create_server((LOOPBACK, port))
+            listening = {"master_listen_fd": listener.detach()}
+        store = torch.distributed.TCPStore(LOOPBACK, port, world_size(), is_main(), **listening)
+    torch.distributed.init_process_group(
+        "gloo" if on_cpu else "nccl", store=store, rank=rank(), world_size=world_size()
+    )
+    # a group that is still there when Python ends can abort the process after all its work is done
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def free_port() -> int:
     """A port on which nobody listens, so that two runs on one machine do not meet."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((LOOPBACK, 0))
         return listener.getsockname()[1]
 
 
@@ -133,6 +175,29 @@ def check_resumable(checkpoint: str | Path, with_deepspeed: bool) -> None:
             f"{checkpoint} was written {wrote} DeepSpeed and cannot be resumed {wants} it; "
             "set `deepspeed` as it was, or start anew from the weights in that folder"
         )
+    if written_by_deepspeed:
+        refuse_foreign_code(checkpoint)
+
+
+def refuse_foreign_code(checkpoint: str | Path) -> None:
+    """Refuse DeepSpeed's files if unpickling them, as DeepSpeed does, would call what it did not write there.
+
+    Read are the names in the pickles; nothing is unpickled. (The trainer's own files are loaded by torch with
+    `weights_only`, which refuses such things itself.)
+
+    Raises:
+        InputError: naming the file and what it would call.
+    """
+    for path in sorted(Path(checkpoint).rglob("*.pt")):
+        try:
+            called = set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - DEEPSPEED_CLASSES
+        except Exception as error:  # not a zip file, cut short, or no pickle: torch raises many kinds
+            raise InputError(f"{path}: cannot be checked before it is resumed from ({error})") from error
+        if called:
+            raise InputError(
+                f"{path} would call {', '.join(sorted(called))} when it is read, which no DeepSpeed run "
+                "writes; resume only from checkpoints of your own"
+            )
 
 
 def convert_to_universal(checkpoint: str | Path) -> None:

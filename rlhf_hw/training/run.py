@@ -26,17 +26,14 @@ from rlhf_hw.preferences.reading import DataReport
 from rlhf_hw.preferences.templates import Conversation
 from rlhf_hw.training.arguments import prepare_arguments
 from rlhf_hw.training.checkpoints import (
-    RECORD,
-    UNFINISHED,
     TrainingResult,
     last_resumable,
-    publish,
     readable_by_transformers_4,
-    unfinished,
 )
 from rlhf_hw.training.config import DPOTraining, LanguageModelTraining, RewardTraining, Training
 from rlhf_hw.training.distributed import is_main, join_processes
 from rlhf_hw.training.estimate import estimate
+from rlhf_hw.training.folders import RECORD, UNFINISHED, publish, take_folder, unfinished
 from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.groups import read_groups
 from rlhf_hw.training.lora import add_lora, merge_lora
@@ -48,7 +45,7 @@ log = logging.getLogger(__name__)
 
 def train_reward_model(config: RewardTraining) -> TrainingResult:
     """Train a reward model on preference pairs; without a training set it writes the untrained one."""
-    join_processes(config.deepspeed is not None)
+    _begin(config)
     renderer = Renderer.load(
         config.model,
         reads_at=config.reads_at,
@@ -77,7 +74,7 @@ def train_reward_model(config: RewardTraining) -> TrainingResult:
 
 def train_dpo(config: DPOTraining) -> TrainingResult:
     """Fine-tune a policy on preference pairs, with DPO's loss or another of the table."""
-    join_processes(config.deepspeed is not None)
+    _begin(config)
     renderer = Renderer.load(
         config.model, max_prompt_tokens=config.max_prompt_tokens, max_reply_tokens=config.max_reply_tokens
     )
@@ -121,6 +118,7 @@ def train_language_model(
     Raises:
         ValueError: nothing of a conversation would be learned, or its reply would be left out.
     """
+    take_folder(config.output_dir)
     for conversation in (*examples, *held_out):
         if not (conversation.spoken or conversation.remarks):
             raise InputError("a conversation that is not spoken needs remarks: nothing else is learned of it")
@@ -141,6 +139,13 @@ def train_language_model(
         "language model",
     )
     return _fit(trainer, config, renderer, {})
+
+
+def _begin(config: Training) -> None:
+    """Join the other processes, and take the run's folder before any work is done."""
+    join_processes(config.deepspeed is not None)
+    if is_main():
+        take_folder(config.output_dir)
 
 
 def _announce(config: Training, train: TokenizedGroups) -> None:

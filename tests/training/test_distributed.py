@@ -1,5 +1,6 @@
 """Two processes do what one does: DDP, ZeRO 2 and 3, resuming on another number of them, a killed one."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,14 @@ from safetensors.torch import load_file
 
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.training import launch
-from rlhf_hw.training.checkpoints import TrainingResult, last_resumable, load_result, publish, unfinished
+from rlhf_hw.training.checkpoints import TrainingResult, last_resumable, load_result
 from rlhf_hw.training.config import DPOTraining, RewardTraining
-from rlhf_hw.training.distributed import check_resumable, deepspeed_settings, saved_processes
+from rlhf_hw.training.distributed import (
+    check_resumable,
+    deepspeed_settings,
+    free_port,
+    saved_processes,
+)
 
 pytestmark = pytest.mark.distributed
 
@@ -173,18 +179,6 @@ def test_zero_resumes_on_another_number_of_processes(two_processes, settings, on
     assert_same(load_result(folder), one_process["rm"])
 
 
-def test_a_checkpoint_appears_whole(tmp_path) -> None:
-    (tmp_path / "training.json").write_text("old")
-    (tmp_path / "model-00001-of-00002.safetensors").write_text("old")
-    new = unfinished(tmp_path)
-    (new / "model.safetensors").write_text("new")
-    assert (tmp_path / "training.json").read_text() == "old"  # killed here: the old checkpoint is whole
-    (new / "training.json").write_text("new")
-    publish(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "training.json"]
-    assert (tmp_path / "training.json").read_text() == "new"
-
-
 def test_a_torn_resumable_checkpoint_is_passed_over(tmp_path) -> None:
     assert last_resumable(tmp_path) is None
     for step, state in ((2, '{"global_step": 2}'), (10, '{"global_st'), (12, None)):
@@ -228,3 +222,62 @@ def test_launching_refuses_what_it_cannot_do(settings) -> None:
         launch.launch_training("dpo", settings("rm", "unused", 1), 2)
     with pytest.raises(ValueError, match="num_processes: expected 1 or more"):
         launch.run_training("rm", settings("rm", "unused", 1), 0)
+
+
+class Caller:
+    """What an attacker would put into a pickle: reading it makes a folder."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_checkpoint_that_would_run_code_is_not_resumed(tmp_path, torn) -> None:
+    path, marker = (
+        tmp_path / "global_step2" / "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt",
+        tmp_path / "it ran",
+    )
+    path.parent.mkdir()
+    torch.save({"state": torch.zeros(2), "more": Caller(marker)}, path)
+    if torn:
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(
+        ValueError, match="cannot be checked" if torn else "would call posix.mkdir when it is read"
+    ):
+        check_resumable(tmp_path, with_deepspeed=True)
+    assert not marker.exists()
+
+
+LISTENING = """
+import psutil
+from rlhf_hw.training.distributed import is_main, join_processes, wait_for_all
+join_processes({deepspeed})
+open_to = {{c.laddr.ip for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN}}
+wait_for_all()
+print(sorted(open_to))
+"""
+
+
+@pytest.mark.parametrize(("processes", "deepspeed"), [(1, True), (2, False), (2, True)])
+def test_processes_of_one_machine_listen_to_it_alone(processes, deepspeed) -> None:
+    shared = {**launch.environment(processes), "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
+    shared["MASTER_PORT"] = str(free_port())
+    if processes == 1:  # as in a notebook: nobody started it as one of several
+        shared = {name: value for name, value in shared.items() if name not in ("WORLD_SIZE", "MASTER_ADDR")}
+    command = [sys.executable, "-W", "ignore", "-c", LISTENING.format(deepspeed=deepspeed)]
+    started = [
+        subprocess.Popen(
+            command,
+            env=shared | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
+    for process in started:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0 and output.splitlines()[-1] in ("[]", "['127.0.0.1']"), output
