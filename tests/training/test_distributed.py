@@ -244,9 +244,7 @@ def test_a_checkpoint_that_would_run_code_is_not_resumed(tmp_path, torn) -> None
     torch.save({"state": torch.zeros(2), "more": Caller(marker)}, path)
     if torn:
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(
-        ValueError, match="cannot be checked" if torn else "would call posix.mkdir when it is read"
-    ):
+    with pytest.raises(ValueError, match="cannot be checked" if torn else "would call posix.mkdir"):
         check_resumable(tmp_path, with_deepspeed=True)
     assert not marker.exists()
 
