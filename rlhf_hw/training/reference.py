@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from rlhf_hw.files import replacing
-from rlhf_hw.models.batches import (
-    TokenizedGroups,
-)
+from rlhf_hw.models.batches import TokenizedGroups
 from rlhf_hw.models.loading import load_policy, pick_device, pick_dtype
 from rlhf_hw.models.log_probs import log_probs_groups
 from rlhf_hw.paths import RUNS
