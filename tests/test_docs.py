@@ -16,7 +16,7 @@ PAGES = [ROOT / "docs" / name for name in ("your-data-and-model.md", "scaling.md
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_named_tests_exist(page) -> None:
     defined = set()
-    for file in (ROOT / "tests").glob("test_*.py"):
+    for file in (ROOT / "tests").rglob("test_*.py"):
         defined |= set(re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE))
     named = set(re.findall(r"\btest_\w+(?=[`,])", page.read_text(encoding="utf-8")))
     assert named <= defined
