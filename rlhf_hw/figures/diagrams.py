@@ -40,7 +40,7 @@ def draw_all(folder: Path = FIG) -> list[Path]:
     return [path for name, draw in DIAGRAMS.items() for path in save(styled(draw)(), folder, name)]
 
 
-def canvas(height: float) -> tuple[Figure, Axes]:
+def sheet(height: float) -> tuple[Figure, Axes]:
     """Return a white figure of the printed width whose coordinates are centimetres."""
     # An engine that does nothing: with none at all, the shared style would lay the second saving out anew.
     layout = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
@@ -67,14 +67,14 @@ def box(
         )
     )
     for line, shift in zip(lines, (0.3, -0.3) if len(lines) == 2 else (0.0,) * len(lines), strict=True):
-        write(axes, x + width / 2, y + height / 2 + shift, line)
+        write_line(axes, x + width / 2, y + height / 2 + shift, line)
 
 
 def _tint(colour: str) -> tuple[float, ...]:
     return tuple(1 - TINT * (1 - int(colour[i : i + 2], 16) / 255) for i in (1, 3, 5))
 
 
-def write(axes: Axes, x: float, y: float, text: str, size: float = TEXT, **style) -> None:
+def write_line(axes: Axes, x: float, y: float, text: str, size: float = TEXT, **style) -> None:
     """Write one line whose capitals are centred on y: lines with and without descenders stay level."""
     axes.text(x, y - 0.0127 * size, text, size=size, va="baseline", **{"color": INK, "ha": "center"} | style)
 
@@ -134,29 +134,29 @@ _STAGES = [
 
 def rlhf_pipeline() -> Figure:
     """Draw the three stages of RLHF and the notebooks that do them."""
-    figure, axes = canvas(9.4)
+    figure, axes = sheet(9.4)
     width, gap = 4.4, 1.4
     for index, (title, notebooks, colour, boxes) in enumerate(_STAGES):
         x = index * (width + gap)
         axes.add_patch(Rectangle((x + 0.05, 8.0), width - 0.1, 1.3, facecolor=colour, edgecolor="none"))
-        write(axes, x + width / 2, 8.9, title, size=HEAD, color="white", weight="bold")
-        write(axes, x + width / 2, 8.35, notebooks, size=SMALL, color="white")
+        write_line(axes, x + width / 2, 8.9, title, size=HEAD, color="white", weight="bold")
+        write_line(axes, x + width / 2, 8.35, notebooks, size=SMALL, color="white")
         for y, lines in zip((6.3, 4.15, 2.0), boxes, strict=True):
             box(axes, x + 0.05, y, width - 0.1, 1.35, lines, colour)
         for y in (6.3, 4.15):
             arrow(axes, (x + width / 2, y), (x + width / 2, y - 0.8), colour)
     first, second, third = (index * (width + gap) for index in range(3))
     arrow(axes, (first + width, 2.67), (second, 2.67), BASE)
-    write(axes, first + width + gap / 2, 3.0, "start", size=SMALL, color=BASE)
-    write(axes, second + width + gap / 2, 7.27, "reused", size=SMALL, color=REWARD_MODEL)
+    write_line(axes, first + width + gap / 2, 3.0, "start", size=SMALL, color=BASE)
+    write_line(axes, second + width + gap / 2, 7.27, "reused", size=SMALL, color=REWARD_MODEL)
     arrow(axes, (second + width, 6.97), (third, 6.97), REWARD_MODEL)
     arrow(axes, (second + width, 2.67), (third, 2.67), REWARD_MODEL)
-    write(axes, second + width + gap / 2, 3.0, "judges", size=SMALL, color=REWARD_MODEL)
+    write_line(axes, second + width + gap / 2, 3.0, "judges", size=SMALL, color=REWARD_MODEL)
     # The base model is also the start and the reference of the policy: one line below everything.
     axes.plot([first + width / 2] * 2, [2.0, 1.1], color=BASE, linewidth=1.2)
     axes.plot([first + width / 2, third + width / 2], [1.1, 1.1], color=BASE, linewidth=1.2)
     arrow(axes, (third + width / 2, 1.1), (third + width / 2, 2.0), BASE)
-    write(
+    write_line(
         axes, second + width / 2, 0.65, "starting point and reference of the policy", size=SMALL, color=BASE
     )
     return figure
@@ -178,7 +178,7 @@ def _tokens(
                 linewidth=0.9,
             )
         )
-        write(
+        write_line(
             axes,
             x + width / 2,
             y + 0.39,
@@ -187,37 +187,37 @@ def _tokens(
             color="white" if end else INK,
             weight="bold" if end else "normal",
         )
-        write(axes, x + width / 2, y - 0.3, str(first + index), size=SMALL, color=GREY)
+        write_line(axes, x + width / 2, y - 0.3, str(first + index), size=SMALL, color=GREY)
         x += width
     return x
 
 
 def rm_loss_diagram() -> Figure:
     """Draw one row with a prompt and its two replies, the scores at the end tokens, and the loss."""
-    figure, axes = canvas(8.6)
+    figure, axes = sheet(8.6)
     width, y, left = 1.13, 2.5, 1.75
     chosen_at = _tokens(axes, left, y, ["How", "old", "is", "it", "?"], GREY, width, 0)
     rejected_at = _tokens(axes, chosen_at, y, ["Ten", "years", "end"], CHOSEN, width, 5)
     end = _tokens(axes, rejected_at, y, ["Who", "knows", "end"], REJECTED, width, 5)
-    write(axes, left - 0.2, y + 0.4, "one row", size=SMALL, ha="right", color=GREY)
-    write(axes, left - 0.2, y - 0.3, "positions", size=SMALL, ha="right", color=GREY)
+    write_line(axes, left - 0.2, y + 0.4, "one row", size=SMALL, ha="right", color=GREY)
+    write_line(axes, left - 0.2, y - 0.3, "positions", size=SMALL, ha="right", color=GREY)
     for start, stop, label, colour in (
         (left, chosen_at, "prompt $x$, computed once", GREY),
         (chosen_at, rejected_at, "chosen $y_w$", CHOSEN),
         (rejected_at, end, "rejected $y_l$", REJECTED),
     ):
         axes.plot([start + 0.1, stop - 0.1], [1.75, 1.75], color=colour, linewidth=1.5)
-        write(axes, (start + stop) / 2, 1.4, label, color=colour)
+        write_line(axes, (start + stop) / 2, 1.4, label, color=colour)
     for height, note in (
         (0.75, "each reply attends to the prompt and to itself, never to the other reply;"),
         (0.35, "both count their positions from the end of the prompt"),
     ):
-        write(axes, WIDTH / 2, height, note, size=SMALL, color=GREY)
+        write_line(axes, WIDTH / 2, height, note, size=SMALL, color=GREY)
     ends = (rejected_at - width / 2, end - width / 2)
     for x, name, colour in zip(ends, ("r_w", "r_l"), (CHOSEN, REJECTED), strict=True):
         arrow(axes, (x, y + 0.8), (x, 4.35), colour)
         box(axes, x - 1.15, 4.35, 2.3, 0.95, [f"score ${name}$"], colour)
-    write(axes, ends[0] - 1.4, 3.85, "score head on the end token", size=SMALL, color=GREY, ha="right")
+    write_line(axes, ends[0] - 1.4, 3.85, "score head on the end token", size=SMALL, color=GREY, ha="right")
     box(
         axes,
         8.0,
@@ -235,13 +235,15 @@ def rm_loss_diagram() -> Figure:
         (ends[1], REJECTED, "and it down", "left"),
     ):
         arrow(axes, (x, 5.3), (x, 6.75), colour)
-        write(axes, x + (-0.2 if side == "right" else 0.2), 6.0, label, size=SMALL, color=colour, ha=side)
+        write_line(
+            axes, x + (-0.2 if side == "right" else 0.2), 6.0, label, size=SMALL, color=colour, ha=side
+        )
     return figure
 
 
 def dpo_vs_rlhf() -> Figure:
     """Draw the two routes from preferences to the same optimal policy: reward model and RL, or DPO."""
-    figure, axes = canvas(8.6)
+    figure, axes = sheet(8.6)
     box(axes, 0.1, 3.4, 2.7, 1.8, ["preferences", r"$(x,\ y_w \succ y_l)$"], GREY)
     box(axes, 3.6, 6.5, 3.8, 1.7, ["reward model", r"$\min_\phi\ -\log\,\sigma(r_w - r_l)$"], REWARD_MODEL)
     box(
@@ -280,7 +282,7 @@ def dpo_vs_rlhf() -> Figure:
         ),
         (3.3, r"$Z(x)$ is the same for both replies and cancels in $r_w - r_l$", SMALL),
     ):
-        write(axes, 8.0, y, line, size=size, color=GREY if size == SMALL else INK)
+        write_line(axes, 8.0, y, line, size=size, color=GREY if size == SMALL else INK)
     arrow(axes, (1.45, 5.2), (3.6, 7.35), REWARD_MODEL, bend=-0.25)
     arrow(axes, (7.4, 7.35), (8.5, 7.35), RL)
     arrow(axes, (13.1, 7.35), (14.55, 5.2), RL, bend=-0.25)

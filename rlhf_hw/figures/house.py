@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path as Route
 
-from rlhf_hw.figures.diagrams import HEAD, SMALL, WIDTH, box, canvas, write
+from rlhf_hw.figures.diagrams import HEAD, SMALL, WIDTH, box, sheet, write_line
 from rlhf_hw.figures.floors import lanes, place
 from rlhf_hw.figures.style import CYCLE, GREY, INK, save, styled
 from rlhf_hw.imports import imports, modules, room
@@ -79,7 +79,7 @@ def house(plan: Plan) -> Figure:
         TITLE + 0.2 + LINE * max(len(lines[n]) for n in floor.keys() & lines.keys()) for floor in floors
     ]
     bottoms = [NOTE + sum(heights[:level]) + BETWEEN * level for level in range(len(floors))]
-    figure, axes = canvas(bottoms[-1] + heights[-1] + NOTE)
+    figure, axes = sheet(bottoms[-1] + heights[-1] + NOTE)
     # the rooms that most others import first: their arrows are the longest
     wanted = sorted(plan.arrows, key=lambda n: -sum(n in others for others in plan.arrows.values()))
     colours = dict(zip(wanted, [*CYCLE, INK, *[GREY] * len(wanted)], strict=False))
@@ -92,13 +92,13 @@ def house(plan: Plan) -> Figure:
     for name, colour in colours.items():
         middle, bottom, top = spans[name]
         box(axes, middle - BOX / 2, bottom, BOX, top - bottom, [], colour)
-        write(axes, middle, top - 0.45, name, size=HEAD, weight="bold", color=colour)
+        write_line(axes, middle, top - 0.45, name, size=HEAD, weight="bold", color=colour)
         for number, line in enumerate(lines[name]):
-            write(axes, middle, top - TITLE - 0.2 - LINE * number, line, size=TINY)
+            write_line(axes, middle, top - TITLE - 0.2 - LINE * number, line, size=TINY)
     above = f"arrows lead to what a room imports; above all rooms: {', '.join(plan.above)}"
-    write(axes, WIDTH / 2, bottoms[-1] + heights[-1] + NOTE / 2, above, size=SMALL, color=GREY)
+    write_line(axes, WIDTH / 2, bottoms[-1] + heights[-1] + NOTE / 2, above, size=SMALL, color=GREY)
     below = f"for everyone: {', '.join(plan.below)}"
-    write(axes, WIDTH / 2, NOTE / 2, below, size=SMALL, color=GREY)
+    write_line(axes, WIDTH / 2, NOTE / 2, below, size=SMALL, color=GREY)
     return figure
 
 
