@@ -4,12 +4,16 @@ CONTRIBUTING tells the walls, README shows the arrows.
 """
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+import rlhf_hw
+from rlhf_hw.figures.house import too_long
 from rlhf_hw.imports import imports, modules, room
+from rlhf_hw.paths import ROOT
 
 CORE = {"preferences", "stats"}
 MAY_IMPORT = {
@@ -85,6 +89,19 @@ def test_no_module_imports_itself_through_others() -> None:
     safe: set[str] = set()
     for module in graph:
         above(module, ())
+
+
+def test_the_pages_tell_the_rooms_and_their_walls() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+|no other room) \|$", page, re.MULTILINE)
+    assert {name: set(re.findall(r"`(\w+)`", others)) for name, others in rows} == MAY_IMPORT
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| \[(\w+)\]\(rlhf_hw/\1/\) \|", readme, re.MULTILINE)) == MAY_IMPORT.keys()
+    assert set(re.findall(r"^    (\w+)  ", rlhf_hw.__doc__, re.MULTILINE)) == MAY_IMPORT.keys()
+
+
+def test_files_and_functions_stay_short() -> None:
+    assert too_long() == []
 
 
 def several(files: dict[str, Path]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:

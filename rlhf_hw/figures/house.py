@@ -30,7 +30,7 @@ from rlhf_hw.paths import FIG, LIBRARY, ROOT
 # cm: width of a box, of an arrow that passes one, gap between them, height between floors, of a note
 BOX, LANE, GAP, BETWEEN, NOTE = 3.7, 0.2, 0.3, 1.3, 0.8
 TITLE, LINE, TINY = 0.75, 0.34, 7.0  # cm, cm, points: a room's name; a line of its modules
-LONG = 60  # lines of a function
+LONG_FILE, LONG_FUNCTION = 300, 60  # lines
 
 log = logging.getLogger(__name__)
 
@@ -132,24 +132,39 @@ def sizes(folder: Path = ROOT) -> str:
     library, rooms = folder / LIBRARY.name, {}
     for name, path in modules(library).items():
         rooms.setdefault("(outside)" if path.parent == library else room(name), []).append(_lines(path))
-    files = [path for part in (LIBRARY.name, "tests", "benchmarks") for path in (folder / part).rglob("*.py")]
-    functions = [
-        (node.end_lineno - node.lineno + 1, f"{path.relative_to(folder)}:{node.name}")
-        for path in files
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    longest = max(files, key=_lines)
-    long = sorted((found for found in functions if found[0] > LONG), reverse=True)
+    files, functions = code_sizes(folder)
+    longest = max(files, key=files.get)
     table = [f"{'room':14}{'modules':>8}{'lines':>8}{'longest':>9}"]
     table += [f"{name:14}{len(found):8}{sum(found):8}{max(found):9}" for name, found in sorted(rooms.items())]
-    table += [
-        f"longest file, tests included: {longest.relative_to(folder)}, {_lines(longest)} lines",
-        f"functions of more than {LONG} lines: {len(long)}",
-        *[f"  {name}, {lines}" for lines, name in long],
-        f"median length of {len(functions)} functions: {median(lines for lines, _ in functions):g} lines",
+    return "\n".join(
+        [
+            *table,
+            f"longest file, tests included: {longest}, {files[longest]} lines",
+            f"median length of {len(functions)} functions: {median(functions.values()):g} lines",
+            *too_long(folder),
+        ]
+    )
+
+
+def code_sizes(folder: Path = ROOT) -> tuple[dict[str, int], dict[str, int]]:
+    """Lines of each file of the library, the tests and the benchmarks, and of each function in them."""
+    files, functions = {}, {}
+    for part in (LIBRARY.name, "tests", "benchmarks"):
+        for path in sorted((folder / part).rglob("*.py")):
+            name = str(path.relative_to(folder))
+            files[name] = _lines(path)
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    functions[f"{name}:{node.lineno} {node.name}"] = node.end_lineno - node.lineno + 1
+    return files, functions
+
+
+def too_long(folder: Path = ROOT) -> list[str]:
+    """Files and functions that are longer than they should be, with their lines."""
+    limits = zip((LONG_FILE, LONG_FUNCTION), code_sizes(folder), strict=True)
+    return [
+        f"too long: {name}, {n} lines" for limit, found in limits for name, n in found.items() if n > limit
     ]
-    return "\n".join(table)
 
 
 def _lines(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The one style of all figures, and how they are saved.
+"""The one style of all figures: the colour of each thing, sizes, fonts; and how figures are saved.
 
 Okabe and Ito's palette, told apart by readers of every kind of colour vision and in grey print by line style
 or fill as well; as wide as they are printed, which is the report's text width of 16 cm (`WIDTH`) or half of

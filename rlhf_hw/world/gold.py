@@ -1,4 +1,4 @@
-"""The simulated preference world: a gold reward that a program computes from the text alone, for any text.
+"""The gold reward of the simulated world: what a reply is truly worth, computed from the text alone.
 
 A prompt asks for one to four pieces of advice on one or two everyday topics, or for something unsafe. The
 gold reward of a reply is a sum of named parts, in points, divided by the constant `SCALE`:

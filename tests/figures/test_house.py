@@ -11,7 +11,7 @@ from PIL import Image
 from rlhf_hw.errors import InputError
 from rlhf_hw.figures.diagrams import DIAGRAMS
 from rlhf_hw.figures.floors import lanes, order, place
-from rlhf_hw.figures.house import Plan, draw, house, read_plan, sizes
+from rlhf_hw.figures.house import Plan, draw, house, read_plan, sizes, too_long
 from rlhf_hw.imports import imports, room
 from rlhf_hw.paths import FIG, LIBRARY
 
@@ -101,5 +101,5 @@ def test_sizes_are_counted(tmp_path: Path) -> None:
     rows = [row.split() for row in sizes(tmp_path).splitlines()]
     assert rows[1:3] == [["(outside)", "1", "1", "1"], ["stats", "1", "7", "7"]]
     assert rows[3][-3:] == ["tests/test_a.py,", "62", "lines"]
-    assert rows[4][-1] == "1" and rows[5] == ["tests/test_a.py:long,", "62"]
-    assert rows[6] == ["median", "length", "of", "2", "functions:", "31.5", "lines"]
+    assert rows[4] == ["median", "length", "of", "2", "functions:", "31.5", "lines"]
+    assert too_long(tmp_path) == ["too long: tests/test_a.py:1 long, 62 lines"]
