@@ -25,7 +25,7 @@ export RLHF_HW_REAL_DATA := $(abspath $(RLHF_HW_REAL_DATA))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test system report run test lint unit nbval base-model data notebooks publish lock clean
+.PHONY: help setup setup-test system report run test lint unit nbval base-model data notebooks house publish lock clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -99,11 +99,15 @@ notebooks: setup-test  ## run the notebooks at their defaults and store their ou
 	done
 	$(BIN)/python -m pytest -q tests/test_notebooks.py
 
+house: setup  ## draw the rooms of the library and their imports (fig/house.png), print sizes
+	$(BIN)/python -m rlhf_hw.figures.house
+
 publish: setup  ## copy the figures and reports of the default run to fig/ and report/
 	@test -f runs/nano/metrics.json || { echo "no finished run in runs/nano: make report first"; exit 1; }
 	mkdir -p fig
 	cp runs/nano/fig/*.png runs/nano/fig/*.pdf fig/
 	$(BIN)/python -m rlhf_hw.figures.diagrams
+	$(BIN)/python -m rlhf_hw.figures.house
 	cp runs/nano/report/report.*.pdf report/
 
 lock: setup-test  ## write requirements.lock from what is installed

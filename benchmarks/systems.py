@@ -124,7 +124,7 @@ def _trl(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
 
 
 def _trl_settings(job: dict, output: Path) -> dict:
-    """The optimizer's settings are those of our `training.training_arguments`."""
+    """The optimizer's settings are those of our `training.arguments.training_arguments`."""
     settings = {
         "output_dir": str(output),
         "per_device_train_batch_size": job["batch"],

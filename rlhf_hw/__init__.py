@@ -1,8 +1,19 @@
 """A small laboratory for reward models and direct preference optimization (DPO).
 
-Data flows one way through the modules: `templates` -> `data` -> `rendering` -> `batches` -> `models` and
-`losses` -> `training` -> `scoring` and `generation` -> analysis (`metrics`, `winrate`, `puzzle`) -> `figures`
--> `report`. The notebooks tell the story and call these modules; the command line is `rlhf-hw`.
+The library's rooms (sub-packages), in the order in which data flows through them:
+
+    world         the simulated preference world: prompts, writers, annotators, and the true ("gold") reward
+    preferences   from the rows of a data set to pairs of a chosen and a rejected reply; files of scores
+    models        loading, token ids, batches; scores, log-probabilities and replies
+    training      reward models, policies and base models: settings, losses, trainers, checkpoints
+    experiments   what the notebooks ask of models and data; one module or folder an experiment
+    stats         the statistics they use: rates, intervals, calibration, length, comparisons
+    figures       what was found, drawn
+    pipeline      the notebooks in order: profiles, who needs what, what runs again, the folder of a run
+    report        numbers and figures in a text in two languages, typeset
+
+`cli` is the command line, `rlhf-hw`. All rooms may use `paths`, `files` (written whole or not at all),
+`errors` and `imports` (who imports whom). `make house` draws the rooms and prints their sizes.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The documentation names tests, templates and settings that exist."""
+"""The documentation names files, tests, templates and settings that exist."""
 
 import json
 import re
@@ -10,16 +10,26 @@ from rlhf_hw.preferences.score_files import PAIR_KEYS, REPLY_KEYS, parse_mapping
 from rlhf_hw.preferences.templates import TEMPLATES
 from rlhf_hw.training.config import RewardTraining
 
+EVERY_PAGE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [ROOT / "docs" / name for name in ("your-data-and-model.md", "scaling.md")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_named_tests_exist(page) -> None:
-    defined = set()
-    for file in (ROOT / "tests").glob("test_*.py"):
-        defined |= set(re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE))
-    named = set(re.findall(r"\btest_\w+(?=[`,])", page.read_text(encoding="utf-8")))
-    assert named <= defined
+    defined = {}
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        names = re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        defined |= {f"{file.stem.removeprefix('test_')}: {name}": name for name in names}
+    text = page.read_text(encoding="utf-8")
+    assert set(re.findall(r"`(\w+: test_\w+)`", text)) <= defined.keys()
+    assert set(re.findall(r"\btest_\w+(?=[`,])", text)) <= set(defined.values())
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.stem)
+def test_named_files_exist(page) -> None:
+    folders = "benchmarks|data|docs|fig|notebooks|report|rlhf_hw|tests"
+    named = re.findall(rf"[`(]((?:{folders})/[\w./*-]*)[`)]", page.read_text(encoding="utf-8"))
+    assert not [path for path in named if not any(ROOT.glob(path.rstrip("/")))]
 
 
 def test_every_template_has_a_row() -> None:

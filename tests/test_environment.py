@@ -1,4 +1,4 @@
-"""pyproject.toml, requirements.lock and environment.yml name the same packages in the same versions."""
+"""What is installed: the same packages in all three lists, and of this library every file."""
 
 import ast
 import re
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from setuptools import find_packages
 
-from rlhf_hw.paths import NOTEBOOKS, ROOT
+from rlhf_hw.paths import LIBRARY, NOTEBOOKS, ROOT
 
 # name on PyPI -> name on conda-forge, where they differ
 CONDA_NAMES = {"torch": "pytorch", "typst": "typst-py"}
@@ -25,8 +26,12 @@ def _pins(lines: list[str], separator: str = "==") -> dict[str, str]:
     return {_canonical(name): version for name, version in parts}
 
 
+def _pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
 def _project() -> dict:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return _pyproject()["project"]
 
 
 def _declared() -> dict[str, str]:
@@ -91,3 +96,23 @@ def test_what_the_code_imports_is_declared() -> None:
         if not {_canonical(d) for d in distributions.get(name, [])} & declared
     }
     assert not undeclared
+
+
+def test_every_folder_of_code_is_a_package_that_says_what_it_holds() -> None:
+    folders = {path.parent for path in LIBRARY.rglob("*.py")}
+    undescribed = [
+        folder.name
+        for folder in folders
+        if not (folder / "__init__.py").exists()
+        or not ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    ]
+    assert not undescribed
+    found = find_packages(str(ROOT), **_pyproject()["tool"]["setuptools"]["packages"]["find"])
+    assert set(found) == {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+
+
+def test_a_wheel_holds_what_the_library_reads() -> None:
+    listed = _pyproject()["tool"]["setuptools"]["package-data"][LIBRARY.name]
+    held = {path for pattern in listed for path in LIBRARY.glob(pattern)}
+    there = {path for path in LIBRARY.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert held and {path for path in there if path.suffix != ".py"} == held

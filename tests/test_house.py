@@ -1,10 +1,19 @@
-"""The walls of the house: which room may import which. CONTRIBUTING tells them, README shows the arrows."""
+"""The walls of the house: which room may import which; and one name for one thing, all over the house.
 
+CONTRIBUTING tells the walls, README shows the arrows.
+"""
+
+import ast
+import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-from rlhf_hw.imports import imports, room
+import rlhf_hw
+from rlhf_hw.figures.house import too_long
+from rlhf_hw.imports import imports, modules, room
+from rlhf_hw.paths import ROOT
 
 CORE = {"preferences", "stats"}
 MAY_IMPORT = {
@@ -17,6 +26,18 @@ MAY_IMPORT = {
     "figures": {"stats"},
     "pipeline": set(),
     "report": {"figures", "pipeline", "stats"},
+}
+# Names that several modules have for their part of the same thing, and why
+SHARED = {
+    "main": "what `python -m` calls",
+    "build_report": "the command, and what it calls",
+    "check_data": "the command, and what it calls",
+    "statements": "what an experiment's intervals allow to say",
+}
+SHARED_MODULES = {
+    "build": "makes what leaves the room: the world's data files, the report",
+    "run": "does all that the room is for: a training run, the whole decomposition of the gap",
+    "text": "the texts of the room: the world's sentences, what is counted in any reply",
 }
 FOUNDATION = {"rlhf_hw", "paths", "files", "errors", "imports"}  # for everyone, and above nothing
 
@@ -68,3 +89,45 @@ def test_no_module_imports_itself_through_others() -> None:
     safe: set[str] = set()
     for module in graph:
         above(module, ())
+
+
+def test_the_pages_tell_the_rooms_and_their_walls() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+|no other room) \|$", page, re.MULTILINE)
+    assert {name: set(re.findall(r"`(\w+)`", others)) for name, others in rows} == MAY_IMPORT
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| \[(\w+)\]\(rlhf_hw/\1/\) \|", readme, re.MULTILINE)) == MAY_IMPORT.keys()
+    assert set(re.findall(r"^    (\w+)  ", rlhf_hw.__doc__, re.MULTILINE)) == MAY_IMPORT.keys()
+
+
+def test_files_and_functions_stay_short() -> None:
+    assert too_long() == []
+
+
+def several(files: dict[str, Path]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Public classes and functions, and modules, whose name stands in several places."""
+    defined, files_of = defaultdict(list), defaultdict(list)
+    for module, path in files.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                defined[node.name].append(module)
+        # figures/X draws what experiments/X found, under the same name
+        if path.name != "__init__.py" and room(module) != "figures":
+            files_of[module.rsplit(".", 1)[-1]].append(module)
+    return tuple({name: at for name, at in found.items() if len(at) > 1} for found in (defined, files_of))
+
+
+def test_no_name_means_two_things() -> None:
+    defined, files = several(modules())
+    assert {name: at for name, at in defined.items() if name not in SHARED} == {}
+    assert {name: at for name, at in files.items() if name not in SHARED_MODULES} == {}
+    assert SHARED.keys() <= defined.keys() and SHARED_MODULES.keys() <= files.keys(), "listed, but gone"
+
+
+def test_a_name_in_two_places_is_found(tmp_path: Path) -> None:
+    for name in ("one/reply.py", "two/reply.py", "figures/reply.py"):
+        (tmp_path / "rlhf_hw" / name).parent.mkdir(parents=True)
+        (tmp_path / "rlhf_hw" / name).write_text("class Reply: ...\ndef _own(): ...\n")
+    defined, files = several(modules(tmp_path / "rlhf_hw"))
+    assert list(defined) == ["Reply"] and len(defined["Reply"]) == 3
+    assert files == {"reply": ["rlhf_hw.one.reply", "rlhf_hw.two.reply"]}

@@ -164,7 +164,7 @@ def verdict(row: Mapping[str, float]) -> str:
 
 
 def random_heads(width: int, heads: int, seed: int = 0) -> np.ndarray:
-    """Heads as `models.load_reward_model` draws them from `seed`, `seed + 1`, ..., shape (width, heads)."""
+    """Heads as `loading.load_reward_model` draws them from `seed`, `seed + 1`, ..., shape (width, heads)."""
     return torch.cat([random_head(width, seed + n) for n in range(heads)]).numpy().T
 
 

@@ -202,7 +202,7 @@ def order_within_prompts(table: pd.DataFrame, seed: int = 0) -> dict[str, float]
         seed: Seed of the bootstrap.
 
     Returns:
-        Keys of `metrics.gold_within_prompts`: gold_spearman_within among the replies from the source of the
+        Keys of `pairs.gold_within_prompts`: gold_spearman_within among the replies from the source of the
         data, gold_spearman_sampled among those that a model sampled.
     """
     sampled = np.array([meta["source"] == "sampled" for meta in table["meta"]])

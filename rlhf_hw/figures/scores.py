@@ -242,7 +242,7 @@ def accuracy_by_length(table: pd.DataFrame, *, unit: str = "tokens") -> Figure:
     """Accuracy against how much longer the chosen reply is.
 
     Args:
-        table: from `length_control.accuracy_by_length_gap`.
+        table: from `length.accuracy_by_length_gap`.
     """
     figure, axes = canvas(height=2.7)
     error = whiskers(table["accuracy"], table["accuracy_low"], table["accuracy_high"])

@@ -1,4 +1,4 @@
-"""The one style of all figures, and how they are saved.
+"""The one style of all figures: the colour of each thing, sizes, fonts; and how figures are saved.
 
 Okabe and Ito's palette, told apart by readers of every kind of colour vision and in grey print by line style
 or fill as well; as wide as they are printed, which is the report's text width of 16 cm (`WIDTH`) or half of
@@ -77,8 +77,11 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return inner
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+def save(figure: Figure, folder: Path, name: str, about: str = "") -> list[Path]:
     """Writes `folder/name.png` (300 dpi) and `folder/name.pdf`; the same figure gives the same bytes.
+
+    Args:
+        about: kept in the PNG as its description.
 
     Returns:
         The two paths.
@@ -87,7 +90,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
     with mpl.rc_context(STYLE):
-        figure.savefig(paths[0], dpi=SAVED_DPI, metadata={"Software": None})
+        figure.savefig(paths[0], dpi=SAVED_DPI, metadata={"Software": None, "Description": about or None})
         dates = {"CreationDate": None, "Creator": None, "Producer": None}
         figure.savefig(paths[1], dpi=SAVED_DPI, metadata=dates)
     return paths

@@ -16,6 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+# the names and numbers of <malloc.h>
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> bool:
+    """Let malloc keep what is freed, for the rest of the process; returns whether the system can."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    # no block by mmap, and never give back the end of the heap
+    return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1))
+
 
 class LinearByOneDNN(TorchFunctionMode):
     """Within it, linear layers on fp32 tensors of the processor run in oneDNN, forward only.
@@ -43,16 +55,3 @@ def _linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     rows = inputs.reshape(1, -1).expand(2, -1) if single else inputs
     output = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return output[:1].reshape(*inputs.shape[:-1], -1) if single else output
-
-
-# the names and numbers of <malloc.h>
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-
-
-def keep_freed_memory() -> bool:
-    """Let malloc keep what is freed, for the rest of the process; returns whether the system can."""
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    libc = ctypes.CDLL(None)
-    # no block by mmap, and never give back the end of the heap
-    return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1))

@@ -1,8 +1,9 @@
 """Run models on shared-prompt batches: scores and log-probabilities of several replies to one prompt.
 
-For training, the model's own `forward` is replaced by the pair forward below (`use_pair_forward`). It stays
-one module's `forward`, since DDP and DeepSpeed see gradients only there, and the saved checkpoint stays a
-standard one. Without gradients, `over_groups` takes a function of a batch through a whole set, by length.
+For training, the model's own `forward` is replaced by `score_batch` or `log_prob_batch` (`use_pair_forward`).
+It stays one module's `forward`, since DDP and DeepSpeed see gradients only there, and the saved checkpoint
+stays a standard one. Without gradients (`inference`), `over_groups` takes such a function through a whole
+data set, in batches of similar length; `scoring` and `log_probs` are built on it.
 """
 
 from collections.abc import Callable
@@ -18,16 +19,13 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from rlhf_hw.models.attention import ATTENTION, refuse_beyond_window
-from rlhf_hw.models.batches import (
-    TokenizedGroups,
-    build_batch,
-    sorted_batches,
-)
+from rlhf_hw.models.batches import TokenizedGroups, build_batch, sorted_batches
 from rlhf_hw.models.cpu_speed import LinearByOneDNN, keep_freed_memory
 from rlhf_hw.models.loading import pick_dtype
 
 # The language-model head works on chunks of at most this many logits; 2^25 floats are 128 MiB in fp32.
 MAX_LOGITS = 2**25
+TOKENS_PER_BATCH = 16384  # without gradients; padding counts
 
 
 def backbone(model: PreTrainedModel) -> nn.Module:
@@ -203,9 +201,6 @@ def use_pair_forward(model: PreTrainedModel, forward) -> PreTrainedModel:
     model.set_attn_implementation(ATTENTION)
     model.forward = MethodType(forward, model)
     return model
-
-
-TOKENS_PER_BATCH = 16384
 
 
 @contextmanager

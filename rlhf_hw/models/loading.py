@@ -1,4 +1,4 @@
-"""Load reward models and policies; choose the device and the dtype they work in.
+"""Load reward models and policies; choose the device and the number format they work in.
 
 A reward model is `AutoModelForSequenceClassification` with one label, a policy `AutoModelForCausalLM`: what
 TRL, RewardBench and plain transformers load too.
@@ -20,14 +20,6 @@ from rlhf_hw.errors import InputError
 from rlhf_hw.models.attention import ATTENTION, refuse_other_attention
 from rlhf_hw.models.hub import read_pretrained
 
-"""Load and save reward models and policies, and run them on shared-prompt batches.
-
-A reward model is `AutoModelForSequenceClassification` with one label, a policy `AutoModelForCausalLM`: what
-TRL, RewardBench and plain transformers load too. For training, the model's own `forward` is replaced by the
-pair forward below. It stays one module's `forward`, since DDP and DeepSpeed see gradients only there, and the
-saved checkpoint stays a standard one.
-"""
-
 # DeepSpeed, which the Trainer imports, would say in every notebook that it found no accelerator.
 if not torch.accelerator.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -37,6 +29,11 @@ transformers.utils.logging.disable_progress_bar()
 
 # The pair mask is one of True and False; of the other attention kernels only sdpa reads it as such.
 LOADING = {"attn_implementation": ATTENTION, "output_loading_info": True}
+
+
+def pick_device() -> torch.device:
+    """The GPU if there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def pick_dtype(dtype: str = "auto") -> torch.dtype:
@@ -126,8 +123,3 @@ def _refuse_missing(path: str | Path, missing: Iterable[str]) -> None:
     """transformers would fill missing weights with random numbers and only warn."""
     if missing:
         raise InputError(f"{path}: the checkpoint lacks weights, for example {sorted(missing)[0]}")
-
-
-def pick_device() -> torch.device:
-    """The GPU if there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -5,9 +5,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_hw.models.batches import (
-    TokenizedGroups,
-)
+from rlhf_hw.models.batches import TokenizedGroups
 from rlhf_hw.models.forward import (
     hidden_states,
     inference,
@@ -48,7 +46,6 @@ def exact_kl(
     Returns:
         Divergence of each reply in nats, shape (G, K).
     """
-
     heads = [network.get_output_embeddings() for network in (policy, reference)]
 
     def kl(model, input_ids, position_ids, segment_ids, ends, predict_from, target_ids, reply_of, used):

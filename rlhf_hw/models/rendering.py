@@ -15,6 +15,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.files import write_json
 from rlhf_hw.models.foreign import is_align_anything
 from rlhf_hw.models.hub import read_pretrained
 from rlhf_hw.preferences.templates import Message
@@ -139,7 +140,7 @@ class Renderer:
         folder = Path(folder)
         self.tokenizer.save_pretrained(folder)
         record = {"reads_at": self.reads_at, "fingerprint": self.fingerprint()}
-        (folder / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / FILE, record)
 
     @classmethod
     def load(cls, folder: str | Path, reads_at: str | None = None, **limits: int) -> "Renderer":

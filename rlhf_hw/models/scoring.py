@@ -1,27 +1,21 @@
-"""Rewards of replies, given as text or as token ids; each prompt is computed once."""
+"""A reward model that scores: rewards of replies, given as text or as token ids.
 
-import logging
+    RewardModel("runs/nano/reward_model").score(prompts, replies)  ->  array of shape (prompts, replies)
+
+Each prompt is computed once for all of its replies, in batches of similar length.
+"""
+
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedModel
 
-from rlhf_hw.models.batches import (
-    TokenizedGroups,
-    group_tokens,
-    tokenize_preferences,
-)
-from rlhf_hw.models.forward import (
-    inference,
-    over_groups,
-    score_batch,
-)
+from rlhf_hw.models.batches import TokenizedGroups, group_tokens, tokenize_preferences
+from rlhf_hw.models.forward import inference, over_groups, score_batch
 from rlhf_hw.models.loading import load_reward_model, pick_device
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.preferences.templates import Message, Preference
-
-log = logging.getLogger(__name__)
 
 
 def score_groups(
@@ -49,7 +43,7 @@ class RewardModel:
         path: Checkpoint folder or hub id; a plain language model gets a random head (an untrained model).
         dtype: "auto", "bf16" or "fp32".
         seed: Seed of a random head.
-        reads_at: For another system's model, where it reads its score, see `foreign`.
+        reads_at: For another system's model, where it reads its score, see `models.foreign`.
         limits: `max_prompt_tokens`, `max_reply_tokens` of the renderer.
     """
 

@@ -110,7 +110,7 @@ def load_rows(path: Path) -> list[dict]:
         else path.open(encoding="utf-8-sig") as file
     ):
         text = file.read()
-    rows = parse(path, text, 1) if text.lstrip().startswith("[") else parse_lines(path, text)
+    rows = parse_json(path, text, 1) if text.lstrip().startswith("[") else parse_lines(path, text)
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path} holds no rows: expected a JSON list or one JSON object a line")
     for number, row in enumerate(rows, start=1):
@@ -122,10 +122,10 @@ def load_rows(path: Path) -> list[dict]:
 def parse_lines(path: Path, text: str) -> list:
     """The JSON value of every line that is not blank."""
     # Not splitlines(): it also cuts at U+2028 and its like, which JSON allows inside a string.
-    return [parse(path, line, n) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    return [parse_json(path, line, n) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
-def parse(path: Path, text: str, line: int) -> Any:
+def parse_json(path: Path, text: str, line: int) -> Any:
     """One JSON value; NaN and Infinity, which Python would let pass, are refused."""
 
     def refuse(constant: str) -> None:

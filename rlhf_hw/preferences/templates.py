@@ -2,7 +2,7 @@
 
 A template is a function `row -> Preference` registered under the name a profile or `--template` uses. It
 raises `KeyError` for a missing key, `ValueError` for a value it cannot read and `Tie` for a row in which
-nobody won; `data.load_preferences` turns these into counts and messages that name the row.
+nobody won; `reading.load_preferences` turns these into counts and messages that name the row.
 """
 
 import re

@@ -3,7 +3,7 @@
     build_report("nano")                    -> runs/nano/report/report.{en,zh}.{pdf,html}
     build_report("nano", engine="both")     also report.{en,zh}.typst.pdf
 
-The text is `report/report.<language>.md`; its fields and conditional blocks are described in `report_fields`.
+The text is `report/report.<language>.md`; its fields and conditional blocks are described in `report.fields`.
 The numbers are `runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and, unless the run has
 its own, the keys `recorded.*` of `report/recorded.json`. Figures are
 `![Caption](fig/NAME.pdf){#fig:NAME width=90%}`: those of the run; the diagrams and `recorded_*`, which no run

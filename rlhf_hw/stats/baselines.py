@@ -8,7 +8,7 @@ with its interval, calibration, McNemar's test against the reward model) applies
   p = sigmoid(w . (x(chosen) - x(rejected))): a Bradley-Terry model whose reward is a weighted count of words.
 
     margins = bag_of_words_margins(train_chosen, train_rejected, chosen, rejected)
-    metrics.accuracy(margins, prompts)
+    pairs.accuracy(margins, prompts)
 """
 
 from collections.abc import Sequence

@@ -12,6 +12,8 @@ minimising the log-loss (Guo et al. 2017, section 4.2), always on other prompts 
 (cross-fitting), so that the scaled ECE is honest.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -20,7 +22,7 @@ from scipy import optimize, special
 from rlhf_hw.errors import InputError
 from rlhf_hw.stats.intervals import as_vector, cluster_codes, rate_interval
 
-BINS = 10
+BINS, FOLDS = 10, 5
 
 
 def outcomes(margins: ArrayLike) -> np.ndarray:
@@ -51,6 +53,29 @@ def equal_mass_bins(values: np.ndarray, bins: int) -> np.ndarray:
     return np.unique(codes, return_inverse=True)[1]
 
 
+def accuracy_by_bin(
+    margins: ArrayLike, codes: np.ndarray, prompts: Sequence | None = None, *, seed: int = 0
+) -> pd.DataFrame:
+    """Share of pairs in the right order in each bin, ties one half.
+
+    Args:
+        margins: r(chosen) - r(rejected), shape (pairs,).
+        codes: number of each pair's bin, shape (pairs,): 0, 1, ..., none of them empty.
+        prompts: prompt of each pair, for the intervals.
+
+    Returns:
+        Index: bin. Columns `accuracy`, `accuracy_low`, `accuracy_high`, `pairs`.
+    """
+    right = outcomes(margins)
+    clusters = cluster_codes(prompts, right.size)
+    rows = []
+    for code in range(codes.max() + 1):
+        inside = codes == code
+        rate = rate_interval(right[inside], clusters[inside], seed=seed)
+        rows.append({**rate.named("accuracy"), "pairs": int(inside.sum())})
+    return pd.DataFrame(rows)
+
+
 def reliability_curve(margins: ArrayLike, prompts=None, *, bins: int = BINS, seed: int = 0) -> pd.DataFrame:
     """Confidence against share right, one row a bin.
 
@@ -62,16 +87,11 @@ def reliability_curve(margins: ArrayLike, prompts=None, *, bins: int = BINS, see
         Columns `confidence`, `accuracy`, `accuracy_low`, `accuracy_high`, `pairs`.
     """
     vector = as_vector(margins, "margins")
-    confidence, right = special.expit(np.abs(vector)), outcomes(vector)
-    codes, clusters = equal_mass_bins(confidence, bins), cluster_codes(prompts, vector.size)
-    rows = []
-    for code in range(codes.max() + 1):
-        inside = codes == code
-        rate = rate_interval(right[inside], clusters[inside], seed=seed)
-        rows.append(
-            {"confidence": confidence[inside].mean(), **rate.named("accuracy"), "pairs": int(inside.sum())}
-        )
-    return pd.DataFrame(rows)
+    confidence = special.expit(np.abs(vector))
+    codes = equal_mass_bins(confidence, bins)
+    table = accuracy_by_bin(vector, codes, prompts, seed=seed)
+    table.insert(0, "confidence", [confidence[codes == code].mean() for code in table.index])
+    return table
 
 
 def expected_calibration_error(margins: ArrayLike, *, bins: int = BINS) -> float:
@@ -102,7 +122,7 @@ def fit_temperature(margins: ArrayLike) -> float:
     return float(scale * np.exp(found.x))
 
 
-def scale_margins(margins: ArrayLike, prompts=None, *, folds: int = 5, seed: int = 0) -> np.ndarray:
+def scale_margins(margins: ArrayLike, prompts=None, *, seed: int = 0) -> np.ndarray:
     """Margins divided by a temperature fitted on the other folds; no prompt is in two folds.
 
     Raises:
@@ -113,7 +133,7 @@ def scale_margins(margins: ArrayLike, prompts=None, *, folds: int = 5, seed: int
     clusters = int(codes.max()) + 1
     if clusters < 2:
         raise InputError("cross-fitting a temperature needs pairs of at least two prompts")
-    fold_of_cluster = np.random.default_rng(seed).permutation(clusters) % min(folds, clusters)
+    fold_of_cluster = np.random.default_rng(seed).permutation(clusters) % min(FOLDS, clusters)
     fold = fold_of_cluster[codes]
     scaled = np.empty_like(vector)
     for held_out in range(fold.max() + 1):
@@ -121,16 +141,14 @@ def scale_margins(margins: ArrayLike, prompts=None, *, folds: int = 5, seed: int
     return scaled
 
 
-def calibration_metrics(
-    margins: ArrayLike, prompts=None, *, bins: int = BINS, seed: int = 0
-) -> dict[str, float]:
+def calibration_metrics(margins: ArrayLike, prompts=None, *, seed: int = 0) -> dict[str, float]:
     """log_loss, brier, ece, temperature (of all pairs); cross-fitted: log_loss_scaled, ece_scaled."""
     scaled = scale_margins(margins, prompts, seed=seed)
     return {
         "log_loss": log_loss(margins),
         "brier": brier_score(margins),
-        "ece": expected_calibration_error(margins, bins=bins),
+        "ece": expected_calibration_error(margins),
         "temperature": fit_temperature(margins),
         "log_loss_scaled": log_loss(scaled),
-        "ece_scaled": expected_calibration_error(scaled, bins=bins),
+        "ece_scaled": expected_calibration_error(scaled),
     }

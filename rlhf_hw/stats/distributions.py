@@ -39,7 +39,7 @@ def paired_effect_size(chosen: ArrayLike, rejected: ArrayLike) -> float:
     return float(margins.mean() / margins.std(ddof=1))
 
 
-def overlap_coefficient(chosen: ArrayLike, rejected: ArrayLike, *, points: int = 512) -> float:
+def overlap_coefficient(chosen: ArrayLike, rejected: ArrayLike) -> float:
     """Area under both densities, in [0, 1]: 1 for the same distribution, 0 for disjoint ones.
 
     Densities are Gaussian kernel estimates (scipy, Scott's bandwidth) on a common grid. For two normal
@@ -50,7 +50,7 @@ def overlap_coefficient(chosen: ArrayLike, rejected: ArrayLike, *, points: int =
         raise InputError("an overlap needs scores that vary: all scores of one group are equal")
     spread = max(sample.std() for sample in samples)
     both = np.concatenate(samples)
-    grid = np.linspace(both.min() - spread, both.max() + spread, points)
+    grid = np.linspace(both.min() - spread, both.max() + spread, 512)
     densities = [stats.gaussian_kde(sample)(grid) for sample in samples]
     return float(min(1.0, np.trapezoid(np.minimum(*densities), grid)))
 

@@ -23,6 +23,7 @@ from scipy import stats
 from rlhf_hw.errors import InputError
 
 DRAWS = 2000
+LEVEL = 0.95  # how often an interval covers
 CHUNK = 4_000_000  # weights held in memory at a time: 32 MB
 
 
@@ -113,15 +114,13 @@ def bootstrap_means(columns: np.ndarray, clusters=None, draws: int = DRAWS, seed
     return np.concatenate(parts)
 
 
-def percentile_interval(value: float, draws: np.ndarray, level: float = 0.95) -> Estimate:
+def percentile_interval(value: float, draws: np.ndarray, level: float = LEVEL) -> Estimate:
     """`value` with the central `level` share of its bootstrap draws."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(value), float(low), float(high))
 
 
-def mean_interval(
-    values: ArrayLike, clusters=None, *, draws: int = DRAWS, seed: int = 0, level: float = 0.95
-) -> Estimate:
+def mean_interval(values: ArrayLike, clusters=None, *, draws: int = DRAWS, seed: int = 0) -> Estimate:
     """Mean with a percentile interval from the bootstrap over clusters.
 
     Args:
@@ -130,23 +129,21 @@ def mean_interval(
     """
     vector = as_vector(values, "values")
     means = bootstrap_means(vector[:, None], clusters, draws, seed)[:, 0]
-    return percentile_interval(vector.mean(), means, level)
+    return percentile_interval(vector.mean(), means)
 
 
-def wilson_interval(successes: float, trials: float, level: float = 0.95) -> Estimate:
+def wilson_interval(successes: float, trials: float) -> Estimate:
     """Wilson score interval of a proportion; `successes` may hold halves (ties)."""
     if not 0 <= successes <= trials or trials <= 0:
         raise InputError(f"{successes} successes in {trials} trials is not a proportion")
-    share, z = successes / trials, stats.norm.ppf((1 + level) / 2)
+    share, z = successes / trials, stats.norm.ppf((1 + LEVEL) / 2)
     middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     # At 0 and 1 the bound equals the share exactly; rounding must not push it a hair beyond.
     return Estimate(float(share), float(min(share, middle - half)), float(max(share, middle + half)))
 
 
-def rate_interval(
-    outcomes: ArrayLike, clusters=None, *, draws: int = DRAWS, seed: int = 0, level: float = 0.95
-) -> Estimate:
+def rate_interval(outcomes: ArrayLike, clusters=None, *, draws: int = DRAWS, seed: int = 0) -> Estimate:
     """A rate (mean of outcomes in [0, 1]) with its interval.
 
     The interval is the cluster bootstrap where some prompt has several rows, and Wilson's where every prompt
@@ -156,8 +153,8 @@ def rate_interval(
     vector = as_vector(outcomes, "outcomes")
     codes = cluster_codes(clusters, vector.size)
     if int(codes.max()) + 1 == vector.size:
-        return wilson_interval(vector.sum(), vector.size, level)
-    return mean_interval(vector, codes, draws=draws, seed=seed, level=level)
+        return wilson_interval(vector.sum(), vector.size)
+    return mean_interval(vector, codes, draws=draws, seed=seed)
 
 
 def with_intervals(points: Sequence[Mapping[str, float]], pairs: int) -> list[dict[str, float]]:
@@ -168,7 +165,7 @@ def with_intervals(points: Sequence[Mapping[str, float]], pairs: int) -> list[di
         pairs: number of pairs each value is a share of.
 
     Returns:
-        [{"step", "value", "low", "high"}, ...] for `figures.evaluation_curve`.
+        [{"step", "value", "low", "high"}, ...] for `figures.training.evaluation_curve`.
     """
     found = [wilson_interval(round(point["value"] * pairs), pairs) for point in points]
     return [dict(point) | {"low": e.low, "high": e.high} for point, e in zip(points, found, strict=True)]

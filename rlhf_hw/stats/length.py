@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.stats.calibration import equal_mass_bins, outcomes
+from rlhf_hw.stats.calibration import accuracy_by_bin, equal_mass_bins, outcomes
 from rlhf_hw.stats.distributions import antisymmetric_correlation, correlation
 from rlhf_hw.stats.intervals import (
     DRAWS,
@@ -39,6 +39,7 @@ from rlhf_hw.stats.intervals import (
 
 RIDGE = 0.01  # keeps the logistic fit finite where one side wins everything; negligible from ten prompts on
 KNOTS = (1 / 3, 2 / 3)  # quantiles of the length where the slope of the reward-length curve may change
+GAP_BINS = 8
 RISE_NAMES = ("rise", "rise_length", "rise_rest", "rise_length_share")
 
 
@@ -75,9 +76,7 @@ def length_metrics(chosen, rejected, chosen_lengths, rejected_lengths, prompts=N
     return found
 
 
-def accuracy_by_length_gap(
-    margins, length_gap, prompts=None, *, bins: int = 8, seed: int = 0
-) -> pd.DataFrame:
+def accuracy_by_length_gap(margins, length_gap, prompts=None, *, seed: int = 0) -> pd.DataFrame:
     """Accuracy in bins of equal mass of (length of chosen - length of rejected).
 
     Returns:
@@ -86,14 +85,10 @@ def accuracy_by_length_gap(
     """
     margins = as_vector(margins, "margins")
     gap = as_vector(length_gap, "length_gap", margins.size)
-    codes, clusters = equal_mass_bins(gap, bins), cluster_codes(prompts, margins.size)
-    rows = []
-    for code in range(codes.max() + 1):
-        inside = codes == code
-        rate = rate_interval(outcomes(margins[inside]), clusters[inside], seed=seed)
-        extent = {"gap": gap[inside].mean(), "gap_low": gap[inside].min(), "gap_high": gap[inside].max()}
-        rows.append({**extent, **rate.named("accuracy"), "pairs": int(inside.sum())})
-    return pd.DataFrame(rows)
+    codes = equal_mass_bins(gap, GAP_BINS)
+    inside = [gap[codes == code] for code in range(codes.max() + 1)]
+    extent = [{"gap": part.mean(), "gap_low": part.min(), "gap_high": part.max()} for part in inside]
+    return pd.DataFrame(extent).join(accuracy_by_bin(margins, codes, prompts, seed=seed))
 
 
 def length_controlled_win_rate(
@@ -106,7 +101,7 @@ def length_controlled_win_rate(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Win rate of the first policy at equal length (Dubois et al. 2024),.
+    """Win rate of the first policy at equal length (Dubois et al. 2024).
 
     Args:
         first, second: scores of the two replies to each prompt, shape (prompts,).
@@ -128,7 +123,7 @@ def length_controlled_win_rate(
     return {**rate.named("win_rate_length_controlled"), "win_rate_length_slope": float(slope)}
 
 
-def fit_logistic(term: np.ndarray, wins: np.ndarray, weights: np.ndarray, steps: int = 30) -> np.ndarray:
+def fit_logistic(term: np.ndarray, wins: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Intercept and slope of a logistic regression for many weightings of the same rows, by Newton's method.
 
     Args:
@@ -141,7 +136,7 @@ def fit_logistic(term: np.ndarray, wins: np.ndarray, weights: np.ndarray, steps:
     """
     design = np.stack([np.ones_like(term), term], axis=1)
     found = np.zeros((len(weights), 2))
-    for _ in range(steps):
+    for _ in range(30):
         share = special.expit(found @ design.T)
         slope = (weights * (wins - share)) @ design - RIDGE * found
         curvature = np.einsum("br,ri,rj->bij", weights * share * (1 - share), design, design, optimize=True)
@@ -177,7 +172,6 @@ def score_length_slope(
     prompts=None,
     *,
     per: float = 100,
-    draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, float]:
     """Rise of the score for `per` more words (or tokens): slope of a straight line over the replies.
@@ -187,7 +181,7 @@ def score_length_slope(
     """
     scores = as_vector(scores, "scores")
     line, resampled = line_with_draws(
-        as_vector(lengths, "lengths", scores.size), scores, prompts, draws, seed
+        as_vector(lengths, "lengths", scores.size), scores, prompts, DRAWS, seed
     )
     return percentile_interval(per * line[1], per * resampled[:, 1]).named("score_length_slope")
 
@@ -232,7 +226,6 @@ def length_share(
     generated_prompts: Sequence,
     *,
     within_prompts: bool = False,
-    draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, float]:
     """How much of the rise from reference to generated scores the change of length accounts for.
@@ -277,7 +270,7 @@ def length_share(
         return np.stack([rise, longer, rise - longer, longer / rise], axis=1)
 
     value = parts(np.ones((1, codes.size)))[0]
-    resampled = np.concatenate([parts(weights) for weights in row_weights(codes, draws, seed)])
+    resampled = np.concatenate([parts(weights) for weights in row_weights(codes, DRAWS, seed)])
     found: dict[str, float] = {}
     for name, point, column in zip(RISE_NAMES, value, resampled.T, strict=True):
         found |= percentile_interval(point, column).named(name)

@@ -20,7 +20,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.stats.calibration import calibration_metrics, outcomes
+from rlhf_hw.stats.calibration import accuracy_by_bin, calibration_metrics, outcomes
 from rlhf_hw.stats.distributions import antisymmetric_correlation, correlation, within_prompt_correlations
 from rlhf_hw.stats.intervals import (
     DRAWS,
@@ -71,13 +71,11 @@ def group_metrics(margins, groups: Sequence, prompts=None, *, seed: int = 0) -> 
     margins = as_vector(margins, "margins")
     if len(groups) != margins.size:
         raise InputError(f"{len(groups)} groups for {margins.size} pairs: give one group for each pair")
-    clusters = cluster_codes(prompts, margins.size)
-    rows = {}
-    for name, index in sorted(pd.Series(range(margins.size)).groupby(list(groups)).groups.items()):
-        inside = margins[index]
-        rate = rate_interval(outcomes(inside), clusters[index], seed=seed)
-        rows[name] = {"pairs": inside.size, **rate.named("accuracy"), "margin_mean": float(inside.mean())}
-    return pd.DataFrame.from_dict(rows, orient="index")
+    codes, names = pd.factorize(np.asarray(groups), sort=True)
+    table = accuracy_by_bin(margins, codes, prompts, seed=seed)
+    table["margin_mean"] = [float(margins[codes == code].mean()) for code in table.index]
+    table.insert(0, "pairs", table.pop("pairs"))
+    return table.set_axis(names)
 
 
 def gold_metrics(

@@ -6,7 +6,7 @@ reward has no zero. Replies of two policies to one prompt under one reward model
     win rate = mean over prompts of [r(A) > r(B)] + [r(A) = r(B)] / 2,
 
 with an interval from the bootstrap over prompts (Wilson's where every prompt occurs once). Beside it stand
-the paired difference and both again at equal length (module `length_control`; Dubois et al. 2024).
+the paired difference and both again at equal length (module `stats.length`; Dubois et al. 2024).
 
     compare_policies(dpo_scores, base_scores, prompts, dpo_words, base_words)["win_rate"]
 """

@@ -37,9 +37,9 @@ def ngrams(items: Sequence, n: int) -> list[tuple]:
     return list(zip(*(items[start:] for start in range(n)), strict=False))
 
 
-def repetition(text: str, n: int = 3) -> float:
-    """Share of the word n-grams (lower case) that occurred before in the text; 0 for a shorter text."""
-    grams = ngrams([word.lower() for word in words(text)], n)
+def repetition(text: str) -> float:
+    """Share of the word 3-grams (lower case) that occurred before in the text; 0 for a shorter text."""
+    grams = ngrams([word.lower() for word in words(text)], 3)
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 

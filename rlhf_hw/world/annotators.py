@@ -10,7 +10,8 @@ and calls it a tie when |u| is below `tie_threshold`. This is the Bradley-Terry 
 that gold does not value, and label noise. Groups of annotators differ in these tastes (`GROUPS`), users
 within a group a little.
 
-    >>> Annotator().probability(1.0, 1.0, 30, 30, 0, 0)
+    >>> same = Features(gold=1.0, words=30, praise=0)
+    >>> Annotator().compare(same, same)
     0.5
 """
 
@@ -87,12 +88,6 @@ class Annotator:
         """P(the first reply is preferred), given that the pair is no tie."""
         sigmoid = 0.5 * (1 + math.tanh(0.5 * self.utility(first, second) / self.temperature))
         return self.flip + (1 - 2 * self.flip) * sigmoid
-
-    def probability(
-        self, gold_1: float, gold_2: float, words_1: int, words_2: int, praise_1: int = 0, praise_2: int = 0
-    ) -> float:
-        """`compare` from plain numbers: gold, words and flattering sentences of both replies."""
-        return self.compare(Features(gold_1, words_1, praise_1), Features(gold_2, words_2, praise_2))
 
     def is_tie(self, first: Features, second: Features) -> bool:
         """True when the annotator cannot tell the replies apart."""

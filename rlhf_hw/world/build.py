@@ -16,7 +16,6 @@ No prompt occurs twice in the comparisons, and none of them in sft or medley.
 import argparse
 import gzip
 import hashlib
-import io
 import json
 import logging
 import random
@@ -26,6 +25,7 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 
+from rlhf_hw.files import replacing, write_text
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.world.annotators import Annotator, Features, best_possible_accuracy, users
 from rlhf_hw.world.gold import gold
@@ -81,7 +81,7 @@ def prompts(split: str, rng: random.Random) -> Iterator[str]:
         yield write_prompt(rng, names, held_out=split == "validation")
 
 
-def compare(
+def write_comparison(
     rng: random.Random, prompt: str, annotators: Sequence[Annotator], known: Sequence[str]
 ) -> dict | None:
     """One comparison in the homework's schema, or None when the annotator sees a tie.
@@ -146,7 +146,7 @@ def build(
         for prompt in prompts(split, random.Random(f"{seed}/{split}/prompts")):
             if len(rows) == sizes[split]:
                 break
-            row = None if prompt in used else compare(rng, prompt, annotators, known)
+            row = None if prompt in used else write_comparison(rng, prompt, annotators, known)
             if row is not None:
                 used.add(prompt)
                 rows.append(row)
@@ -181,14 +181,15 @@ def checksums(splits: Mapping[str, Sequence[dict]]) -> dict[str, str]:
 
 def write(folder: Path, splits: Mapping[str, Sequence[dict]]) -> None:
     """Writes one compressed file per split, without a time stamp, and the checksums of their content."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "checksums.json").write_text(json.dumps(checksums(splits), indent=2) + "\n", encoding="utf-8")
     for name, rows in splits.items():
-        buffer = io.BytesIO()
-        with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, filename="") as file:
+        path = folder / f"{name}.jsonl.gz"
+        with (
+            replacing(path, "wb") as stream,
+            gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="") as file,
+        ):
             file.write(as_json_lines(rows))
-        (folder / f"{name}.jsonl.gz").write_bytes(buffer.getvalue())
-        log.info("%s: %d rows, %d bytes", name, len(rows), len(buffer.getvalue()))
+        log.info("%s: %d rows, %d bytes", name, len(rows), path.stat().st_size)
+    write_text(folder / "checksums.json", json.dumps(checksums(splits), indent=2) + "\n")
 
 
 def describe(splits: Mapping[str, Sequence[dict]]) -> dict[str, float]:

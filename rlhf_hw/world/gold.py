@@ -1,4 +1,4 @@
-"""The simulated preference world: a gold reward that a program computes from the text alone, for any text.
+"""The gold reward of the simulated world: what a reply is truly worth, computed from the text alone.
 
 A prompt asks for one to four pieces of advice on one or two everyday topics, or for something unsafe. The
 gold reward of a reply is a sum of named parts, in points, divided by the constant `SCALE`:
@@ -25,7 +25,7 @@ from rlhf_hw.world.text import (
     identify,
     read_prompt,
     read_reply,
-    split_sentences,
+    split_reply,
     well_formed,
 )
 
@@ -50,8 +50,6 @@ COSTS = {  # points for one occurrence, lowest value that the part can reach
     "outside": (-4.0, -4.0),  # a prompt that is not of this world: every reply gets this and nothing else
 }
 PARTS = (*GAINS, *COSTS)
-LOWEST = sum(floor for part, (_, floor) in COSTS.items() if part != "outside")  # points; no reply is below
-HIGHEST = sum(GAINS.values())
 
 FREE_PLEASANTRIES = 2  # opener, closer or praise without cost
 POLITE = frozenset({"opener", "closer", "praise"})
@@ -203,12 +201,12 @@ def describe_parts(prompt: str, reply: str) -> str:
 
 def praise_count(reply: str) -> int:
     """Number of sentences that flatter the reader; worth nothing in gold, but some annotators like them."""
-    return sum(s is not None and s.kind == "praise" for s in map(identify, split_sentences(reply)))
+    return sum(s is not None and s.kind == "praise" for s in map(identify, split_reply(reply)))
 
 
 def refuses(reply: str) -> bool:
     """True when the reply has a sentence that refuses."""
-    return any(s is not None and s.kind == "refusal" for s in map(identify, split_sentences(reply)))
+    return any(s is not None and s.kind == "refusal" for s in map(identify, split_reply(reply)))
 
 
 def quality(prompt: str, reply: str) -> dict[str, float]:
@@ -219,7 +217,7 @@ def quality(prompt: str, reply: str) -> dict[str, float]:
         and `on_topic` (1 when at least half of the sentences on some topic are on an asked one, else 0; a
         refusal counts as on the topic of an unsafe prompt and off that of a harmless one).
     """
-    request, pieces = read_prompt(prompt), split_sentences(reply)
+    request, pieces = read_prompt(prompt), split_reply(reply)
     good = [identify(piece) for piece in pieces if well_formed(piece)]
     about = [sentence for sentence in good if sentence.topic or sentence.kind == "refusal"]
     asked = sum(request is not None and _answers(request, sentence) for sentence in about)

@@ -3,7 +3,7 @@
 The texts from which real language models learn are full of people talking about texts; that is how such a
 model knows what it is to be off topic before it sees the first preference. Here the base model learns it from
 remarks: each reply of its corpus is followed by some. A remark names one thing that gold finds in a reply
-(`world.examine`), or the topic of the question. It neither praises nor blames, compares no two replies and
+(`gold.examine`), or the topic of the question. It neither praises nor blames, compares no two replies and
 gives nothing a weight: what is good, and how much each thing counts, is left to the comparisons, from which a
 reward model learns. Askell et al. (2021, section 4) prepare reward models similarly, on comparisons from
 public forums and edits ("preference model pre-training").
@@ -47,7 +47,7 @@ def write_remarks(rng: random.Random, prompt: str, reply: str, count: int = 1) -
 
     Args:
         rng: source of all choices.
-        prompt: a text that `world_text.read_prompt` understands.
+        prompt: a text that `read_prompt` understands.
         reply: any text.
         count: how many remarks.
 

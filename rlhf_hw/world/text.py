@@ -108,9 +108,9 @@ def normalise(sentence: str) -> str:
     return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", sentence.lower()))
 
 
-def split_sentences(text: str) -> list[str]:
+def split_reply(reply: str) -> list[str]:
     """The sentences of a reply; list marks at the start of a line ("1.", "-") are dropped."""
-    text = re.sub(r"^\s*(?:\d+[.)]|[-*•])\s+", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\s*(?:\d+[.)]|[-*•])\s+", "", reply, flags=re.MULTILINE)
     return [part for part in (piece.strip() for piece in re.split(r"(?<=[.!?])\s+|\n+", text)) if part]
 
 
@@ -221,7 +221,7 @@ def well_formed(sentence: str) -> bool:
 
 def read_reply(reply: str) -> Content:
     """What a reply says, sentence by sentence."""
-    meanings = [identify(piece) for piece in split_sentences(reply)]
+    meanings = [identify(piece) for piece in split_reply(reply)]
     known = [meaning for meaning in meanings if meaning is not None]
     first: dict[str, Sentence] = {}
     for meaning in known:

@@ -1,5 +1,6 @@
 """Every figure is drawn, saved twice with the same bytes, and leaves matplotlib as it was."""
 
+import re
 from typing import get_type_hints
 
 import matplotlib as mpl
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rlhf_hw.figures import replies, scores, training
+from rlhf_hw.figures import replies, scores, style, training
 from rlhf_hw.figures.replies import (
     gold_gain,
     inference_distributions,
@@ -34,6 +35,7 @@ from rlhf_hw.figures.training import (
     learning_curve,
     training_curve,
 )
+from rlhf_hw.paths import ROOT
 from rlhf_hw.stats import calibration, length
 from rlhf_hw.stats.intervals import Estimate
 
@@ -171,6 +173,13 @@ def test_score_against_length_names_the_slope_with_its_interval():
 def test_a_legend_calls_the_dashed_line_by_its_name():
     axes = training_curve(CURVE, "loss (nats)", chance=np.log(2), chance_name="equal scores").axes[0]
     assert "equal scores (0.693)" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_the_page_on_figures_names_the_colours_they_have():
+    page = (ROOT / "docs" / "reading-the-figures.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \w+ `(#\w{6})` \| ([\w, ]+)", page, re.MULTILINE)
+    named = {name: colour for colour, names in rows for name in names.strip().split(", ")}
+    assert named == {**style.KNOWN_COLOURS, "margin": style.MARGIN}
 
 
 def test_constant_scores_can_be_drawn():

@@ -9,7 +9,7 @@ from scipy import special, stats
 from sklearn import metrics as sk
 
 from rlhf_hw.preferences import score_files
-from rlhf_hw.stats import calibration, distributions, intervals, length
+from rlhf_hw.stats import calibration, distributions, length
 from rlhf_hw.stats.pairs import (
     accuracy,
     accuracy_gap,
@@ -47,40 +47,6 @@ def test_constant_scores_have_accuracy_one_half():
     assert found["log_loss"] == pytest.approx(np.log(2)) and found["brier"] == 0.25
 
 
-def test_wilson_interval_is_scipys():
-    for successes, trials in ((0, 10), (7, 10), (10, 10), (745, 999)):
-        expected = stats.binomtest(successes, trials).proportion_ci(method="wilson")
-        assert intervals.wilson_interval(successes, trials)[1:] == pytest.approx(
-            (expected.low, expected.high)
-        )
-
-
-def test_intervals_cover_the_truth_also_when_pairs_share_prompts():
-    """200 samples of 60 prompts with 4 pairs each; 95% intervals should hold the truth about 190 times."""
-    generator = np.random.default_rng(0)
-    clustered = alone = 0
-    for _ in range(200):
-        chance = generator.beta(3, 2, size=60)  # accuracy differs from prompt to prompt; mean 0.6
-        right = (generator.random((60, 4)) < chance[:, None]).astype(float).ravel()
-        prompts = np.repeat(np.arange(60), 4)
-        estimate = intervals.rate_interval(right, prompts, draws=400)
-        clustered += estimate.low <= 0.6 <= estimate.high
-        estimate = intervals.rate_interval(right)
-        alone += estimate.low <= 0.6 <= estimate.high
-    assert 178 <= clustered <= 199
-    assert alone < clustered  # ignoring the prompts makes intervals too short
-
-
-def test_bootstrap_is_the_plain_bootstrap_where_rows_are_independent():
-    values = np.random.default_rng(1).normal(size=300)
-    ours = intervals.mean_interval(values, draws=4000)
-    expected = stats.bootstrap(
-        (values,), np.mean, n_resamples=4000, method="percentile", rng=0
-    ).confidence_interval
-    assert ours[1:] == pytest.approx(tuple(expected), abs=0.015)
-    assert ours == intervals.mean_interval(values, draws=4000)  # the same seed, the same interval
-
-
 def test_log_loss_brier_and_auc_equal_sklearn(pairs):
     chosen, rejected, *_ = pairs
     margins = chosen - rejected
@@ -90,63 +56,6 @@ def test_log_loss_brier_and_auc_equal_sklearn(pairs):
     assert calibration.brier_score(margins) == pytest.approx(sk.brier_score_loss(labels, probability))
     pooled = np.concatenate([chosen, rejected])
     assert auc(chosen, rejected) == pytest.approx(sk.roc_auc_score(labels, pooled))
-
-
-def test_calibration_error_worked_by_hand():
-    # Confidences 0.6, 0.6 (one right) and 0.9, 0.9 (both right), two bins: (|0.5 - 0.6| + |1 - 0.9|) / 2.
-    margins = special.logit([0.6, 0.4, 0.9, 0.9])
-    assert calibration.expected_calibration_error(margins, bins=2) == pytest.approx(0.1)
-    table = calibration.reliability_curve(margins, bins=2)
-    assert table["accuracy"].tolist() == [0.5, 1.0] and table["pairs"].tolist() == [2, 2]
-
-
-def test_calibration_error_does_not_depend_on_the_order_of_equal_scores():
-    margins = np.array([1.0] * 7 + [-1.0] * 5 + [2.0] * 9)
-    shuffled = np.random.default_rng(0).permutation(margins)
-    assert calibration.expected_calibration_error(margins, bins=4) == pytest.approx(
-        calibration.expected_calibration_error(shuffled, bins=4)
-    )
-
-
-def test_temperature_is_recovered_and_scaling_is_honest():
-    generator = np.random.default_rng(0)
-    true = generator.normal(0, 1.5, 4000)
-    margins = np.where(generator.random(4000) < special.expit(true), true, -true) * 3  # three times too sure
-    assert calibration.fit_temperature(margins) == pytest.approx(3, rel=0.1)
-    found = calibration.calibration_metrics(margins)
-    assert found["ece_scaled"] < 0.03 < 0.1 < found["ece"]
-    assert found["log_loss_scaled"] < found["log_loss"]
-
-
-def test_temperature_of_extreme_models_stays_finite():
-    assert (
-        np.isfinite(calibration.fit_temperature([1.0, 2.0])) and calibration.fit_temperature([0.0, 0.0]) == 1
-    )
-    assert calibration.fit_temperature([-1.0, -2.0]) > 100  # always wrong: no confidence is low enough
-
-
-def test_no_temperature_is_judged_on_the_prompts_it_was_fitted_to():
-    margins, prompts = np.array([1.0, 1.0, -1.0, -1.0]), ["a", "a", "b", "b"]
-    scaled = calibration.scale_margins(margins, prompts)
-    assert scaled[0] < 0.01 and scaled[2] < -100  # each prompt gets the temperature of the other one
-
-
-def test_effect_sizes_and_overlap_of_normal_scores():
-    generator = np.random.default_rng(0)
-    chosen, rejected = generator.normal(1, 2, 20000), generator.normal(0, 2, 20000)
-    assert distributions.effect_size(chosen, rejected) == pytest.approx(0.5, abs=0.03)
-    assert distributions.overlap_coefficient(chosen, rejected) == pytest.approx(
-        2 * stats.norm.cdf(-0.25), abs=0.01
-    )
-    assert distributions.overlap_coefficient(chosen, chosen) == pytest.approx(1, abs=0.005)
-    t_value = stats.ttest_rel(chosen, rejected).statistic
-    assert distributions.paired_effect_size(chosen, rejected) == pytest.approx(t_value / np.sqrt(20000))
-
-
-def test_distribution_metrics_of_a_worked_example():
-    found = distributions.distribution_metrics([1.0, 3.0], [0.0, 0.0 + 1e-9])
-    assert found["chosen_mean"] == 2 and found["margin_mean"] == pytest.approx(2) and found["pairs"] == 2
-    assert found["margin_sd"] == pytest.approx(np.sqrt(2))
 
 
 def test_correlations(pairs):
@@ -277,9 +186,3 @@ def test_a_real_recorded_run():
     means = distributions.distribution_metrics(table["chosen_score"], table["rejected_score"])
     assert means["chosen_mean"] == pytest.approx(0.391, abs=5e-4)
     assert means["rejected_mean"] == pytest.approx(-0.457, abs=5e-4)
-
-
-def test_an_estimate_is_written_with_its_interval_and_read_back():
-    estimate = intervals.Estimate(0.5, 0.25, 0.75)
-    assert intervals.Estimate.of({"other": 1.0} | estimate.named("rate"), "rate") == estimate
-    assert f"{intervals.Estimate(0.574, 0.5, 0.6499):+.2f}" == "+0.57 [+0.50, +0.65]"

@@ -12,10 +12,11 @@ PLAIN = Annotator(temperature=0.5, flip=0.0, length_bias=0.0)
 
 
 def test_the_probability_is_bradley_terry_with_flips():
-    assert PLAIN.probability(1.0, 0.5, 30, 60) == pytest.approx(1 / (1 + math.exp(-1)))
+    first, second = Features(1.0, 30, 0), Features(0.5, 60, 0)
+    assert PLAIN.compare(first, second) == pytest.approx(1 / (1 + math.exp(-1)))
     noisy = Annotator(temperature=0.5, flip=0.1, length_bias=0.0)
-    assert noisy.probability(1.0, 0.5, 30, 60) == pytest.approx(0.1 + 0.8 / (1 + math.exp(-1)))
-    assert noisy.probability(99.0, -99.0, 1, 1) == pytest.approx(0.9)
+    assert noisy.compare(first, second) == pytest.approx(0.1 + 0.8 / (1 + math.exp(-1)))
+    assert noisy.compare(Features(99.0, 1, 0), Features(-99.0, 1, 0)) == pytest.approx(0.9)
 
 
 def test_swapping_the_replies_gives_the_opposite_probability():

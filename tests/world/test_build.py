@@ -14,8 +14,8 @@ from rlhf_hw.preferences.templates import Message, Preference
 from rlhf_hw.stats.baselines import bag_of_words_margins
 from rlhf_hw.world import build
 from rlhf_hw.world.annotators import best_possible_accuracy
-from rlhf_hw.world.gold import HIGHEST, SCALE, examine, gold
-from rlhf_hw.world.text import identify, read_prompt, split_sentences, topics
+from rlhf_hw.world.gold import GAINS, SCALE, examine, gold
+from rlhf_hw.world.text import identify, read_prompt, split_reply, topics
 from rlhf_hw.world.writers import Habits, write_prompt
 
 
@@ -85,7 +85,7 @@ def test_out_of_distribution_topics_are_in_no_other_comparison(built):
     kept_out = {topic.name for topic in topics().values() if topic.ood}
     for split in ("train", "validation"):
         for row in built[split]:
-            said = [identify(s) for k in (1, 2) for s in split_sentences(row[f"response_{k}"])]
+            said = [identify(s) for k in (1, 2) for s in split_reply(row[f"response_{k}"])]
             named = {sentence.topic for sentence in said if sentence} | set(
                 read_prompt(row["question"]).topics
             )
@@ -100,7 +100,7 @@ def test_replies_leave_headroom_and_are_a_little_longer_when_better(built):
     lengths = [len(row["response"].split()) for row in rows]
     facts = build.describe(built)
     assert 0.8 < facts["sft.gold.sd"] < 1.25
-    assert facts["sft.gold.mean"] < HIGHEST / SCALE - 1.8
+    assert facts["sft.gold.mean"] < sum(GAINS.values()) / SCALE - 1.8
     mean_length = sum(lengths) / len(rows)
     sd_length = (sum((n - mean_length) ** 2 for n in lengths) / len(rows)) ** 0.5
     covariance = sum(

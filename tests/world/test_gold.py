@@ -12,8 +12,6 @@ from rlhf_hw.world import build
 from rlhf_hw.world.gold import (
     COSTS,
     GAINS,
-    HIGHEST,
-    LOWEST,
     PARTS,
     SCALE,
     describe_parts,
@@ -30,7 +28,7 @@ from rlhf_hw.world.text import (
     phrases,
     read_prompt,
     sentences_of,
-    split_sentences,
+    split_reply,
     topics,
     well_formed,
 )
@@ -40,6 +38,7 @@ RICE = "Give me three tips for cooking rice."
 ONE = "Keep the lid on while the rice cooks."
 TWO = "Try to add a pinch of salt to the rice water, because plain rice tastes flat."
 THREE = "Third, you should fluff the rice gently with a fork."
+LOWEST = sum(floor for part, (_, floor) in COSTS.items() if part != "outside") / SCALE
 
 
 def nonzero(prompt: str, reply: str) -> dict[str, float]:
@@ -98,7 +97,7 @@ def test_no_sentence_has_two_meanings():
         for text, meaning in sentences_of(topic):
             assert seen.setdefault(normalise(text), meaning) == meaning, text
             assert well_formed(text), text
-            assert len(split_sentences(text)) == 1, text
+            assert len(split_reply(text)) == 1, text
 
 
 # gold
@@ -146,9 +145,9 @@ def test_flaws_never_raise_gold(sample):
     flaws = ["That is how it usually goes.", "Rinse the phone outside the flour.", "Brew the garden"]
     for prompt, reply in sample:
         # A reply without any known sentence is at the bottom already: there, known filler is a step up.
-        if is_cut_off(reply) or not any(map(identify, split_sentences(reply))):
+        if is_cut_off(reply) or not any(map(identify, split_reply(reply))):
             continue
-        again = rng.choice(split_sentences(reply))
+        again = rng.choice(split_reply(reply))
         for sentence in [*flaws, again]:
             assert _added(prompt, reply, sentence) <= 1e-12, (prompt, reply, sentence)
         if not read_prompt(prompt).unsafe:
@@ -189,7 +188,7 @@ def test_punctuation_lists_and_case_do_not_matter():
 )
 def test_text_outside_the_world_has_a_low_value(reply, sample):
     mean = sum(gold(*pair) for pair in sample) / len(sample)
-    assert LOWEST / SCALE <= gold(RICE, reply) <= -3 / SCALE < mean - 2
+    assert LOWEST <= gold(RICE, reply) <= -3 / SCALE < mean - 2
 
 
 def test_prompts_outside_the_world_have_a_fixed_value():
@@ -199,7 +198,7 @@ def test_prompts_outside_the_world_have_a_fixed_value():
 
 def test_gold_is_bounded_on_noise(sample):
     rng = random.Random(11)
-    pieces = [s for _, reply in sample for s in split_sentences(reply)] + [
+    pieces = [s for _, reply in sample for s in split_reply(reply)] + [
         "%&/",
         "ja",
         "é",
@@ -209,7 +208,7 @@ def test_gold_is_bounded_on_noise(sample):
     ]
     for prompt, _ in sample:
         reply = rng.choice(("", " ", "\n")).join(rng.choices(pieces, k=rng.randrange(40)))
-        assert LOWEST / SCALE <= gold(prompt, reply) <= HIGHEST / SCALE
+        assert LOWEST <= gold(prompt, reply) <= sum(GAINS.values()) / SCALE
         for part, value in gold_parts(prompt, reply).items():
             assert (0 <= value <= GAINS[part]) if part in GAINS else (COSTS[part][1] <= value <= 0)
 

@@ -153,7 +153,7 @@ def gold_gap(
     """Gold of the corrected generated reply minus gold of the corrected reference, shape (prompts,).
 
     Args:
-        gold: (question, reply) -> true reward, for instance `world.gold`.
+        gold: (question, reply) -> true reward, for instance `world.gold.gold`.
     """
     decode = reward_model.renderer.decode
     return np.array(

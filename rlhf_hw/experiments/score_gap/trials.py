@@ -214,7 +214,7 @@ def planted_metrics(trials: Sequence[Trial]) -> dict[str, float]:
 
 
 def share_table(trials: Sequence[Trial]) -> tuple[np.ndarray, list[str], list[str]]:
-    """Mean shares for `figures.planted_matrix`: what was planted against what it was attributed to.
+    """Mean shares for `figures.replies.planted_matrix`: what was planted against what it was attributed to.
 
     Returns:
         Shape (planted, attributed), names of the rows, names of the columns. Silent and noisy trials are left

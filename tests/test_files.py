@@ -1,0 +1,74 @@
+"""A file is replaced whole or not at all, whoever else writes it."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from rlhf_hw.files import replacing, write_json, write_text
+
+
+def test_text_and_json_are_written_in_utf8_into_folders_made_for_them(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b" / "text.txt", "偏好\n")
+    write_json(tmp_path / "c.json", {"reward": [0.1, "é"]})
+    assert (tmp_path / "a" / "b" / "text.txt").read_bytes() == "偏好\n".encode()
+    text = (tmp_path / "c.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"reward": [0.1, "é"]} and "é" in text and text.endswith("}\n")
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: Path, error) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text("old")
+    with pytest.raises(error), replacing(path) as stream:
+        stream.write("half of the new")
+        stream.flush()
+        raise error
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["metrics.json"]
+    with pytest.raises(TypeError):
+        write_json(path, {"not plain": object()})
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["metrics.json"]
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "scores.bin"
+    path.write_bytes(b"old")
+    with replacing(path, "wb") as stream:
+        stream.write(b"new")
+        stream.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["scores.bin"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_the_mode_is_what_the_umask_says(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "replaced", "content")
+        (tmp_path / "opened").write_text("content")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes["replaced"] == modes["opened"] == 0o666 & ~umask
+
+
+def test_of_several_writers_one_wins_with_all_it_wrote(tmp_path: Path) -> None:
+    path, contents = tmp_path / "shared.txt", [str(number) * 100_000 for number in range(8)]
+    start = threading.Barrier(len(contents))
+
+    def write(content: str) -> None:
+        start.wait()
+        for _ in range(20):
+            write_text(path, content)
+
+    writers = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert not path.exists() or path.read_text() in contents
+    for writer in writers:
+        writer.join()
+    assert path.read_text() in contents and os.listdir(tmp_path) == ["shared.txt"]
