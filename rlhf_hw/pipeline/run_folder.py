@@ -28,7 +28,7 @@ MAKE_AGAIN = "RLHF_HW_MAKE_AGAIN"  # environment of kernels: with any value noth
 OUTPUTS = ("output_dir", "log_dir")  # settings that say where results go, not what they are
 
 
-class Result(Protocol):
+class Recordable(Protocol):
     """What an experiment returns: plain data, for the report and for its notebook."""
 
     @property
@@ -121,7 +121,7 @@ class Run:
             write_json(note, {"key": key, "content": content(path)})
         return made
 
-    def record(self, stage: str, found: Mapping[str, Any] | Result) -> None:
+    def record(self, stage: str, found: Mapping[str, Any] | Recordable) -> None:
         """Replace the numbers of one stage and rewrite `metrics.json`; a result's tables are written, too.
 
         Args:

@@ -114,8 +114,7 @@ def _load(source: str, split: str) -> Iterable[dict[str, Any]]:
 def find_files(source: str, split: str) -> list[Path]:
     """Return the local files of a source's split; an empty list means that it is a hub id."""
     path = resolve(source)
-    copy = local_copy(source)
-    if not path.exists() and copy is not None:
+    if not path.exists() and (copy := local_copy(source)) is not None:
         path = copy
         if not path.exists():
             raise FileNotFoundError(f"RLHF_HW_REAL_DATA: {path} is missing; {source} is looked up there")

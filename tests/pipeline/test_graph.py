@@ -23,20 +23,16 @@ def _texts(tree: ast.AST) -> Iterator[str]:
             yield "".join(v.value if isinstance(v, ast.Constant) else "*" for v in node.values)
 
 
-def _literal(node: ast.expr) -> list[str]:
-    """The text that an argument is written as; none where it is a variable."""
-    return list(_texts(node))[:1] if isinstance(node, ast.Constant | ast.JoinedStr) else []
-
-
 def _mentioned(path: Path) -> dict[str, set[str]]:
-    """Literal arguments of `need`, `scores`, `record`, `show` and `save` in a notebook, and all its texts."""
+    """Texts that a notebook gives to `need`, `scores`, `record`, `show...` and `save...`, and all its texts."""
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     tree = ast.parse("\n".join(cells))
     found: dict[str, set[str]] = {name: set() for name in ("need", "scores", "record", "show", "save")}
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args):
-        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", "")).partition("_")[0]
+        literal = [node for node in call.args if isinstance(node, ast.Constant | ast.JoinedStr)]
         if name in found:
-            found[name] |= set(_literal(call.args[-1 if name in ("show", "save") else 0]))
+            found[name] |= {text for node in literal for text in list(_texts(node))[:1]}
     texts = {text for text in _texts(tree) if text.strip("*")}
     return found | {"texts": texts | {f"scores/{name}.jsonl" for name in found["scores"]}}
 
