@@ -24,7 +24,7 @@ def _texts(tree: ast.AST) -> Iterator[str]:
 
 
 def _mentioned(path: Path) -> dict[str, set[str]]:
-    """Texts that a notebook gives to `need`, `scores`, `record`, `show...` and `save...`, and all its texts."""
+    """What a notebook gives to `need`, `scores`, `record`, `show...` and `save...`, and all its texts."""
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     tree = ast.parse("\n".join(cells))
     found: dict[str, set[str]] = {name: set() for name in ("need", "scores", "record", "show", "save")}
