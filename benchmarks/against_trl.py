@@ -30,6 +30,7 @@ from tables import (  # noqa: E402
 )
 from workloads import HH, Workload  # noqa: E402
 
+from rlhf_hw.models.loading import pick_dtype  # noqa: E402
 from rlhf_hw.pipeline.machine import describe_machine, installed_versions  # noqa: E402
 
 TRAINING = [(task, system) for task in ("rm", "dpo") for system in ("ours", "trl", "trl-best")]
@@ -204,7 +205,8 @@ def benchmark(
 ) -> dict:
     """Run a plan; returns every number, and writes what there is to `out` before each job."""
     results = {
-        "machine": describe_machine() | ({"threads": threads} if threads else {}),
+        "machine": describe_machine(str(pick_dtype("auto")).removeprefix("torch."))
+        | ({"threads": threads} if threads else {}),
         "system": platform.platform(),
         "versions": installed_versions(),
         "peak": {},

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_hw.errors import Explained, InputError
+from rlhf_hw.files import write_text
 
 TRAINERS = {"rm": "a reward model", "dpo": "a policy by DPO"}
 # settings that name files, folders or hub ids
@@ -52,7 +53,18 @@ def command_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="rlhf-hw", description="reward models and DPO, from data to report")
     commands = parser.add_subparsers(title="commands", required=True, metavar="command")
+    _add_run(commands)
+    _add_report(commands)
+    train = commands.add_parser(
+        "train", help="one training run: rlhf-hw train rm|dpo --help lists its settings"
+    )
+    train.add_argument("method", choices=sorted(TRAINERS))
+    _add_score(commands)
+    _add_check_data(commands)
+    return parser
 
+
+def _add_run(commands: argparse._SubParsersAction) -> None:
     run = _add(commands, "run", run_notebooks, "run a profile's notebooks that are out of date, in order")
     _add_profile(run)
     run.add_argument(
@@ -64,10 +76,14 @@ def command_parser() -> argparse.ArgumentParser:
         metavar="key=value",
         help="set a parameter of all notebooks, or of one: dpo_training.learning_rate=1e-6",
     )
-    run.add_argument("--only", default="", help="these notebooks alone, by number or name: 02,03")
+    run.add_argument(
+        "--only", default="", help="these notebooks alone, by number or name: 02,03; what they lack is made"
+    )
     run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="this notebook and those after it")
     run.add_argument("--force", action="store_true", help="run also what is up to date")
 
+
+def _add_report(commands: argparse._SubParsersAction) -> None:
     report = _add(commands, "report", build_report, "fill and typeset the report from a finished run")
     _add_profile(report)
     report.add_argument("--language", choices=["en", "zh"], action="append", help="default: both")
@@ -79,11 +95,8 @@ def command_parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--force", action="store_true", help="build also what is up to date")
 
-    train = commands.add_parser(
-        "train", help="one training run: rlhf-hw train rm|dpo --help lists its settings"
-    )
-    train.add_argument("method", choices=sorted(TRAINERS))
 
+def _add_score(commands: argparse._SubParsersAction) -> None:
     score = _add(commands, "score", score_file, "score replies or pairs with a reward model, as JSON lines")
     score.add_argument(
         "files",
@@ -103,16 +116,16 @@ def command_parser() -> argparse.ArgumentParser:
     )
     score.add_argument("--output", required=True, type=Path, help="JSON-lines file to write")
 
-    check = _add(
-        commands, "check-data", check_data, "say what is wrong with a data set and what would be used"
-    )
+
+def _add_check_data(commands: argparse._SubParsersAction) -> None:
+    text = "say what is wrong with a data set and what would be used"
+    check = _add(commands, "check-data", check_data, text)
     check.add_argument("source", type=from_here, metavar="PATH", help="file, folder or hub id")
     check.add_argument("--template", required=True, help="HOMEWORK, PKUSafeRLHF, HH, TRL, ...")
     check.add_argument("--split", default="train")
     check.add_argument("--against", metavar="SPLIT", help="also look for prompts that stand in this split")
     check.add_argument("--examples", type=int, default=0, metavar="N", help="show the first N pairs as read")
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
-    return parser
 
 
 def _add(
@@ -135,8 +148,17 @@ def run_notebooks(options: argparse.Namespace) -> None:
 
     profile = apply_overrides(load_profile(options.profile), options.overrides)
     only = [name.strip() for name in options.only.split(",") if name.strip()]
-    ran = run_profile(profile, only=only, start_from=options.start_from, force=options.force)
+    ran = run_profile(
+        profile, only=only, start_from=options.start_from, force=options.force, dtype=_training_dtype
+    )
     print(f"{profile.name}: {len(ran)} notebooks ran" if ran else f"{profile.name}: nothing to do")
+
+
+def _training_dtype() -> str:
+    """The number format that training picks on this machine."""
+    from rlhf_hw.models.loading import pick_dtype
+
+    return str(pick_dtype("auto")).removeprefix("torch.")
 
 
 def build_report(options: argparse.Namespace) -> None:
@@ -150,7 +172,7 @@ def build_report(options: argparse.Namespace) -> None:
     languages = options.language or ["en", "zh"]
     done = folder / "report" / f"{options.engine}-{'-'.join(languages)}.stamp"
     stamp = report_stamp(folder, languages, options.engine)
-    if not options.force and done.exists() and done.read_text(encoding="utf-8") == stamp:
+    if not options.force and _report_is_current(done, stamp):
         print(f"{folder.name}: report up to date in {done.parent}")
         return
     for other in done.parent.glob("*.stamp"):  # they write the same files
@@ -161,7 +183,15 @@ def build_report(options: argparse.Namespace) -> None:
     # Where a format could not be made, the next call tries again.
     wanted = {(language, kind) for language in languages for kind in (".pdf", ".html")}
     if wanted <= {(path.name.split(".")[1], path.suffix) for path in written}:
-        done.write_text(stamp, encoding="utf-8")
+        write_text(done, "\n".join([stamp, *(path.name for path in written)]))
+
+
+def _report_is_current(done: Path, stamp: str) -> bool:
+    """Whether the report was built under this stamp, and every file that was written then is still there."""
+    if not done.exists():
+        return False
+    last, *files = done.read_text(encoding="utf-8").splitlines()
+    return last == stamp and bool(files) and all((done.parent / name).exists() for name in files)
 
 
 def train(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 papermill starts a kernel where it was called, nbval in the notebook's folder: relative paths would differ.
 """
 
+import os
 from pathlib import Path
 
 LIBRARY = Path(__file__).resolve().parent
@@ -13,9 +14,28 @@ FIG = ROOT / "fig"
 REPORT = ROOT / "report"
 RUNS = ROOT / "runs"
 PROFILES = LIBRARY / "profiles"
+# hub ids whose data may lie in the folder that RLHF_HW_REAL_DATA names, and how it is called there
+LOCAL_COPIES = {
+    "Anthropic/hh-rlhf": "hh-rlhf",
+    "PKU-Alignment/align-anything": "align-anything-t2t",
+    "PKU-Alignment/PKU-SafeRLHF": "pku-saferlhf",
+}
 
 
 def resolve(path: str | Path) -> Path:
     """Return `path` as an absolute path; a relative one is looked up below the project's root."""
     path = Path(path).expanduser()
     return path if path.is_absolute() else ROOT / path
+
+
+def real_data() -> Path | None:
+    """The folder that the environment variable RLHF_HW_REAL_DATA names, if it is set."""
+    named = os.environ.get("RLHF_HW_REAL_DATA")
+    return Path(named).expanduser().resolve() if named else None
+
+
+def local_copy(source: str) -> Path | None:
+    """Where in `real_data` the data of a hub id have to lie; None for what is not looked up there."""
+    repository, _, folder = source.partition("//")
+    copy, place = LOCAL_COPIES.get(repository.partition(":")[0]), real_data()
+    return place / copy / folder if place is not None and copy else None

@@ -138,7 +138,10 @@ def finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def build(run: str, languages: list[str], engine: str) -> list[Path]:
         built.append(engine)
         paths = [folder / f"report.{lang}.{kind}" for lang in languages for kind in ("pdf", "html")]
-        return [path for path in paths if engine != "typst" or path.suffix != ".pdf"]
+        written = [path for path in paths if engine != "typst" or path.suffix != ".pdf"]
+        for path in written:
+            path.write_text("typeset")
+        return written
 
     monkeypatch.setattr("rlhf_hw.paths.RUNS", tmp_path)
     monkeypatch.setattr("rlhf_hw.report.build.build_report", build)
@@ -156,6 +159,10 @@ def test_the_report_is_built_only_when_out_of_date(finished_run: list[str], tmp_
     cli.main(["report", "--engine", "xelatex"])  # writes over the same files
     cli.main(["report"])
     assert finished_run == ["auto"] * 3 + ["xelatex", "auto"]
+    (tmp_path / "nano/report/report.zh.pdf").unlink()
+    cli.main(["report"])
+    cli.main(["report"])
+    assert finished_run == ["auto"] * 3 + ["xelatex", "auto", "auto"]
 
 
 def test_a_report_without_its_pdf_is_tried_again(finished_run: list[str]) -> None:

@@ -1,87 +1,255 @@
-"""Stamps: one hash over everything a result depends on, so that only what is out of date is made again.
+"""Who needs what: one declaration of the notebooks, and the stamps by which only what is out of date runs.
 
-A notebook depends on its code, the library, its parameters, the data files they name, the notebooks before it
-and the versions of torch and transformers; the report on the run's numbers and figures, its own text and the
-library. Any change in the library counts: sometimes a run too many, never a stale number.
+`STAGES` says of each notebook what it reads of others, what it makes and which figures it draws. The runner,
+`Run.need`, the stamps and the report read it; a further notebook gets an entry here. A notebook that has none
+needs nothing and makes nothing for others.
+
+A stamp is one hash over everything that a result depends on: the notebook's code, its parameters, the
+content of the files these name and of what it needs, the library's code that it imports and the versions of
+torch and transformers (module `fingerprints`). With a stamp stands what was made under it: if some of that is
+gone, the stamp counts no more.
 """
 
-import hashlib
+import ast
 import json
-import os
 import shutil
-from collections.abc import Iterable, Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from rlhf_hw.paths import DATA, FIG, REPORT, resolve
+from rlhf_hw.errors import InputError
+from rlhf_hw.files import write_json
+from rlhf_hw.paths import FIG, REPORT
+from rlhf_hw.pipeline.fingerprints import code_of, content, hash_of, named_files, packages, syntax
+from rlhf_hw.pipeline.profiles import default_values
 
-PACKAGE = Path(__file__).resolve().parent.parent
+
+@dataclass(frozen=True)
+class Stage:
+    """What one notebook has to do with the others. Artefacts are files and folders of the run's folder.
+
+    Attributes:
+        needs: What it reads, each with the parameters that name something to read instead: where one of them
+            is set, the artefact is not needed.
+        uses: What it reads where it is there.
+        makes: All that it can make for others, for the report and for itself. With some parameters or data
+            it makes less; `*` stands for any part of a name.
+        figures: Names of the figures that it can draw.
+    """
+
+    needs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    uses: Sequence[str] = ()
+    makes: Sequence[str] = ()
+    figures: Sequence[str] = ()
+
+    def needed(self, parameters: Mapping[str, Any]) -> list[str]:
+        """What it needs with these parameters."""
+        return [name for name, instead in self.needs.items() if not any(map(parameters.get, instead))]
+
+    def files(self) -> list[str]:
+        """Everything that it can leave in the run's folder, figures with both their files."""
+        figures = [f"fig/{name}.{kind}" for name in self.figures for kind in ("pdf", "png")]
+        return [*self.makes, *figures]
 
 
-def notebook_stamp(path: Path, parameters: dict[str, Any], before: Iterable[str], own_folder: Path) -> str:
-    """Return the stamp of a notebook's result.
+RECORDED_RUN = "07_recorded_run"  # the one whose figures need no run: the repository has them
+REPLIES = ("scores_base",)  # notebook 05 reads recorded replies instead of making some
+STAGES: Mapping[str, Stage] = {
+    "00_base_model": Stage(makes=("base", "metrics/00.json")),
+    "01_reward_model_training": Stage(
+        needs={"base": ()},
+        makes=("reward_model", "metrics/01.json"),
+        figures=("rm_train_accuracy", "rm_train_loss", "rm_eval_accuracy"),
+    ),
+    "02_reward_model_evaluation": Stage(
+        needs={"reward_model": ("scores", "reward_model"), "base": ("scores",)},
+        makes=(
+            "scores/validation.jsonl",
+            "scores/train.jsonl",
+            "scores/ood.jsonl",
+            "scores/replies_beside_data.jsonl",
+            "scores/learning_curve_*.jsonl",
+            "metrics/02.json",
+        ),
+        figures=("rm_baselines", "learning_curve", "rm_calibration", "rm_accuracy_by_length"),
+    ),
+    "03_preference_visualization": Stage(
+        needs={"base": ("scores",), "scores/validation.jsonl": ("scores",)},
+        uses=("scores/train.jsonl",),
+        makes=("scores/untrained.jsonl", "metrics/03.json"),
+        figures=(
+            "scores_untrained",
+            "scores_validation",
+            "scores_train",
+            "scores_side_by_side",
+            "rm_margins",
+            "rm_length",
+        ),
+    ),
+    "04_dpo_training": Stage(
+        needs={"base": ()},
+        makes=("dpo", "metrics/04.json"),
+        figures=("dpo_train_accuracy", "dpo_train_loss", "dpo_rewards", "dpo_log_probabilities"),
+    ),
+    "05_dpo_inference_analysis": Stage(
+        needs={"base": REPLIES, "dpo": REPLIES, "reward_model": REPLIES},
+        makes=("scores/generated_*.jsonl", "tables/samples.json", "metrics/05.json"),
+        figures=(
+            "inference_validation",
+            "inference_train",
+            "inference_win_rate",
+            "inference_length",
+            "inference_gold",
+        ),
+    ),
+    "06_score_gap": Stage(
+        needs={
+            "reward_model": (),
+            "scores/validation.jsonl": (),
+            "scores/generated_validation_base.jsonl": (),
+            "scores/generated_validation_dpo.jsonl": (),
+            "scores/generated_validation_reference.jsonl": (),
+        },
+        makes=("metrics/06.json",),
+        figures=(
+            "score_gap_waterfall",
+            "score_gap_waterfall_base",
+            "score_gap_waterfall_gain",
+            "score_gap_planted",
+        ),
+    ),
+    RECORDED_RUN: Stage(
+        makes=("metrics/07.json",),
+        figures=("recorded_distributions", "recorded_accuracy", "recorded_length", "recorded_win_rate"),
+    ),
+}
+
+
+def maker_of(artefact: str, stages: Mapping[str, Stage] = STAGES) -> str:
+    """Stem of the notebook that makes an artefact.
+
+    Raises:
+        ValueError: none does.
+    """
+    for stem, stage in stages.items():
+        if any(fnmatchcase(artefact, made) for made in stage.makes):
+            return stem
+    raise InputError(
+        f"no notebook makes {artefact!r}: rlhf_hw/pipeline/graph.py says what each of them makes"
+    )
+
+
+def drawn_by(figure: str, stages: Mapping[str, Stage] = STAGES) -> list[str]:
+    """Stems of the notebooks that draw a figure."""
+    return [stem for stem, stage in stages.items() if figure in stage.figures]
+
+
+def notebook_stamp(
+    notebook: Path, parameters: Mapping[str, Any], folder: Path, stages: Mapping[str, Stage] = STAGES
+) -> str:
+    """Return the stamp of a notebook's result, as its inputs are now.
 
     Args:
-        path: The notebook.
-        parameters: What is injected into it; the files and folders they name count with time and size.
-        before: Stamps of the notebooks before it.
-        own_folder: The run's folder: what lies in there was made by those notebooks.
+        notebook: The notebook.
+        parameters: What is injected into it.
+        folder: The run's folder.
+        stages: The declaration.
     """
-    cells = nbformat.read(path, as_version=4).cells
-    sources = [DATA, *(p for p in _named_files(parameters) if not p.is_relative_to(own_folder))]
-    return _hash(
-        cells=[cell.source for cell in cells if cell.cell_type == "code"],
-        library=_library(),
-        parameters=parameters,
-        files=[_listing(source) for source in sources],
-        before=list(before),
-        versions=[version("torch"), version("transformers")],
+    stage = stages.get(notebook.stem, Stage())
+    values = default_values(notebook) | dict(parameters)
+    files = {name: _named(value, stage, folder) for name, value in values.items() if name != "run"}
+    sources = [
+        cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"
+    ]
+    cells = [_plain(source) for source in sources]
+    return hash_of(
+        cells=[syntax(cell) for cell in cells],
+        library=code_of("\n".join(cell for cell in cells if _parses(cell))),
+        parameters=values,
+        files={name: found for name, found in files.items() if found},
+        needs={name: content(folder / name) for name in [*stage.needed(values), *stage.uses]},
+        versions=packages(),
     )
+
+
+def missing(
+    notebook: Path, parameters: Mapping[str, Any], folder: Path, stages: Mapping[str, Stage]
+) -> list[str]:
+    """What a notebook needs with these parameters, and is not there."""
+    needed = stages.get(notebook.stem, Stage()).needed(default_values(notebook) | dict(parameters))
+    return [name for name in needed if not (folder / name).exists()]
+
+
+def write_stamp(executed: Path, stamp: str, folder: Path, stages: Mapping[str, Stage] = STAGES) -> None:
+    """Note beside an executed notebook under which stamp it ran, and what it has made in the run's folder."""
+    patterns = stages.get(executed.stem, Stage()).files()
+    made = sorted(str(path.relative_to(folder)) for pattern in patterns for path in folder.glob(pattern))
+    write_json(_stamp_file(executed), {"stamp": stamp, "made": made})
+
+
+def remove_stamp(executed: Path) -> None:
+    """Forget how a notebook ran, before it runs again."""
+    _stamp_file(executed).unlink(missing_ok=True)
+
+
+def is_current(executed: Path, stamp: str, folder: Path) -> bool:
+    """Whether a notebook ran under this stamp, and all that it made is still there."""
+    try:
+        last = json.loads(_stamp_file(executed).read_text(encoding="utf-8"))
+        return (
+            last["stamp"] == stamp and executed.exists() and all((folder / p).exists() for p in last["made"])
+        )
+    except (FileNotFoundError, ValueError, TypeError):  # none, or one of another form
+        return False
 
 
 def report_stamp(folder: Path, languages: Sequence[str], engine: str) -> str:
     """Return the stamp of the report made from the run in `folder`."""
-    numbers = [folder / "metrics.json", folder / "run.json", *sorted((folder / "tables").glob("*.json"))]
-    return _hash(
-        numbers=_contents(path for path in numbers if path.exists()),
-        figures=[_listing(folder / "fig"), _listing(FIG)],
-        text=_contents(path for path in sorted(REPORT.glob("*")) if path.is_file() and path.suffix != ".pdf"),
-        library=_library(),
+    numbers = ("metrics.json", "run.json", "tables", "fig")
+    texts = [path for path in sorted(REPORT.rglob("*")) if path.is_file() and path.suffix != ".pdf"]
+    return hash_of(
+        numbers={name: content(folder / name) for name in numbers},
+        figures=content(FIG),
+        text={str(p.relative_to(REPORT)): content(p) for p in texts if "build" not in p.parts},
+        library=code_of("import rlhf_hw.report.build"),
         how=[list(languages), engine, shutil.which("xelatex")],
     )
 
 
-def _hash(**parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+def _stamp_file(executed: Path) -> Path:
+    return executed.with_suffix(".stamp")
 
 
-def _library() -> list[tuple[str, str]]:
-    files = sorted(p for p in PACKAGE.rglob("*") if p.suffix in {".py", ".json"})
-    return _contents(files, PACKAGE)
-
-
-def _contents(paths: Iterable[Path], base: Path | None = None) -> list[tuple[str, str]]:
-    """Name and content hash of each file."""
+def _named(value: Any, stage: Stage, folder: Path) -> list[Any]:
+    """Content of the files that a parameter names, but for those that the notebook makes itself."""
+    own = [path for pattern in stage.makes for path in folder.glob(pattern)]
+    files = named_files(value) if isinstance(value, str) else []
     return [
-        (str(path.relative_to(base) if base else path.name), hashlib.sha256(path.read_bytes()).hexdigest())
-        for path in paths
+        content(path)
+        for path in files
+        if not folder.is_relative_to(path) and not any(path.is_relative_to(made) for made in own)
     ]
 
 
-def _named_files(parameters: dict[str, Any]) -> list[Path]:
-    """Files and folders that the parameters name (a text may list several), and the real data at hand."""
-    real_data = os.environ.get("RLHF_HW_REAL_DATA")
-    paths = [Path(real_data).expanduser().resolve()] if real_data else []
-    for value in parameters.values():
-        if isinstance(value, str) and len(value) < 1000:
-            paths += [resolve(part.strip()) for part in value.split(",") if part.strip()]
-    return [path for path in paths if path.exists()]
+def _parses(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return False
+    return True
 
 
-def _listing(source: Path) -> list[tuple[str, int, int]]:
-    """Name, time and size of a file, or of every file in a folder."""
-    files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
-    return [(str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in files if p.exists()]
+def _plain(source: str) -> str:
+    """A cell as Python; IPython's own commands (`%matplotlib inline`) become calls."""
+    if _parses(source):
+        return source
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    try:
+        return TransformerManager().transform_cell(source)
+    except SyntaxError:
+        return source

@@ -23,19 +23,13 @@ RECORDED_PACKAGES = (
 )
 
 
-def describe_machine() -> dict[str, str | int]:
-    """Return processor (or GPU), number of threads and the number format that training picks here."""
+def describe_machine(dtype: str) -> dict[str, str | int]:
+    """Return processor (or GPU), number of threads and the number format, which the caller knows."""
     import torch
-
-    from rlhf_hw.models.loading import pick_dtype
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     processor = f"{len(gpus)} x {gpus[0]}" if gpus else processor_name()
-    return {
-        "processor": processor,
-        "threads": torch.get_num_threads(),
-        "dtype": str(pick_dtype("auto")).removeprefix("torch."),
-    }
+    return {"processor": processor, "threads": torch.get_num_threads(), "dtype": dtype}
 
 
 def processor_name() -> str:

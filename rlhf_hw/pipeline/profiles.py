@@ -8,6 +8,7 @@ notebooks declare in their cell tagged `parameters`, because papermill itself on
     parameters = resolve_parameters(profile, sorted(NOTEBOOKS.glob("*.ipynb")))
 """
 
+import ast
 import functools
 import re
 from collections.abc import Iterable, Sequence
@@ -143,6 +144,18 @@ def notebook_name(path: Path) -> str:
 def declared_parameters(path: Path) -> dict[str, Declared]:
     """Return what the notebook's cell tagged `parameters` declares, by name."""
     return _inspect(path, path.stat().st_mtime_ns)
+
+
+def default_values(path: Path) -> Parameters:
+    """Return the values that the notebook's parameters have where nothing is injected."""
+    return {name: _literal(parameter.default) for name, parameter in declared_parameters(path).items()}
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):  # an expression: its text stands for it
+        return text
 
 
 @functools.lru_cache(maxsize=256)

@@ -6,27 +6,39 @@ again replaces its numbers and no stale one stays behind.
 """
 
 import json
+import logging
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import CodeType, ModuleType
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.files import write_json
 from rlhf_hw.paths import RUNS
+from rlhf_hw.pipeline.fingerprints import code_of, content, hash_of, identity, packages
 
-# which notebook makes what, for `Run.need`
-MAKERS = {
-    "base": "00_base_model",
-    "reward_model": "01_reward_model_training",
-    "scores/validation.jsonl": "02_reward_model_evaluation",
-    "scores/train.jsonl": "02_reward_model_evaluation",
-    "dpo": "04_dpo_training",
-    "scores/generated_validation_base.jsonl": "05_dpo_inference_analysis",
-    "scores/generated_validation_dpo.jsonl": "05_dpo_inference_analysis",
-}
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+MAKE_AGAIN = "RLHF_HW_MAKE_AGAIN"  # environment of kernels: with any value nothing kept is used
+OUTPUTS = ("output_dir", "log_dir")  # settings that say where results go, not what they are
+
+
+class Recordable(Protocol):
+    """What an experiment returns: plain data, for the report and for its notebook."""
+
+    @property
+    def metrics(self) -> Mapping[str, Any]: ...
+
+    @property
+    def claims(self) -> Mapping[str, bool]: ...
+
+    @property
+    def tables(self) -> Mapping[str, list[dict]]: ...
 
 
 class Run:
@@ -55,36 +67,76 @@ class Run:
         return path
 
     def need(self, artefact: str) -> Path:
-        """Path of an artefact; if it is missing, run the notebook that makes it, at its defaults."""
+        """Path of an artefact; if it is missing, its notebook makes it first.
+
+        That notebook runs with the parameters that this run's record holds for it: those it last ran with,
+        else those of the profile that was last run here, else its own defaults. It gets its stamp, so that
+        the next `rlhf-hw run` with the same parameters has nothing to do.
+
+        Raises:
+            ValueError: no notebook makes it, or the one that can did not with these parameters.
+        """
         path = self.path / artefact
         if not path.exists() and self.make is not None:
             self.make(artefact, self.name)
+            if not path.exists():
+                raise InputError(f"{path}: the notebook that can make it did not with this run's parameters")
         return path
 
-    def kept(self, artefact: str, make: Callable, load: Callable, settings: Mapping[str, Any]) -> Any:
+    def kept(
+        self, artefact: str, make: Callable[[], T], load: Callable[[Path], T], settings: Mapping[str, Any]
+    ) -> T:
         """What `make` returns; where the same call made the artefact before, what `load` reads back from it.
 
-        So an edit of a figure draws it again and trains nothing.
+        So an edit of a figure draws it again and trains nothing. The same call: the same settings, the same
+        content of the files that they name, and the same library code behind the functions that `make` names.
+        What failed, what resumes an earlier training (`resume` in the settings), and what was changed since
+        is made again, and so is everything in `rlhf-hw run --force`.
+
+            settings = config.model_dump(mode="json")
+            results.kept("dpo", lambda: run_training("dpo", config), load_result, settings)
 
         Args:
             artefact: File or folder of the run that `make` writes.
-            make: Called without arguments; its module's code counts for whether the artefact is out of date.
+            make: Called without arguments; it names what it calls of the library.
             load: Reads the result back from the artefact's path.
-            settings: Everything that `make` depends on besides its code.
-        """
-        return make()
+            settings: Everything else that the result depends on; `output_dir` and `log_dir` do not count.
 
-    def record(self, stage: str, metrics: Mapping[str, Any]) -> None:
-        """Replace the numbers of one stage and rewrite `metrics.json`.
+        Raises:
+            ValueError: `make` names nothing of the library, so that no change of code would be seen.
+        """
+        path, note = self.path / artefact, self.path / "kept" / f"{artefact.replace('/', '-')}.json"
+        depends = {key: value for key, value in settings.items() if key not in OUTPUTS}
+        call, modules = _named_in(make)
+        code = code_of("\n".join(f"import {module}" for module in modules))
+        key = hash_of(settings=identity(depends), call=call, code=code, versions=packages())
+        again = os.environ.get(MAKE_AGAIN) or settings.get("resume")
+        if not again and note.exists() and path.exists():
+            if json.loads(note.read_text(encoding="utf-8")) == {"key": key, "content": content(path)}:
+                log.warning("%s: read back, the same settings, data and code made it before", artefact)
+                return load(path)
+        note.unlink(missing_ok=True)
+        made = make()
+        if not settings.get("resume"):
+            write_json(note, {"key": key, "content": content(path)})
+        return made
+
+    def record(self, stage: str, found: Mapping[str, Any] | Recordable) -> None:
+        """Replace the numbers of one stage and rewrite `metrics.json`; a result's tables are written, too.
 
         Args:
             stage: Name of the stage, for example "02".
-            metrics: Flat mapping from dotted key to number or text.
+            found: Flat mapping from dotted key to number or text, or a result: its metrics, a key
+                `claims.<name>` for each claim that holds, its tables.
 
         Raises:
             ValueError: A value is nested, or another stage already wrote a key.
         """
-        clean = {key: plain_value(key, value) for key, value in metrics.items()}
+        if not isinstance(found, Mapping):
+            for name, rows in found.tables.items():
+                self.table(name, rows)
+            found = {**found.metrics, **claims(**found.claims)}
+        clean = {key: plain_value(key, value) for key, value in found.items()}
         others = self._stages(skip=stage)
         clash = sorted(set(clean) & set(others))
         if clash:
@@ -102,6 +154,32 @@ class Run:
             if path.stem != skip:
                 merged.update(json.loads(path.read_text(encoding="utf-8")))
         return merged
+
+
+def _named_in(function: Callable) -> tuple[list[str], list[str]]:
+    """Names and constants in a function's code, and the library's modules that it lies in or names."""
+    code: CodeType = function.__code__
+    inside = list(_codes(code))
+    names = sorted({name for part in inside for name in part.co_names})
+    constants = [repr(c) for part in inside for c in part.co_consts if not isinstance(c, CodeType)]
+    values = [function, *(function.__globals__.get(name) for name in names)]
+    values += [cell.cell_contents for cell in function.__closure__ or ()]
+    modules = {
+        value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) or ""
+        for value in values
+    }
+    found = sorted(name for name in modules if name.startswith("rlhf_hw."))
+    if not found:
+        raise InputError("kept: `make` names nothing of the library, so no change of its code would be seen")
+    return [*names, *constants], found
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A function's code and that of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
 
 
 def plain_value(key: str, value: Any) -> Any:

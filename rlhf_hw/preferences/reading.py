@@ -2,13 +2,12 @@
 
 A source is a file (JSON, JSON lines, Parquet, also gzipped), a folder with files named after their split, or
 a hub id: `owner/name`, `owner/name:config`, `owner/name//folder`. Several sources are joined by commas. Where
-the environment variable `RLHF_HW_REAL_DATA` names a folder laid out as in `LOCAL_COPIES`, the hub ids listed
-there are read from it, so that real data can be used without a network.
+the environment variable `RLHF_HW_REAL_DATA` names a folder laid out as in `paths.LOCAL_COPIES`, the hub ids
+listed there are read from it, so that real data can be used without a network.
 """
 
 import json
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,16 +18,11 @@ from typing import Any
 import numpy as np
 
 from rlhf_hw.errors import InputError, UnknownName
-from rlhf_hw.paths import resolve
+from rlhf_hw.paths import local_copy, resolve
 from rlhf_hw.preferences.templates import TEMPLATES, Preference, Tie, get_template
 
 log = logging.getLogger(__name__)
 
-LOCAL_COPIES = {
-    "Anthropic/hh-rlhf": "hh-rlhf",
-    "PKU-Alignment/align-anything": "align-anything-t2t",
-    "PKU-Alignment/PKU-SafeRLHF": "pku-saferlhf",
-}
 SUFFIXES = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 # Other names under which a folder may hold a split; on a hub its own name is asked for
 SPLIT_NAMES = {
@@ -120,11 +114,8 @@ def _load(source: str, split: str) -> Iterable[dict[str, Any]]:
 def find_files(source: str, split: str) -> list[Path]:
     """Return the local files of a source's split; an empty list means that it is a hub id."""
     path = resolve(source)
-    copy = os.environ.get("RLHF_HW_REAL_DATA")
-    repository, _, folder = source.partition("//")
-    repository = repository.partition(":")[0]
-    if not path.exists() and copy and repository in LOCAL_COPIES:
-        path = Path(copy).expanduser().resolve() / LOCAL_COPIES[repository] / folder
+    if not path.exists() and (copy := local_copy(source)) is not None:
+        path = copy
         if not path.exists():
             raise FileNotFoundError(f"RLHF_HW_REAL_DATA: {path} is missing; {source} is looked up there")
     if path.is_file():

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.figures.diagrams import DIAGRAMS
-from rlhf_hw.paths import FIG, NOTEBOOKS, REPORT, RUNS
+from rlhf_hw.paths import FIG, REPORT, RUNS
+from rlhf_hw.pipeline.graph import RECORDED_RUN, STAGES, drawn_by
 from rlhf_hw.report import typesetting
 from rlhf_hw.report.fields import FieldError, Value, fill
 from rlhf_hw.report.typesetting import Document
@@ -170,7 +171,7 @@ def figures(folder: Path) -> dict[str, Path]:
     shared = {
         path.stem: path
         for path in FIG.glob("*.pdf")
-        if path.stem in DIAGRAMS or path.stem.startswith("recorded_")
+        if path.stem in DIAGRAMS or path.stem in STAGES[RECORDED_RUN].figures
     }
     return shared | {path.stem: path for path in (folder / "fig").glob("*.pdf")}
 
@@ -265,11 +266,5 @@ def _maker(figure: str) -> str:
     """Say which command makes a missing figure."""
     if figure in DIAGRAMS:
         return "make it with `python -m rlhf_hw.figures.diagrams`"
-    # as a notebook's JSON holds it: "name", or f"first_{...}"
-    spelled = (f'\\"{figure}\\"', f'f\\"{figure.rpartition("_")[0]}_{{')
-    makers = [
-        path.stem
-        for path in sorted(NOTEBOOKS.glob("*.ipynb"))
-        if any(name in path.read_text(encoding="utf-8") for name in spelled)
-    ]
-    return f"it is made by {', '.join(makers)}" if makers else "no notebook mentions it"
+    makers = drawn_by(figure)
+    return f"it is made by {', '.join(makers)}" if makers else "no notebook draws it"

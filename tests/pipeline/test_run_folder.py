@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,6 +51,25 @@ def test_plain_values() -> None:
     plain = [plain_value("x", v) for v in values]
     assert plain == [0.1, 3, True, 0.5, 2, "text", True]
     assert [type(v) for v in plain] == [float, int, bool, float, int, str, bool]
+
+
+def test_a_result_is_recorded_with_the_claims_that_hold_and_its_tables(run) -> None:
+    rows = [{"case": "C1", "score": 0.5}]
+    result = SimpleNamespace(
+        metrics={"gap": 1.5}, claims={"wins": np.bool_(True), "loses": False}, tables={"c": rows}
+    )
+    run.record("06", result)
+    assert json.loads((run / "metrics/06.json").read_text()) == {"gap": 1.5, "claims.wins": True}
+    assert json.loads((run / "tables/c.json").read_text()) == rows
+
+
+def test_need_says_when_a_notebook_did_not_make_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("rlhf_hw.pipeline.run_folder.RUNS", tmp_path)
+    asked = []
+    run = Run("trial", make=lambda *what: asked.append(what))
+    with pytest.raises(ValueError, match="did not with this run's parameters"):
+        run.need("scores/train.jsonl")
+    assert asked == [("scores/train.jsonl", "trial")]
 
 
 def test_folders_and_files(run, tmp_path) -> None:

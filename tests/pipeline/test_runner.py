@@ -8,22 +8,22 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from rlhf_hw.pipeline import graph, run_folder
-from rlhf_hw.pipeline.graph import notebook_stamp
+from rlhf_hw import paths
+from rlhf_hw.pipeline import run_folder
+from rlhf_hw.pipeline.graph import Stage, notebook_stamp
+from rlhf_hw.pipeline.kernel import NotebookFailed
 from rlhf_hw.pipeline.profiles import Profile
-from rlhf_hw.pipeline.runner import NotebookFailed, run_notebook, run_profile
+from rlhf_hw.pipeline.runner import run_notebook, run_profile
 
 PARAMETERS = 'run: str = "smoke"  # name of the run\nvalue: int = 1  # a number\nsource: str = ""  # a file\n'
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two notebooks; runs go beside it, and so does what stands in for data and library."""
+    """A folder with two notebooks; runs go beside it, and so does what stands in for the library."""
     monkeypatch.setattr(run_folder, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(graph, "DATA", tmp_path / "data")
-    monkeypatch.setattr(graph, "PACKAGE", tmp_path / "library")
-    (tmp_path / "library").mkdir()
-    (tmp_path / "library/module.py").write_text("version = 1")
+    monkeypatch.setattr(paths, "LIBRARY", tmp_path / "rlhf_hw")
+    (tmp_path / "rlhf_hw").mkdir()
     folder = tmp_path / "notebooks"
     folder.mkdir()
     _write(folder / "00_first.ipynb", PARAMETERS, "print(run, value)")
@@ -68,43 +68,56 @@ def test_runs_in_order_then_has_nothing_to_do(folder: Path, tmp_path: Path) -> N
     )
 
 
-def test_a_change_runs_again_what_depends_on_it(folder: Path, tmp_path: Path) -> None:
+def test_only_what_changed_runs_again(folder: Path) -> None:
     run_profile(_profile(), notebooks=folder)
     _write(folder / "01_second.ipynb", PARAMETERS, "print(value * 3)")
     assert run_profile(_profile(), notebooks=folder) == ["01_second"]
-    (tmp_path / "library/module.py").write_text("version = 2")
-    assert run_profile(_profile(), notebooks=folder) == ["00_first", "01_second"]
-
-
-def test_running_one_notebook_leaves_the_later_ones_out_of_date(folder: Path) -> None:
-    run_profile(_profile(value=1), notebooks=folder)
     assert run_profile(_profile(value=2), only=["00"], notebooks=folder) == ["00_first"]
     assert run_profile(_profile(value=2), notebooks=folder) == ["01_second"]
     assert run_profile(_profile(value=2), start_from="01", notebooks=folder) == []
 
 
-def test_stamp_depends_on_parameters_data_and_source(folder: Path, tmp_path: Path) -> None:
-    path, data = folder / "00_first.ipynb", tmp_path / "pairs.jsonl"
+def test_stages_can_be_given_for_notebooks_of_ones_own(folder: Path, tmp_path: Path) -> None:
+    stages = {"00_first": Stage(makes=("made",)), "01_second": Stage(needs={"made": ()})}
+    made = tmp_path / "runs/tiny/made"
+    _write(folder / "00_first.ipynb", PARAMETERS, f"open({str(made)!r}, 'w').write(str(value))")
+    given = {"notebooks": folder, "stages": stages}
+    assert run_profile(_profile(), only=["01"], **given) == ["00_first", "01_second"]
+    made.unlink()
+    assert run_profile(_profile(), **given) == ["00_first"]  # it made the same again
+    assert run_profile(_profile(value=2), only=["00"], **given) == ["00_first"]
+    made.write_text("7")
+    assert run_profile(_profile(value=2), only=["01"], **given) == ["01_second"]
+
+
+def test_stamp_depends_on_parameters_data_and_their_defaults(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "pairs.jsonl"
     data.write_text("{}\n")
+    named = PARAMETERS.replace('source: str = ""', f"source: str = {str(data)!r}")
+    path = _write(folder / "00_first.ipynb", named, "%matplotlib inline\nvalue")
 
     def stamp(**parameters: object) -> str:
-        return notebook_stamp(path, parameters, ["before"], tmp_path / "runs/tiny")
+        return notebook_stamp(path, parameters, tmp_path / "runs/tiny")
 
-    first = stamp(source=str(data))
-    assert first == stamp(source=str(data))
-    assert first != stamp(source=str(data), value=2)
+    first = stamp()
     os.utime(data, (1, 1))
-    assert first != stamp(source=str(data))
-    assert stamp() != notebook_stamp(path, {}, ["another"], tmp_path / "runs/tiny")
+    assert first == stamp() == stamp(value=1)
+    assert len({first, stamp(value=2), stamp(source="")}) == 3
+    data.write_text("[]\n")
+    assert first != stamp()
 
 
-def test_what_the_run_itself_wrote_is_no_input(folder: Path, tmp_path: Path) -> None:
+def test_what_a_notebook_makes_itself_is_no_input_of_it(folder: Path, tmp_path: Path) -> None:
     path, own = folder / "00_first.ipynb", tmp_path / "runs/tiny"
-    model = own / "model"
-    model.mkdir(parents=True)
-    before = notebook_stamp(path, {"source": str(model)}, [], own)
-    (model / "weights").write_text("new")
-    assert notebook_stamp(path, {"source": str(model)}, [], own) == before
+    (own / "model").mkdir(parents=True)
+
+    def stamp() -> str:
+        stages = {"00_first": Stage(makes=("model",))}
+        return notebook_stamp(path, {"source": f"{own / 'model'}, {own}"}, own, stages)
+
+    before = stamp()
+    (own / "model/weights").write_text("new")
+    assert stamp() == before
 
 
 def test_a_failing_notebook_stops_the_run_and_is_kept(folder: Path, tmp_path: Path) -> None:
@@ -153,8 +166,11 @@ def test_any_kernel_name_in_the_file_runs_on_this_environment(folder: Path) -> N
 
 def test_a_notebook_run_on_demand_takes_the_runs_parameters(folder: Path) -> None:
     run_profile(_profile(value=5), only=["01"], notebooks=folder)
-    assert _printed(run_notebook(folder / "00_first.ipynb", "tiny")) == "tiny 5\n"
+    assert _printed(run_notebook(folder / "00_first.ipynb", "tiny")) == "tiny 5\n"  # of the run's profile
+    run_profile(_profile(value=6), only=["01"], notebooks=folder)
+    assert _printed(run_notebook(folder / "00_first.ipynb", "tiny")) == "tiny 5\n"  # that it ran with
     assert _printed(run_notebook(folder / "00_first.ipynb", "another")) == "another 1\n"
+    assert run_profile(_profile(value=5), only=["00"], notebooks=folder) == []
 
 
 def test_a_notebook_can_run_another(folder: Path, tmp_path: Path) -> None:

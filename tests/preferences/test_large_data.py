@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_hw.models.rendering import Renderer
-from rlhf_hw.preferences.reading import LOCAL_COPIES
+from rlhf_hw.paths import LOCAL_COPIES
 from rlhf_hw.training.base_model import new_language_model, train_tokenizer
 
 PAIRS = 100_000

@@ -106,7 +106,7 @@ def prepared(run: Path, text: str, language: str = "en") -> typesetting.Document
         (
             "![c](fig/other.pdf){#fig:other}",
             FieldError,
-            "report.en.md:1: no figure 'other'; no notebook mentions it",
+            "report.en.md:1: no figure 'other'; no notebook draws it",
         ),
         ("![c](other.png)", ValueError, "fig/NAME.pdf"),
         ("a\n\n@fig:other", FieldError, "report.en.md:3: @fig:other: no figure"),

@@ -1,0 +1,143 @@
+"""What a result depends on, as hashes: files by their content, the library's code by what it does.
+
+Dates and sizes say nothing here: a file that was changed behind them is seen, one that was only touched is
+not. Of code the syntax tree counts, so comments, docstrings and layout do not; so do the data files (JSON,
+YAML) in the folder of a module and those that it reads from a fixed place. The pipeline's own machinery,
+which starts notebooks and changes no result of theirs, is left out.
+
+    code_of("from rlhf_hw.models.scoring import RewardModel")   # {"rlhf_hw.models.scoring": "1f0c...", ...}
+    content(Path("data/nano"))                                  # {"train.jsonl.gz": "93ab...", ...}
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rlhf_hw import imports, paths
+from rlhf_hw.paths import local_copy, real_data, resolve
+
+# start notebooks, choose which, show how far they are
+MACHINERY = {
+    "rlhf_hw.imports",
+    "rlhf_hw.pipeline.fingerprints",
+    "rlhf_hw.pipeline.graph",
+    "rlhf_hw.pipeline.kernel",
+    "rlhf_hw.pipeline.machine",
+    "rlhf_hw.pipeline.profiles",
+    "rlhf_hw.pipeline.progress",
+    "rlhf_hw.pipeline.runner",
+}
+# what modules read without being told: below the project's root or in the folder of real data
+READS = {
+    "rlhf_hw.world.text": ("data/world/*.yaml",),
+    "rlhf_hw.experiments.recorded": ("report/recorded.json", "fig/recorded_*", "recorded-run/*"),
+}
+DATA_SUFFIXES = {".json", ".yaml", ".yml"}
+
+
+def hash_of(**parts: Any) -> str:
+    """One hash over named parts of plain data."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def packages() -> list[str]:
+    """The versions of the packages that compute the results."""
+    return [version("torch"), version("transformers")]
+
+
+def content(path: Path) -> str | dict[str, str] | None:
+    """Hash of a file, or of each file of a folder by its name in there; None where there is neither."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return {str(file.relative_to(path)): _digest(file) for file in files}
+    return _digest(path) if path.is_file() else None
+
+
+def named_files(text: str) -> list[Path]:
+    """The files and folders that a text names, several separated by commas; local copies of hub ids too."""
+    if len(text) > 1000:
+        return []
+    found = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        places = [resolve(part), local_copy(part)]
+        found += [place for place in places if place is not None and place.exists()][:1]
+    # "." or "/" are names of other things than data
+    return [path for path in found if not paths.ROOT.is_relative_to(path.resolve())]
+
+
+def identity(value: Any) -> Any:
+    """The same plain data with the content of files in place of the texts that name them."""
+    if isinstance(value, Mapping):
+        return {key: identity(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [identity(part) for part in value]
+    files = named_files(value) if isinstance(value, str) else []
+    return [content(path) for path in files] or value
+
+
+def code_of(source: str) -> dict[str, Any]:
+    """Hashes of the library's modules that a source text reaches, with the data that lie beside them.
+
+    Args:
+        source: Python; text that cannot be parsed reaches nothing.
+    """
+    try:
+        reached = imports.reached(source, paths.LIBRARY)
+    except SyntaxError:
+        return {}
+    files = imports.modules(paths.LIBRARY)
+    # importing a module runs the packages that it lies in
+    parents = {name.rsplit(".", n)[0] for name in reached for n in range(1, name.count(".") + 1)}
+    found: dict[str, Any] = {}
+    for name in sorted((reached | parents & files.keys()) - MACHINERY):
+        found[name] = syntax(files[name].read_text(encoding="utf-8"))
+        found |= {_name(path): _digest(path) for path in _read_by(name, files[name])}
+    return found
+
+
+def syntax(source: str) -> str:
+    """Hash of what a source text does: its syntax tree without docstrings, or the text where it has none."""
+    return hashlib.sha256(_tree(source).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _tree(source: str) -> str:
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return source
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return ast.dump(tree)
+
+
+def _read_by(name: str, module: Path) -> Iterator[Path]:
+    """Data files in the folder of a module, and those that it is known to read."""
+    if module.parent != paths.LIBRARY:
+        yield from (p for p in sorted(module.parent.rglob("*")) if p.suffix in DATA_SUFFIXES)
+    for pattern in READS.get(name, ()):
+        for place in filter(None, (paths.ROOT, real_data())):
+            yield from (path for path in sorted(place.glob(pattern)) if path.is_file())
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path)
+
+
+def _digest(path: Path) -> str:
+    now = path.stat()
+    return _read_digest(path, now.st_mtime_ns, now.st_ctime_ns, now.st_size, now.st_ino)
+
+
+@lru_cache(maxsize=100_000)
+def _read_digest(path: Path, *_version: int) -> str:
+    """Read big files once in a process; what changes them meanwhile changes their version, too."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,84 @@
+"""The declaration against the notebooks: what they read, make and draw stands in it, and nothing else."""
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from rlhf_hw.paths import NOTEBOOKS
+from rlhf_hw.pipeline.graph import STAGES, Stage, drawn_by, maker_of
+
+PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+def _texts(tree: ast.AST) -> Iterator[str]:
+    """Every text in a piece of code; a placeholder of an f-string is `*`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(v.value if isinstance(v, ast.Constant) else "*" for v in node.values)
+
+
+def _mentioned(path: Path) -> dict[str, set[str]]:
+    """What a notebook gives to `need`, `scores`, `record`, `show...` and `save...`, and all its texts."""
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    tree = ast.parse("\n".join(cells))
+    found: dict[str, set[str]] = {name: set() for name in ("need", "scores", "record", "show", "save")}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", "")).partition("_")[0]
+        literal = [node for node in call.args if isinstance(node, ast.Constant | ast.JoinedStr)]
+        if name in found:
+            found[name] |= {text for node in literal for text in list(_texts(node))[:1]}
+    texts = {text for text in _texts(tree) if text.strip("*")}
+    return found | {"texts": texts | {f"scores/{name}.jsonl" for name in found["scores"]}}
+
+
+def _covers(patterns: set[str], name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def test_every_notebook_is_declared() -> None:
+    assert [path.stem for path in PATHS] == list(STAGES)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_the_declaration_says_what_the_notebook_does(path: Path) -> None:
+    stage, found = STAGES[path.stem], _mentioned(path)
+    reads = [*stage.needs, *stage.uses]
+    for pattern in found["need"]:
+        assert any(fnmatchcase(name, pattern) for name in reads), f"needs {pattern}, undeclared"
+    for pattern in found["show"] | found["save"]:
+        assert any(fnmatchcase(name, pattern) for name in stage.figures), f"draws {pattern}, undeclared"
+    assert [name for name in [*reads, *stage.figures] if not _covers(found["texts"], name)] == []
+    recorded = {name for name in stage.makes if name.startswith("metrics/")}
+    assert recorded == {f"metrics/{number}.json" for number in found["record"]}
+
+
+def test_makers_come_before_those_who_need_what_they_make() -> None:
+    for stem, stage in STAGES.items():
+        for artefact in [*stage.needs, *stage.uses]:
+            assert maker_of(artefact) < stem
+
+
+def test_no_two_notebooks_make_or_draw_the_same() -> None:
+    files = [name for stage in STAGES.values() for name in stage.files()]
+    assert len(set(files)) == len(files)
+    assert drawn_by("learning_curve") == ["02_reward_model_evaluation"]
+    assert drawn_by("rlhf_pipeline") == []
+
+
+def test_a_parameter_can_stand_in_for_a_need() -> None:
+    stage = Stage(needs={"reward_model": ("scores", "reward_model"), "base": ("scores",)})
+    assert stage.needed({"scores": "", "reward_model": ""}) == ["reward_model", "base"]
+    assert stage.needed({"scores": "", "reward_model": "org/model"}) == ["base"]
+    assert stage.needed({"scores": "pairs.jsonl"}) == []
+
+
+def test_an_artefact_that_nobody_makes_is_named() -> None:
+    assert maker_of("scores/generated_ood_dpo.jsonl") == "05_dpo_inference_analysis"
+    with pytest.raises(ValueError, match="no notebook makes 'sft'"):
+        maker_of("sft")
