@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_hw.errors import Explained, InputError
+from rlhf_hw.report import LANGUAGES
 
 TRAINERS = {"rm": "a reward model", "dpo": "a policy by DPO"}
 # settings that name files, folders or hub ids
@@ -70,7 +71,7 @@ def command_parser() -> argparse.ArgumentParser:
 
     report = _add(commands, "report", build_report, "fill and typeset the report from a finished run")
     _add_profile(report)
-    report.add_argument("--language", choices=["en", "zh"], action="append", help="default: both")
+    report.add_argument("--language", choices=LANGUAGES, action="append", help="default: both")
     report.add_argument(
         "--engine",
         choices=["auto", "xelatex", "typst", "both"],
@@ -147,7 +148,7 @@ def build_report(options: argparse.Namespace) -> None:
     from rlhf_hw.report.build import build_report
 
     folder = RUNS / load_profile(options.profile).name
-    languages = options.language or ["en", "zh"]
+    languages = options.language or LANGUAGES
     done = folder / "report" / f"{options.engine}-{'-'.join(languages)}.stamp"
     stamp = report_stamp(folder, languages, options.engine)
     if not options.force and done.exists() and done.read_text(encoding="utf-8") == stamp:
