@@ -87,11 +87,11 @@ class Facts:
             return self._number(kind.strip(), rest.strip(), place)
         asked, _, words = (part.strip() for part in rest.partition("|"))
         key, _, spec = (part.strip() for part in asked.partition(":"))
+        value = self._number(key, spec, place) if kind == "estimate" else ""
         low, high = (self._number(f"{key}_{end}", spec, place) for end in ("low", "high"))
         interval = INTERVAL[self.language].format(low=low, high=high)
         if kind == "interval":
             return interval
-        value = self._number(key, spec, place)
         return ESTIMATE[self.language].format(value=value, words=words and words + " ", interval=interval)
 
     def _number(self, key: str, spec: str, place: str) -> str:
