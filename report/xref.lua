@@ -59,30 +59,6 @@ local function add_prefix(block)
   return block
 end
 
--- LaTeX breaks any table at the foot of a page: keep together what needs at most half of one.
-local LINE_CHARACTERS, KEPT_LINES = 95, { en = 26, zh = 16 }
-local function keep_together(tbl)
-  local lines = 0
-  local function add_rows(rows)
-    for _, row in ipairs(rows) do
-      local tallest = 1
-      for i, cell in ipairs(row.cells) do
-        local width = tbl.colspecs[i][2]
-        local text = pandoc.utils.stringify(cell.contents)
-        local size = utf8.len(text) + (#text - utf8.len(text)) / 2 -- a Chinese character has 3 bytes and double width
-        if width then tallest = math.max(tallest, math.ceil(size / (width * LINE_CHARACTERS))) end
-      end
-      lines = lines + tallest
-    end
-  end
-  add_rows(tbl.head.rows)
-  for _, body in ipairs(tbl.bodies) do add_rows(body.body) end
-  -- A long one only does not start at the very foot; figures do not wait until it is over.
-  local before = lines > KEPT_LINES[language] and "\\nofigurewaits" or ""
-  if before ~= "" then lines = 6 end
-  return { pandoc.RawBlock("latex", before .. "\\keepfree{" .. lines + 3 .. "\\baselineskip}"), tbl }
-end
-
 local function number_header(header)
   if header.classes:includes("unnumbered") then return nil end
   for level = header.level + 1, 6 do sections[level] = 0 end
@@ -226,6 +202,6 @@ return {
   { Div = figures_div },
   { traverse = "topdown", Figure = add_prefix, Table = add_prefix, Header = number_header, Inlines = equations },
   { Inlines = close_up },
-  { Cite = references, Table = FORMAT == "latex" and keep_together or nil },
+  { Cite = references },
   { Str = characters, Code = breakable_code, Image = screen_image },
 }

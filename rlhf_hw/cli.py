@@ -17,6 +17,7 @@ from typing import Any
 
 from rlhf_hw.errors import Explained, InputError
 from rlhf_hw.files import write_text
+from rlhf_hw.report import LANGUAGES
 
 TRAINERS = {"rm": "a reward model", "dpo": "a policy by DPO"}
 # settings that name files, folders or hub ids
@@ -86,7 +87,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
 def _add_report(commands: argparse._SubParsersAction) -> None:
     report = _add(commands, "report", build_report, "fill and typeset the report from a finished run")
     _add_profile(report)
-    report.add_argument("--language", choices=["en", "zh"], action="append", help="default: both")
+    report.add_argument("--language", choices=LANGUAGES, action="append", help="default: both")
     report.add_argument(
         "--engine",
         choices=["auto", "xelatex", "typst", "both"],
@@ -169,7 +170,7 @@ def build_report(options: argparse.Namespace) -> None:
     from rlhf_hw.report.build import build_report
 
     folder = RUNS / load_profile(options.profile).name
-    languages = options.language or ["en", "zh"]
+    languages = options.language or LANGUAGES
     done = folder / "report" / f"{options.engine}-{'-'.join(languages)}.stamp"
     stamp = report_stamp(folder, languages, options.engine)
     if not options.force and _report_is_current(done, stamp):

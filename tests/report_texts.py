@@ -2,6 +2,8 @@
 
 VALUES = {
     "rm.validation.accuracy": 0.71234,
+    "rm.validation.accuracy_low": 0.68,
+    "rm.validation.accuracy_high": 0.7432,
     "data.train.pairs": 12000,
     "dpo.change": -3.5,
     "run.processor": "CPU_1 *x*",

@@ -3,8 +3,8 @@
     build_report("nano")                    -> runs/nano/report/report.{en,zh}.{pdf,html}
     build_report("nano", engine="both")     also report.{en,zh}.typst.pdf
 
-The text is `report/report.<language>.md`; its fields and conditional blocks are described in `report.fields`.
-The numbers are `runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and, unless the run has
+The text is `report/report.<language>.md`; `text`, `tables` and `fields` say how its numbers are written. They
+are `runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and, unless the run has
 its own, the keys `recorded.*` of `report/recorded.json`. Figures are
 `![Caption](fig/NAME.pdf){#fig:NAME width=90%}`: those of the run; the diagrams and `recorded_*`, which no run
 makes, are the repository's `fig/`.
@@ -22,13 +22,14 @@ from rlhf_hw.errors import InputError
 from rlhf_hw.figures.diagrams import DIAGRAMS
 from rlhf_hw.paths import FIG, REPORT, RUNS
 from rlhf_hw.pipeline.graph import RECORDED_RUN, STAGES, drawn_by
-from rlhf_hw.report import typesetting
-from rlhf_hw.report.fields import FieldError, Value, fill
+from rlhf_hw.report import LANGUAGES, typesetting
+from rlhf_hw.report.fields import Facts, FieldError, Value
+from rlhf_hw.report.tables import read_tables
+from rlhf_hw.report.text import fill
 from rlhf_hw.report.typesetting import Document
 
 log = logging.getLogger(__name__)
 
-LANGUAGES = ("en", "zh")
 CODE_WIDTH = 88  # characters of code on a printed line; a Chinese one counts twice
 _REFERENCE = re.compile(r"(fig|tbl|eq|sec):")
 _CHINESE = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff01-\uff5e]")
@@ -62,8 +63,9 @@ def build_report(
     folder = RUNS / run
     values = load_values(folder, REPORT / "recorded.json")
     tables = {path.stem: _read_json(path) for path in sorted((folder / "tables").glob("*.json"))}
+    known = figures(folder)
     documents = [
-        prepare(REPORT / f"report.{name}.md", name, values, tables, folder, REPORT / "references.bib")
+        prepare(REPORT / f"report.{name}.md", Facts(values, tables, known, name), folder)
         for name in languages
     ]
     # one thread a language: each waits for pandoc and XeLaTeX most of the time
@@ -106,43 +108,31 @@ def _flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, Value]]:
             yield name, value
 
 
-def prepare(
-    source: Path,
-    language: str,
-    values: Mapping[str, Value],
-    tables: Mapping[str, list],
-    folder: Path,
-    bibliography: Path,
-) -> Document:
+def prepare(source: Path, facts: Facts, folder: Path) -> Document:
     """Fill the text, check everything it names and lay the parts ready in `folder`/report/build.
 
     Args:
-        source: the Markdown text.
-        language: `en` or `zh`.
-        values: flat metrics; tables: rows by name.
-        folder: the run's folder, with its figures in `fig/`.
-        bibliography: the BibTeX file.
+        source: the Markdown text; `tables.yaml` and `references.bib` lie beside it.
+        facts: what it may name, and its language.
+        folder: the run's folder.
     """
     text = source.read_text(encoding="utf-8")
-    known = figures(folder)
-    filled, used = fill(text, values, tables, known, source.name)
-    log.debug(
-        "%s leaves %d keys unused: %s",
-        source.name,
-        len(values) - len(used),
-        ", ".join(sorted(set(values) - used)),
-    )
+    declared = source.with_name("tables.yaml")
+    filled = fill(text, facts, read_tables(declared) if declared.exists() else {}, source.name)
+    unused = sorted(set(facts.values) - facts.used)
+    log.debug("%s leaves %d keys unused: %s", source.name, len(unused), ", ".join(unused))
     build = folder / "report" / "build"
     build.mkdir(parents=True, exist_ok=True)
-    (build / f"report.{language}.md").write_text(filled, encoding="utf-8")
-    tree = json.loads(typesetting.parse(filled, language))
+    (build / f"report.{facts.language}.md").write_text(filled, encoding="utf-8")
+    tree = json.loads(typesetting.parse(filled, facts.language))
     nodes = list(_nodes(tree["blocks"]))
+    bibliography = source.with_name("references.bib")
     _check_text(text, nodes, source.name)
     _check_references(text, nodes, bibliography, source.name)
-    _copy_figures(text, nodes, known, build / "fig", source.name)
-    path = build / f"report.{language}.json"
+    _copy_figures(text, nodes, facts.figures, build / "fig", source.name)
+    path = build / f"report.{facts.language}.json"
     path.write_text(json.dumps(tree), encoding="utf-8")
-    return Document(path, language, build, bibliography, bool(_CHINESE.search(filled)))
+    return Document(path, facts.language, build, bibliography, bool(_CHINESE.search(filled)))
 
 
 def typeset(document: Document, folder: Path, formats: Iterable[str], engine: str) -> list[Path]:

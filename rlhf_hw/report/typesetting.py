@@ -1,9 +1,10 @@
 """Typeset a checked pandoc document as PDF, through XeLaTeX or Typst, and as one self-contained HTML page.
 
 pandoc comes from the `pypandoc_binary` wheel, Typst from the `typst` wheel; only XeLaTeX and, for Chinese by
-Typst, a font come from the system. All routes run `report/xref.lua` (cross-references), then citeproc, and
-treat every warning as an error: a report is complete or it is not written. Time stamps are fixed, so that the
-same inputs give the same bytes.
+Typst, a font come from the system. `report/conf.typ` (Typst), `report/header.tex` (XeLaTeX) and
+`report/style.css` (HTML) decide how it looks. All routes run `report/tables.lua` (tables kept on one page),
+`report/xref.lua` (cross-references) and citeproc, and treat every warning as an error: a report is complete
+or it is not written. Time stamps are fixed, so that the same inputs give the same bytes.
 """
 
 import logging
@@ -268,6 +269,7 @@ def _write(document: Document, format_: str, output: Path, options: list[str]) -
             f"--variable=toc-title:{CONTENTS[language]}",
             f"--variable=abstract-title:{ABSTRACT[language]}",
             f"--bibliography={document.bibliography}",
+            f"--lua-filter={REPORT / 'tables.lua'}",
             f"--lua-filter={REPORT / 'xref.lua'}",
             "--citeproc",
             f"--lua-filter={REPORT / 'language.lua'}",

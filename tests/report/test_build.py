@@ -11,7 +11,7 @@ from report_texts import HOSTILE, STARTS, VALUES
 
 from rlhf_hw.figures.diagrams import DIAGRAMS, draw_all
 from rlhf_hw.report import build, typesetting
-from rlhf_hw.report.fields import FieldError
+from rlhf_hw.report.fields import Facts, FieldError
 
 BIBLIOGRAPHY = (
     "@article{gao2023scaling, title={Scaling Laws}, author={Gao, Leo}, journal={Journal}, year={2023}}\n"
@@ -97,7 +97,8 @@ def prepared(run: Path, text: str, language: str = "en") -> typesetting.Document
     source = run / f"report.{language}.md"
     source.write_text(text, encoding="utf-8")
     tables = {"samples": [{"prompt": start, "reply": HOSTILE, "score": -1.0} for start in STARTS]}
-    return build.prepare(source, language, build.load_values(run), tables, run, run / "references.bib")
+    facts = Facts(build.load_values(run), tables, build.figures(run), language)
+    return build.prepare(source, facts, run)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+-- Which tables stay together on one page, in both PDFs. How tables look: conf.typ (Typst), header.tex (XeLaTeX).
+--
+-- One rule: a table up to KEPT high is not broken; a longer one runs on over pages and repeats its heading. The height is
+-- estimated from the characters of the cells. Runs before xref.lua, which turns code into raw text.
+
+local KEPT = 14 -- cm, of the 24.7 that a page has for text
+local SIZES = { -- cm: a line of a cell, what a row adds to its lines; characters in a line as wide as the page's text
+  latex = { en = { line = 0.48, row = 0, characters = 95 }, zh = { line = 0.62, row = 0, characters = 95 } },
+  typst = { en = { line = 0.38, row = 0.13, characters = 110 }, zh = { line = 0.38, row = 0.13, characters = 95 } },
+}
+local CAPTION_LINES, START_LINES = 3, 6 -- a long table does not start where fewer lines are left
+local size
+
+local function lines_of(row, widths)
+  local tallest = 1
+  for i, cell in ipairs(row.cells) do
+    local text = pandoc.utils.stringify(cell.contents)
+    local length = utf8.len(text) + (#text - utf8.len(text)) / 2 -- a Chinese character has 3 bytes and double width
+    local width = widths[i][2] -- nil where the table is as narrow as its cells
+    if width then tallest = math.max(tallest, math.ceil(length / (width * size.characters))) end
+  end
+  return tallest
+end
+
+local function height(tbl)
+  local total = CAPTION_LINES * size.line
+  local function add(rows)
+    for _, row in ipairs(rows) do total = total + lines_of(row, tbl.colspecs) * size.line + size.row end
+  end
+  add(tbl.head.rows)
+  for _, body in ipairs(tbl.bodies) do add(body.body) end
+  return total
+end
+
+-- LaTeX breaks any table at the foot of a page: ask for room first. Figures do not wait until a long one is over.
+local function in_latex(tbl, high)
+  local room = high <= KEPT and high or (START_LINES + CAPTION_LINES) * size.line
+  local before = high <= KEPT and "" or "\\nofigurewaits"
+  return { pandoc.RawBlock("latex", before .. string.format("\\keepfree{%.2fcm}", room)), tbl }
+end
+
+local function in_typst(tbl, high)
+  if high > KEPT then return nil end
+  return { pandoc.RawBlock("typst", "#block(width: 100%, breakable: false)["), tbl, pandoc.RawBlock("typst", "]") }
+end
+
+local function keep_together(tbl)
+  if size then return (FORMAT == "latex" and in_latex or in_typst)(tbl, height(tbl)) end
+end
+
+local function read_meta(meta)
+  local language = pandoc.utils.stringify(meta["report-language"] or "en")
+  size = SIZES[FORMAT] and assert(SIZES[FORMAT][language], "tables.lua knows no line of the language " .. language)
+end
+
+return { { Meta = read_meta }, { Table = keep_together } }

@@ -1,0 +1,167 @@
+"""Tables of the report: those of numbers, declared in `report/tables.yaml`, and the run's own.
+
+A declared table serves both languages. Columns and rows give their words in each, cells hold fields:
+
+    wins:
+      columns:
+        - {en: DPO against base, zh: DPO 对基座, width: 40}
+        - {en: Validation prompts, zh: 验证提示, width: 31, cell: "{{estimate:inference.validation.<key>}}"}
+      rows:
+        - {en: "Win rate, gold", zh: 胜率，真实奖励, key: "gold_win_rate:.1%", if: base.gold}
+
+The first column holds the rows' names. A cell is its column's `cell`, with each `<hole>` replaced by the
+row's entry of that name, or stands in the row's own list `cells`; either is a text or one per language. A row
+of words alone is a heading within the table. `if` keeps a row or column on one condition or on all of a list
+(`KEY` or `not KEY`, as in `text`). `width` counts the dashes below a heading, pandoc's relative width;
+`align: right` is for numbers.
+
+A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows that one: its columns give the
+`key`, the words of the heading, and a `format`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from rlhf_hw.errors import InputError, did_you_mean
+from rlhf_hw.report import LANGUAGES
+from rlhf_hw.report.fields import Facts, FieldError, Row, Value, escape, format_value
+
+CELL_LIMIT = 600  # characters; a longer cell could outgrow a page, where a table row cannot be broken
+_LINE = "line in the file"  # no word of a table can be this one
+_HOLE = re.compile(r"<(\w+)>")
+
+
+class _WithLines(yaml.SafeLoader):
+    """Reads mappings together with the line they begin on."""
+
+    def construct_mapping(self, node, deep=False):
+        return {**super().construct_mapping(node, deep), _LINE: node.start_mark.line + 1}
+
+
+def read_tables(path: Path) -> dict[str, dict]:
+    """Read the declared tables, by name. A table without columns and rows, or without words, is an error."""
+    try:
+        tables = yaml.load(path.read_text(encoding="utf-8"), _WithLines)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path.name}: {error}") from None
+    tables.pop(_LINE)
+    for name, table in tables.items():
+        if not {"columns", "rows"} <= set(table):
+            raise InputError(f"{path.name}:{table[_LINE]}: table '{name}' needs columns and rows")
+        parts = [*table["columns"], *(table["rows"] if isinstance(table["rows"], list) else [])]
+        for part in parts:
+            if missing := [language for language in LANGUAGES if language not in part]:
+                raise InputError(f"{path.name}:{part[_LINE]}: words missing for {' and '.join(missing)}")
+    return tables
+
+
+def table_lines(name: str, declared: Mapping[str, dict], facts: Facts, place: str) -> list[str]:
+    """Return the Markdown lines of a table that a text names: declared, or the run's own as it is."""
+    known = {*declared, *facts.tables}
+    if name not in known:
+        raise FieldError(f"{place}: unknown table '{name}'" + did_you_mean(name, known))
+    if name not in declared:
+        return _run_table(name, None, facts, place)
+    table = declared[name]
+    columns = [column for column in table["columns"] if _kept(column, facts)]
+    if isinstance(table["rows"], str):
+        return _run_table(table["rows"], columns, facts, place)
+    heads = [column[facts.language] for column in columns]
+    rules = [_rule(column["width"], column.get("align") == "right") for column in columns]
+    rows = [_row(row, columns, facts) for row in table["rows"] if _kept(row, facts)]
+    return _pipe_table([heads, rules, *rows])
+
+
+def _kept(part: Mapping, facts: Facts) -> bool:
+    conditions = part.get("if", [])
+    conditions = [conditions] if isinstance(conditions, str) else conditions
+    return all(facts.has(name.removeprefix("not ")) != name.startswith("not ") for name in conditions)
+
+
+def _row(row: Mapping, columns: Sequence[Mapping], facts: Facts) -> list[str]:
+    place = f"tables.yaml:{row[_LINE]}"
+    if "cells" in row:
+        cells = row["cells"]
+    elif set(row) <= {"if", _LINE, *LANGUAGES}:
+        cells = [""] * (len(columns) - 1)
+    else:
+        cells = [column["cell"] for column in columns[1:]]
+    if len(cells) != len(columns) - 1:
+        raise InputError(f"{place}: {len(cells)} cells for {len(columns) - 1} columns")
+    said = [cell[facts.language] if isinstance(cell, dict) else cell for cell in (row, *cells)]
+    return [facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place) for text in said]
+
+
+def _entry(row: Mapping, name: str, place: str) -> str:
+    if name not in row:
+        raise InputError(f"{place}: the row has no '{name}', which its table's columns ask for")
+    return str(row[name])
+
+
+def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place: str) -> list[str]:
+    if name not in facts.tables:
+        raise FieldError(f"{place}: unknown table '{name}'" + did_you_mean(name, facts.tables))
+    rows = facts.tables[name]
+    if not rows:
+        raise InputError(f"{place}: table '{name}' has no rows; leave it out with a conditional block")
+    known = list(rows[0])
+    if columns is None:
+        return markdown_table(rows, [(key, "", key.replace("_", " ")) for key in known], f"{place}: {name}")
+    for column in columns:
+        if column["key"] not in known:
+            raise FieldError(
+                f"tables.yaml:{column[_LINE]}: unknown column '{column['key']}'; "
+                f"table '{name}' has {', '.join(known)}"
+            )
+    chosen = [(column["key"], column.get("format", ""), column[facts.language]) for column in columns]
+    return markdown_table(rows, chosen, f"{place}: table '{name}'")
+
+
+def markdown_table(rows: Sequence[Row], columns: Sequence[tuple[str, str, str]], place: str) -> list[str]:
+    """Build a pipe table of data.
+
+    Args:
+        rows: the table's rows; a missing or None cell stays empty, a float without format gets two decimals.
+        columns: (key, format specification, heading in Markdown).
+        place: what error messages begin with.
+
+    Returns:
+        the lines of the table. Where a line is longer than 72 characters pandoc makes the table as wide as
+        the text and wraps its cells; the dashes below the headings then give the relative column widths.
+    """
+    cells = [
+        [_cell(row.get(key), spec, f"{place}, row {i}, column '{key}'") for key, spec, _ in columns]
+        for i, row in enumerate(rows, 1)
+    ]
+    heads = [heading for *_, heading in columns]
+    longest = [
+        min(200, max(len(line[i].replace("\\", "")) for line in [*cells, heads])) for i in range(len(columns))
+    ]
+    numeric = [all(not isinstance(row.get(key), str) for row in rows) for key, *_ in columns]
+    rules = [
+        "-" * max(3, width, sum(longest) // 14) + ":" * right
+        for width, right in zip(longest, numeric, strict=True)
+    ]
+    return _pipe_table([heads, rules, *cells])
+
+
+def _cell(value: Value | None, spec: str, place: str) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return escape(value if len(value) <= CELL_LIMIT else value[:CELL_LIMIT].rstrip() + " […]")
+    if isinstance(value, bool):
+        return "✓" if value else ""
+    return format_value(value, spec or ("" if isinstance(value, int) else ".2f"), place)
+
+
+def _rule(width: int, right: bool) -> str:
+    dashes = "-" * (width - 1)
+    return dashes + ":" if right else ":" + dashes
+
+
+def _pipe_table(lines: Sequence[Sequence[str]]) -> list[str]:
+    return ["", *("| " + " | ".join(line) + " |" for line in lines), ""]

@@ -1,0 +1,63 @@
+"""Section by section, both texts of the report hold the same numbers, conditions, figures and citations."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from rlhf_hw.paths import REPORT
+from rlhf_hw.report import LANGUAGES
+from rlhf_hw.report.tables import read_tables
+
+FIELD = re.compile(r"\{\{(estimate:|interval:|table:)?([^}:|]+)(:[^}|]*)?(?:\|[^}]*)?\}\}")
+PARTS = {
+    "conditions": re.compile(r"<!--\s*((?:if|if not|else|endif)\b.*?)\s*-->"),
+    "figures": re.compile(r"\]\((.*?\.pdf)\)(\{.*?\})?"),
+    "labels": re.compile(r"\{(?:\.figures )?#([\w:-]+)"),
+    "citations": re.compile(r"@((?:\w+:)?[\w-]*\w)"),
+    "formulas": re.compile(r"\$\$(.*?)(?: [.,])?\s*\$\$", re.DOTALL),  # without the sentence's mark
+}
+
+
+def keys(text: str) -> Counter:
+    """The keys that fields ask for, with their formats; an estimate asks for three."""
+    found = Counter()
+    for kind, key, spec in FIELD.findall(text):
+        ends = {"estimate:": ("", "_low", "_high"), "interval:": ("_low", "_high")}.get(kind, ("",))
+        found.update(("table:" if kind == "table:" else "") + key.strip() + end + spec for end in ends)
+    return found
+
+
+def sections(language: str) -> dict[str, str]:
+    """The text of each section by the label of its heading."""
+    text = (REPORT / f"report.{language}.md").read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)  # comments there are translated
+    parts = re.split(r"^#+ .*?\{#(sec:[\w-]+)\}$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+TEXTS = {language: sections(language) for language in LANGUAGES}
+
+
+def test_the_texts_have_the_same_sections() -> None:
+    assert list(TEXTS["zh"]) == list(TEXTS["en"])
+
+
+@pytest.mark.parametrize("section", TEXTS["en"])
+def test_a_section_holds_the_same_in_both_languages(section) -> None:
+    english, chinese = (TEXTS[language].get(section, "") for language in ("en", "zh"))
+    assert keys(chinese) == keys(english)
+    for name, pattern in PARTS.items():
+        found = [pattern.findall(text) for text in (english, chinese)]
+        if name == "citations":  # a sentence may name them in another order
+            found = [Counter(names) for names in found]
+        assert found[1] == found[0], name
+
+
+def test_a_cell_with_words_asks_for_the_same_numbers_in_both_languages() -> None:
+    for name, table in read_tables(REPORT / "tables.yaml").items():
+        rows = table["rows"] if isinstance(table["rows"], list) else []
+        cells = [cell for row in rows for cell in row.get("cells", [])]
+        for part in [*rows, *table["columns"], *cells, *(column.get("cell") for column in table["columns"])]:
+            if isinstance(part, dict):
+                assert keys(part["zh"]) == keys(part["en"]), (name, part)

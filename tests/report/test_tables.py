@@ -1,0 +1,101 @@
+"""Tables of a report: declared once for both languages, and the run's own."""
+
+from pathlib import Path
+
+import pytest
+from report_texts import VALUES
+
+from rlhf_hw.report.fields import Facts, FieldError
+from rlhf_hw.report.tables import CELL_LIMIT, read_tables
+from rlhf_hw.report.text import fill
+
+DECLARED = """\
+quality:
+  columns:
+    - {en: Measure, zh: 指标, width: 10}
+    - {en: Value, zh: 数值, width: 8, align: right, cell: "{{rm.<set>.<key>}}"}
+  rows:
+    - {en: "*Held out*", zh: "*验证*"}
+    - {en: Accuracy, zh: 正确率, set: validation, key: "accuracy:.3f"}
+    - {en: With interval, zh: 连同区间, cells: ["{{estimate:rm.validation.accuracy:.2f}}"]}
+    - {en: Gold, zh: 真实奖励, if: [data.train, base.gold], set: validation, key: "gold:.3f"}
+    - en: Pairs
+      zh: 对数
+      if: not base.gold
+      cells: [{en: "{{data.train.pairs:,}} pairs", zh: "{{data.train.pairs:,}} 对"}]
+scored:
+  rows: replies
+  columns:
+    - {key: prompt, en: Question, zh: 问题}
+    - {key: score, format: "+.2f", en: Score, zh: 得分}
+    - {key: gold, if: base.gold, en: Gold, zh: 真实奖励}
+"""
+ROWS = [
+    {"prompt": "a|b", "score": 1.5, "n": 3},
+    {"prompt": "y" * (2 * CELL_LIMIT), "score": None, "n": 4},
+]
+
+
+def lines(tmp_path: Path, name: str, language: str = "en", declared: str = DECLARED) -> list[str]:
+    (tmp_path / "tables.yaml").write_text(declared, encoding="utf-8")
+    facts = Facts(VALUES, {"replies": ROWS}, language=language)
+    return fill(
+        f"{{{{table:{name}}}}}", facts, read_tables(tmp_path / "tables.yaml"), "report.md"
+    ).splitlines()
+
+
+def test_a_declared_table_speaks_both_languages(tmp_path):
+    assert lines(tmp_path, "quality") == [
+        "",
+        "| Measure | Value |",
+        "| :--------- | -------: |",
+        "| *Held out* |  |",
+        "| Accuracy | 0.712 |",
+        "| With interval | 0.71 (0.68 to 0.74) |",
+        "| Pairs | 12,000 pairs |",
+        "",
+    ]
+    assert lines(tmp_path, "quality", "zh")[3:-1] == [
+        "| *验证* |  |",
+        "| 正确率 | 0.712 |",
+        "| 连同区间 | 0.71（0.68 至 0.74） |",
+        "| 对数 | 12,000 对 |",
+    ]
+
+
+def test_tables_of_a_run_choose_format_and_align_their_columns(tmp_path):
+    shown = lines(tmp_path, "scored")
+    assert shown[1] == "| Question | Score |"
+    assert [part.strip().endswith(":") for part in shown[2].strip("|").split("|")] == [False, True]
+    assert shown[3] == r"| a\|b | +1.50 |"
+    assert shown[4].endswith(r"\[…\] |  |")
+    assert lines(tmp_path, "scored", "zh")[1] == "| 问题 | 得分 |"
+    assert lines(tmp_path, "replies")[1] == "| prompt | score | n |"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "message"),
+    [
+        ("accuracy:.3f", "acuracy:.3f", FieldError, r"tables.yaml:7: .*did you mean rm.validation.accuracy"),
+        ('set: validation, key: "acc', 'key: "acc', ValueError, "tables.yaml:7: the row has no 'set'"),
+        ("zh: 正确率, ", "", ValueError, "tables.yaml:7: words missing for zh"),
+        ('cells: ["{{e', 'cells: [1, "{{e', ValueError, "tables.yaml:8: 2 cells for 1 columns"),
+        (
+            "key: score,",
+            "key: scores,",
+            FieldError,
+            r"tables.yaml:18: unknown column 'scores'; .*prompt, score, n",
+        ),
+        (
+            "rows: replies",
+            "rows: reply",
+            FieldError,
+            r"report.md:1: unknown table 'reply' .did you mean replies",
+        ),
+        ("  rows: replies\n", "", ValueError, "tables.yaml:15: table 'scored' needs columns and rows"),
+    ],
+)
+def test_a_wrong_declaration_is_an_error_with_its_line(tmp_path, old, new, error, message):
+    name = "scored" if "score" in old or "replies" in old else "quality"
+    with pytest.raises(error, match=message):
+        lines(tmp_path, name, declared=DECLARED.replace(old, new))
