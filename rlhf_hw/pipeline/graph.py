@@ -203,7 +203,7 @@ def is_current(executed: Path, stamp: str, folder: Path) -> bool:
         return (
             last["stamp"] == stamp and executed.exists() and all((folder / p).exists() for p in last["made"])
         )
-    except (FileNotFoundError, ValueError, TypeError):  # none, or one of another form
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # none, or one of another form
         return False
 
 
