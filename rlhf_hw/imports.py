@@ -29,10 +29,10 @@ def room(module: str) -> str:
     return module.split(".")[1] if "." in module else module
 
 
-def imported(source: str, known: Iterable[str]) -> set[str]:
-    """Those of the known modules that a source text names in import statements."""
+def imported(source: str, known: Iterable[str], file: str = "<source>") -> set[str]:
+    """Those of the known modules that a source text names in import statements; errors name the `file`."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(source, file)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -53,7 +53,7 @@ def imports(library: Path = LIBRARY) -> dict[str, set[str]]:
 
 @lru_cache(maxsize=1024)
 def _imported_by(path: Path, _version: int, known: frozenset[str]) -> set[str]:
-    return imported(path.read_text(encoding="utf-8"), known)
+    return imported(path.read_text(encoding="utf-8"), known, str(path))
 
 
 def reached(source: str, library: Path = LIBRARY) -> set[str]:

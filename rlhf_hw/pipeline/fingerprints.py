@@ -12,6 +12,7 @@ which starts notebooks and changes no result of theirs, is left out.
 import ast
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import version
@@ -65,7 +66,7 @@ def named_files(text: str) -> list[Path]:
     found = []
     for part in filter(None, map(str.strip, text.split(","))):
         places = [resolve(part), local_copy(part)]
-        found += [place for place in places if place is not None and place.exists()][:1]
+        found += [place for place in places if place is not None and os.path.exists(place)][:1]
     # "." or "/" are names of other things than data
     return [path for path in found if not paths.ROOT.is_relative_to(path.resolve())]
 
@@ -84,13 +85,12 @@ def code_of(source: str) -> dict[str, Any]:
     """Hashes of the library's modules that a source text reaches, with the data that lie beside them.
 
     Args:
-        source: Python; text that cannot be parsed reaches nothing.
+        source: Python.
+
+    Raises:
+        SyntaxError: it cannot be parsed, or a module of the library cannot.
     """
-    try:
-        reached = imports.reached(source, paths.LIBRARY)
-    except SyntaxError:
-        return {}
-    files = imports.modules(paths.LIBRARY)
+    files, reached = imports.modules(paths.LIBRARY), imports.reached(source, paths.LIBRARY)
     # importing a module runs the packages that it lies in
     parents = {name.rsplit(".", n)[0] for name in reached for n in range(1, name.count(".") + 1)}
     found: dict[str, Any] = {}

@@ -200,21 +200,20 @@ def is_current(executed: Path, stamp: str, folder: Path) -> bool:
     """Whether a notebook ran under this stamp, and all that it made is still there."""
     try:
         last = json.loads(_stamp_file(executed).read_text(encoding="utf-8"))
-        return (
-            last["stamp"] == stamp and executed.exists() and all((folder / p).exists() for p in last["made"])
-        )
-    except (FileNotFoundError, ValueError, TypeError):  # none, or one of another form
+        there = [executed, *(folder / name for name in last["made"])]
+        return last["stamp"] == stamp and all(path.exists() for path in there)
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # none, or one of another form
         return False
 
 
 def report_stamp(folder: Path, languages: Sequence[str], engine: str) -> str:
     """Return the stamp of the report made from the run in `folder`."""
     numbers = ("metrics.json", "run.json", "tables", "fig")
-    texts = [path for path in sorted(REPORT.rglob("*")) if path.is_file() and path.suffix != ".pdf"]
+    texts = [path for path in sorted(REPORT.glob("*")) if path.is_file() and path.suffix != ".pdf"]
     return hash_of(
         numbers={name: content(folder / name) for name in numbers},
         figures=content(FIG),
-        text={str(p.relative_to(REPORT)): content(p) for p in texts if "build" not in p.parts},
+        text={path.name: content(path) for path in texts},
         library=code_of("import rlhf_hw.report.build"),
         how=[list(languages), engine, shutil.which("xelatex")],
     )

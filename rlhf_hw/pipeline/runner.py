@@ -77,15 +77,12 @@ def run_profile(
         raise FileNotFoundError(f"no notebooks in {notebooks}: install from a checkout (pip install -e .)")
     run = Run(profile.name)
     _note(run, profile=profile.model_dump())
-    wanted = _missing(paths, selected, parameters, run, stages)
+    makers = _makers(paths, selected, parameters, run, stages)
     ran = []
-    for path in paths:
-        makes = wanted.get(path.stem, [])
-        if path not in selected and not makes:
-            continue
+    for path in [path for path in paths if path in selected or path.stem in makers]:
         forced = force and path in selected
         stamp = notebook_stamp(path, parameters[path.stem], run.path, stages)
-        if forced or makes or not is_current(_executed(run, path), stamp, run.path):
+        if forced or path.stem in makers or not is_current(_executed(run, path), stamp, run.path):
             run_notebook(path, run.name, parameters[path.stem], stages, forced)
             ran.append(path.stem)
         else:
@@ -143,20 +140,21 @@ def _in_order(notebooks: Path) -> list[Path]:
     return sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
 
 
-def _missing(
+def _makers(
     paths: Sequence[Path],
     selected: Sequence[Path],
     parameters: Mapping[str, Parameters],
     run: Run,
     stages: Mapping[str, Stage],
-) -> dict[str, list[str]]:
-    """Stems of the notebooks that have to make something for those selected, with what it is."""
-    wanted: dict[str, list[str]] = {}
+) -> set[str]:
+    """Stems of the notebooks that have to make what those selected, or such makers, need and is missing."""
+    found: set[str] = set()
     for path in reversed(paths):  # makers come before those who need them
-        if path in selected or path.stem in wanted:
-            for artefact in missing(path, parameters[path.stem], run.path, stages):
-                wanted.setdefault(maker_of(artefact, stages), []).append(artefact)
-    return wanted
+        if path in selected or path.stem in found:
+            found |= {
+                maker_of(name, stages) for name in missing(path, parameters[path.stem], run.path, stages)
+            }
+    return found
 
 
 def _select(paths: Sequence[Path], only: Sequence[str], start_from: str | None) -> list[Path]:

@@ -77,6 +77,15 @@ def test_only_what_changed_runs_again(folder: Path) -> None:
     assert run_profile(_profile(value=2), start_from="01", notebooks=folder) == []
 
 
+def test_a_forced_notebook_reads_nothing_back(folder: Path, tmp_path: Path) -> None:
+    _write(folder / "00_first.ipynb", PARAMETERS, "import os\nprint(os.environ.get('RLHF_HW_MAKE_AGAIN'))")
+    printed = []
+    for force in (False, True):
+        run_profile(_profile(), only=["00"], force=force, notebooks=folder)
+        printed.append(_printed(tmp_path / "runs/tiny/notebooks/00_first.ipynb"))
+    assert printed == ["None\n", "1\n"] and "RLHF_HW_MAKE_AGAIN" not in os.environ
+
+
 def test_stages_can_be_given_for_notebooks_of_ones_own(folder: Path, tmp_path: Path) -> None:
     stages = {"00_first": Stage(makes=("made",)), "01_second": Stage(needs={"made": ()})}
     made = tmp_path / "runs/tiny/made"
