@@ -3,9 +3,9 @@
 -- One rule: a table up to KEPT high is not broken; a longer one runs on over pages and repeats its heading. The height is
 -- estimated from the characters of the cells. Runs before xref.lua, which turns code into raw text.
 
-local KEPT = 14 -- cm, of the 24.7 that a page has for text
+local KEPT = 15 -- cm, of the 24.7 that a page has for text
 local SIZES = { -- cm: a line of a cell, what a row adds to its lines; characters in a line as wide as the page's text
-  latex = { en = { line = 0.48, row = 0, characters = 95 }, zh = { line = 0.62, row = 0, characters = 95 } },
+  latex = { en = { line = 0.48, row = 0.07, characters = 95 }, zh = { line = 0.62, row = 0.1, characters = 95 } },
   typst = { en = { line = 0.38, row = 0.13, characters = 110 }, zh = { line = 0.38, row = 0.13, characters = 95 } },
 }
 local CAPTION_LINES, START_LINES = 3, 6 -- a long table does not start where fewer lines are left

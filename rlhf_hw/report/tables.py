@@ -10,10 +10,10 @@ A declared table serves both languages. Columns and rows give their words in eac
         - {en: "Win rate, gold", zh: 胜率，真实奖励, key: "gold_win_rate:.1%", if: base.gold}
 
 The first column holds the rows' names. A cell is its column's `cell`, with each `<hole>` replaced by the
-row's entry of that name, or stands in the row's own list `cells`; either is a text or one per language. A row
-of words alone is a heading within the table. `if` keeps a row or column on one condition or on all of a list
-(`KEY` or `not KEY`, as in `text`). `width` counts the dashes below a heading, pandoc's relative width;
-`align: right` is for numbers.
+row's entry of that name, or stands in the row's own list `cells`. Where the languages differ, a cell or a
+`width` is one for each. A row of words alone is a heading within the table. `if` keeps a row or column on one
+condition or on all of a list (`KEY` or `not KEY`, as in `text`). `width` counts the dashes below a heading,
+pandoc's relative width; `align: right` is for numbers.
 
 A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows that one: its columns give the
 `key`, the words of the heading, and a `format`.
@@ -22,6 +22,7 @@ A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows th
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -70,7 +71,9 @@ def table_lines(name: str, declared: Mapping[str, dict], facts: Facts, place: st
     if isinstance(table["rows"], str):
         return _run_table(table["rows"], columns, facts, place)
     heads = [column[facts.language] for column in columns]
-    rules = [_rule(column["width"], column.get("align") == "right") for column in columns]
+    rules = [
+        _rule(_said(column["width"], facts.language), column.get("align") == "right") for column in columns
+    ]
     rows = [_row(row, columns, facts) for row in table["rows"] if _kept(row, facts)]
     return _pipe_table([heads, rules, *rows])
 
@@ -91,8 +94,13 @@ def _row(row: Mapping, columns: Sequence[Mapping], facts: Facts) -> list[str]:
         cells = [column["cell"] for column in columns[1:]]
     if len(cells) != len(columns) - 1:
         raise InputError(f"{place}: {len(cells)} cells for {len(columns) - 1} columns")
-    said = [cell[facts.language] if isinstance(cell, dict) else cell for cell in (row, *cells)]
+    said = [_said(cell, facts.language) for cell in (row, *cells)]
     return [facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place) for text in said]
+
+
+def _said(part: Any, language: str) -> Any:
+    """What a part of a table is in one language: it stands there once, or for each."""
+    return part[language] if isinstance(part, dict) else part
 
 
 def _entry(row: Mapping, name: str, place: str) -> str:

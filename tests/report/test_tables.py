@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from report_texts import VALUES
 
+from rlhf_hw.paths import REPORT
+from rlhf_hw.report import typesetting
 from rlhf_hw.report.fields import Facts, FieldError
 from rlhf_hw.report.tables import CELL_LIMIT, read_tables
 from rlhf_hw.report.text import fill
@@ -99,3 +101,16 @@ def test_a_wrong_declaration_is_an_error_with_its_line(tmp_path, old, new, error
     name = "scored" if "score" in old or "replies" in old else "quality"
     with pytest.raises(error, match=message):
         lines(tmp_path, name, declared=DECLARED.replace(old, new))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize(("rows", "kept"), [(5, True), (60, False)])
+def test_a_table_stays_on_one_page_by_the_same_rule_in_both_pdfs(rows, kept, language):
+    tree = typesetting.parse("| a | b |\n|---|---|\n" + "| one | two |\n" * rows, language)
+    options = [f"--lua-filter={REPORT / 'tables.lua'}", f"--metadata=report-language:{language}"]
+    latex, typst = (
+        typesetting.pandoc(["--from", "json", "--to", to, "--standalone", *options], tree)
+        for to in ("latex", "typst")
+    )
+    assert "\\keepfree{" in latex and ("\\nofigurewaits" in latex) != kept
+    assert ("#block(width: 100%, breakable: false)[" in typst) == kept
