@@ -156,7 +156,7 @@ class GroupTrainer(Trainer):
         return np.argsort(-eval_dataset.groups.lengths, kind="stable").tolist()
 
     def _prepare_input(self, data):
-        """Move data to the device. DeepSpeed's bf16 is for a model's inputs: floats here are the loss's own."""
+        """Move data to the device; DeepSpeed would round floats to bf16, and here they are the loss's own."""
         if isinstance(data, Tensor) and data.is_floating_point():
             return data.to(self.args.device)
         return super()._prepare_input(data)
