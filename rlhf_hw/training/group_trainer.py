@@ -155,6 +155,12 @@ class GroupTrainer(Trainer):
         """By length: only means are taken, and batches of similar lengths hold little padding."""
         return np.argsort(-eval_dataset.groups.lengths, kind="stable").tolist()
 
+    def _prepare_input(self, data):
+        """Move data to the device; DeepSpeed would round floats to bf16, and here they are the loss's own."""
+        if isinstance(data, Tensor) and data.is_floating_point():
+            return data.to(self.args.device)
+        return super()._prepare_input(data)
+
     def group_loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         raise NotImplementedError
 

@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from rlhf_hw.models.batches import tokenize_preferences
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.training.config import RewardTraining
+from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.groups import load_groups, read_column
 from rlhf_hw.training.run import train_reward_model
 
@@ -70,6 +73,16 @@ def test_the_margin_of_each_pair_comes_from_its_data(settings, rated_file) -> No
     column = curves("column", train_dataset=rated_file(2.0), **read)
     constant = curves("constant", reward_loss="margin", margin=2.0)
     assert column == constant and column["eval_loss"][0] > plain["eval_loss"][0] + 0.5
+
+
+def test_deepspeed_does_not_round_what_the_loss_reads() -> None:
+    trainer = GroupTrainer.__new__(GroupTrainer)
+    trainer.args, trainer.is_deepspeed_enabled = SimpleNamespace(device="cpu"), True
+    exact = torch.tensor([-123.4567])
+    batch = trainer._prepare_input(
+        {"reference": exact, "columns": {"strength": exact}, "ids": torch.tensor([1])}
+    )
+    assert torch.equal(batch["reference"], exact) and torch.equal(batch["columns"]["strength"], exact)
 
 
 @pytest.mark.parametrize(
