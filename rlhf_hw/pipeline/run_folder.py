@@ -74,16 +74,21 @@ class Run:
         """
         return make()
 
-    def record(self, stage: str, metrics: Mapping[str, Any]) -> None:
+    def record(self, stage: str, metrics: Any) -> None:
         """Replace the numbers of one stage and rewrite `metrics.json`.
 
         Args:
             stage: Name of the stage, for example "02".
-            metrics: Flat mapping from dotted key to number or text.
+            metrics: Flat mapping from dotted key to number or text, or the result of an experiment with
+                `metrics`, `claims` (those that hold become keys) and `tables` (written for the report).
 
         Raises:
             ValueError: A value is nested, or another stage already wrote a key.
         """
+        if hasattr(metrics, "claims"):
+            for name, rows in metrics.tables.items():
+                self.table(name, rows)
+            metrics = metrics.metrics | claims(**metrics.claims)
         clean = {key: plain_value(key, value) for key, value in metrics.items()}
         others = self._stages(skip=stage)
         clash = sorted(set(clean) & set(others))
