@@ -61,6 +61,7 @@ def compare(
     sets: Mapping[str, Mapping[str, pd.DataFrame]],
     movements: Mapping[str, pd.DataFrame] | None = None,
     *,
+    world: bool = True,
     describe: Callable[[str, str], str] | None = None,
     show_texts: bool = True,
     seed: int = 0,
@@ -71,6 +72,7 @@ def compare(
         sets: Name of a set of prompts -> "base", "dpo" and perhaps "reference" -> scored replies, in the same
             order; "validation" must be there.
         movements: By set, from `answers.movement`; None: no models were at hand.
+        world: Whether `gold` in the rows' `meta` is the simulated world's true reward.
         describe: (prompt, reply) -> the parts of gold as text.
         show_texts: Whether the replies of the cases may go into a table of the report.
         seed: Of resampling.
@@ -81,9 +83,7 @@ def compare(
     Raises:
         ValueError: base and DPO replies are to other prompts, or in another order.
     """
-    for name, tables in sets.items():
-        if list(tables["base"]["prompt_key"]) != list(tables["dpo"]["prompt_key"]):
-            raise InputError(f"{name}: base and DPO replies must be to the same prompts in the same order")
+    sets = {name: comparable(name, tables, world) for name, tables in sets.items()}
     described = {
         (name, policy): describe_replies(table, policy)
         for name, tables in sets.items()
@@ -116,6 +116,13 @@ def compare(
         gold_gains=gains[1],
         cases=rows,
     )
+
+
+def comparable(name: str, tables: Mapping[str, pd.DataFrame], world: bool) -> dict[str, pd.DataFrame]:
+    """The tables of a set of prompts, without `meta` where that holds no true reward."""
+    if list(tables["base"]["prompt_key"]) != list(tables["dpo"]["prompt_key"]):
+        raise InputError(f"{name}: base and DPO replies must be to the same prompts in the same order")
+    return {p: t if world else t.drop(columns="meta", errors="ignore") for p, t in tables.items()}
 
 
 def describe_replies(table: pd.DataFrame, policy: str) -> dict[str, float]:

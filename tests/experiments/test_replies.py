@@ -47,6 +47,8 @@ def test_one_call_compares_and_holds_what_is_shown(sets):
 def test_recorded_replies_need_no_model_no_gold_and_no_texts_in_the_report():
     sets = {"validation": {"base": replies(0, gold=False), "dpo": replies(1, gold=False)}}
     found = compare(sets, show_texts=False)
+    elsewhere = {"validation": {"base": replies(0), "dpo": replies(1)}}  # another system's "gold"
+    assert compare(elsewhere, world=False).metrics == found.metrics
     assert found.gold_gains == {} == found.moved and found.tables == {}
     assert not any("gold" in key for key in found.metrics) and "gold" not in found.cases[0]
 
