@@ -36,7 +36,7 @@ REPETITIVE = 0.1  # of the 3-grams: references repeat 1 to 2 %
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedRows:
     """The rows of a recorded run; `base` and `dpo` have one row a prompt, in the same order.
 
     Beside the columns of `score_files`: `chosen_words`, `rejected_words` in `pairs`, and `words`,
@@ -101,7 +101,7 @@ def find_recorded(folder: str = "") -> Path | None:
     return path if path is not None and path.is_dir() else None
 
 
-def read_recorded(folder: Path) -> Recorded:
+def read_recorded(folder: Path) -> RecordedRows:
     """Reads the three score files and counts words.
 
     Raises:
@@ -115,10 +115,10 @@ def read_recorded(folder: Path) -> Recorded:
         pairs[f"{side}_words"] = reply_table(pairs[side])["words"]
     for table in (base, dpo):
         table[["words", "repetition"]] = reply_table(table["response"])[["words", "repetition"]]
-    return Recorded(pairs, base, dpo)
+    return RecordedRows(pairs, base, dpo)
 
 
-def summarise(rows: Recorded) -> RecordedRun:
+def summarise(rows: RecordedRows) -> RecordedRun:
     """All aggregates, the most telling cases by numbers only, and what the figures show.
 
     Returns:
@@ -242,7 +242,7 @@ def statements(metrics: Mapping[str, float]) -> dict[str, bool]:
     }
 
 
-def case_table(rows: Recorded, count: int = 4) -> list[dict]:
+def case_table(rows: RecordedRows, count: int = 4) -> list[dict]:
     """The prompts with the largest gains and losses of DPO, described by numbers only.
 
     Returns:
