@@ -6,36 +6,52 @@ fitted to the same n pairs. A curve that still rises at its end asks for more pa
 the best possible for another model. Each point is one training run: intervals cover the choice of held-out
 prompts only.
 
-    settings = settings_of(checkpoint)
-    train = training_pairs(settings)
+    settings, train = trained_on(checkpoint)
     sizes = curve_sizes("500,1500", len(train))
-    tables = {n: train_and_score(settings, n, held_out, results) for n in sizes} | {len(train): scored}
-    points = curves(tables, train)
+    tables = {n: train_and_score(settings, n, held_out, path(n)) for n in sizes} | {len(train): scored}
+    found = measure_curve(tables, train)
+    found.metrics["learning_curve.rise"], found.claims["more_pairs_help"]
 """
 
 import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.experiments.pair_evaluation import baseline_margins, score_pairs
-from rlhf_hw.pipeline.run_folder import Run
+from rlhf_hw.experiments.result import Result, prefixed
+from rlhf_hw.experiments.scored_pairs import baseline_margins, score_pairs
+from rlhf_hw.models.scoring import RewardModel
+from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.stats.intervals import Estimate
 from rlhf_hw.stats.pairs import accuracy, compare_reward_models
 from rlhf_hw.training.checkpoints import RECORD
 from rlhf_hw.training.config import RewardTraining
+from rlhf_hw.training.launch import run_training
 
 log = logging.getLogger(__name__)
 
 
-def settings_of(checkpoint: str | Path) -> RewardTraining:
-    """The settings a reward model was trained with, from the record beside its weights.
+@dataclass(frozen=True, kw_only=True)
+class LearningCurve(Result):
+    """Accuracy against the number of training pairs; `points` as in `curves`."""
+
+    points: dict[str, list[dict[str, float]]]
+
+    @property
+    def accuracies(self) -> pd.DataFrame:
+        """One row a size, one column a scorer."""
+        return pd.DataFrame({n: {p["pairs"]: p["accuracy"] for p in c} for n, c in self.points.items()})
+
+
+def trained_on(checkpoint: str | Path) -> tuple[RewardTraining, list[Preference]]:
+    """The settings a reward model was trained with, from the record beside its weights, and its pairs.
 
     Raises:
         FileNotFoundError: there is no record; another system trained it.
@@ -46,15 +62,9 @@ def settings_of(checkpoint: str | Path) -> RewardTraining:
             f"{path}: no record of how this reward model was trained, so that smaller ones could be trained "
             "alike; leave learning_curve_pairs empty"
         )
-    return RewardTraining.model_validate(json.loads(path.read_text(encoding="utf-8"))["config"])
-
-
-def training_pairs(settings: RewardTraining) -> list[Preference]:
-    """The pairs that a reward model with these settings was trained on."""
-    from rlhf_hw.preferences.reading import load_preferences
-
+    settings = RewardTraining.model_validate(json.loads(path.read_text(encoding="utf-8"))["config"])
     source = (settings.train_dataset, settings.train_template, settings.train_split, settings.max_train)
-    return load_preferences(*source)[0]
+    return settings, load_preferences(*source)[0]
 
 
 def curve_sizes(text: str, pairs: int) -> list[int]:
@@ -80,7 +90,7 @@ def curve_sizes(text: str, pairs: int) -> list[int]:
 
 
 def train_and_score(
-    settings: RewardTraining, size: int, held_out: Sequence[Preference], results: Run, num_processes: int = 1
+    settings: RewardTraining, size: int, held_out: Sequence[Preference], path: Path, num_processes: int = 1
 ) -> pd.DataFrame:
     """Train on the first `size` pairs and score the held-out ones; the scores stay, the weights do not.
 
@@ -88,21 +98,41 @@ def train_and_score(
         settings: of the full model.
         size: number of pairs.
         held_out: pairs to judge by.
-        results: whose score file `learning_curve_<size>` is written.
+        path: the score file.
         num_processes: as in `launch.run_training`.
     """
-    from rlhf_hw.models.scoring import RewardModel
-    from rlhf_hw.training.launch import run_training
-
-    folder = results / f"learning_curve/{size}"
+    folder = path.with_suffix(".model")
     changes = {"max_train": size, "output_dir": folder, "log_dir": None, "eval_dataset": None}
     smaller = settings.model_copy(update=changes | {"report_to": "none", "save_steps": 0, "resume": False})
     run_training("rm", smaller, num_processes)
-    limits = {"max_prompt_tokens": settings.max_prompt_tokens, "max_reply_tokens": settings.max_reply_tokens}
-    model = RewardModel(folder, dtype=settings.dtype, **limits)
-    table = score_pairs(model, held_out, results.scores(f"learning_curve_{size}"))
-    shutil.rmtree(folder.parent)
+    model = RewardModel(
+        folder,
+        dtype=settings.dtype,
+        max_prompt_tokens=settings.max_prompt_tokens,
+        max_reply_tokens=settings.max_reply_tokens,
+    )
+    table = score_pairs(model, held_out, path)
+    shutil.rmtree(folder)
     return table
+
+
+def measure_curve(
+    tables: Mapping[int, pd.DataFrame], train: Sequence[Preference], seed: int = 0
+) -> LearningCurve:
+    """The curve of a reward model and of the baselines.
+
+    Args:
+        tables: number of training pairs -> scored held-out pairs; the full model's is the largest.
+        train: the training pairs, in the order of training sets.
+        seed: of resampling.
+    """
+    points = curves(tables, train, seed)
+    numbers = curve_metrics(tables, points, seed)
+    return LearningCurve(
+        metrics=prefixed("learning_curve", numbers),
+        claims={"more_pairs_help": numbers["rise_low"] > 0},
+        points=points,
+    )
 
 
 def curves(

@@ -1,141 +1,159 @@
-"""What a reward model says about preference pairs: scored, beside baselines, compared with other scorers.
+"""How good a reward model is on preference pairs: accuracy, baselines, over-fitting, calibration, length.
 
 Everything the analysis uses passes through a score file, so that recorded scores take the same way as fresh
-ones and the figures can be drawn again without a model.
+ones and the figures can be drawn again without a model: first `scored_pairs.score_pairs`, then `evaluate`.
 
-The reward model before training is many random heads on the base model's hidden states (`head_margins`). A
-single draw of a head w, r = w . h, is no "model that knows nothing": it follows one random direction, which
-may go with length, style or quality in either sense, and these with the preference. What can be said of *the*
-untrained model is the average over draws, with an interval that resamples the draws too
-(`pairs.random_heads_accuracy`). The hidden states are computed once; a head is one matrix product.
+    pairs = score_pairs(reward_model, held_out, folder / "validation.jsonl")
+    found = evaluate(pairs, train)
+    found.metrics["rm.validation.accuracy"], found.claims["rm_beats_length"]
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 
-from rlhf_hw.errors import InputError
-from rlhf_hw.models.batches import tokenize_preferences
-from rlhf_hw.models.forward import end_states
-from rlhf_hw.models.loading import random_head
-from rlhf_hw.models.scoring import RewardModel
-from rlhf_hw.preferences.score_files import read_pairs, write_scores
+from rlhf_hw.experiments.result import Result, prefixed, table_metrics
+from rlhf_hw.experiments.scored_pairs import baseline_margins, best_possible, gold_columns, score_columns
+from rlhf_hw.experiments.within_prompts import order_within_prompts
 from rlhf_hw.preferences.templates import Preference
-from rlhf_hw.stats.baselines import bag_of_words_margins, length_margins
-from rlhf_hw.stats.pairs import accuracy, compare_reward_models
-from rlhf_hw.stats.text import reply_table
+from rlhf_hw.stats.baselines import length_direction
+from rlhf_hw.stats.calibration import reliability_curve, scale_margins
+from rlhf_hw.stats.intervals import Estimate
+from rlhf_hw.stats.length import accuracy_by_length_gap
+from rlhf_hw.stats.pairs import (
+    accuracy,
+    accuracy_gap,
+    compare_reward_models,
+    confident_mistakes,
+    group_metrics,
+    preference_metrics,
+)
+
+OOD_KEYS = ("accuracy", "accuracy_low", "accuracy_high", "gold_spearman")
 
 
-def score_pairs(reward_model, preferences: Sequence[Preference], path: Path) -> pd.DataFrame:
-    """Score preference pairs, write them as a score file, and return that file as a table.
+@dataclass(frozen=True, kw_only=True)
+class PairEvaluation(Result):
+    """What scored pairs say about a reward model.
+
+    Attributes:
+        validation: Numbers of the held-out pairs, the keys of `preference_metrics`, and the best possible
+            accuracy where it is known.
+        best: The best possible accuracy, or None.
+        scorers: Accuracy of the reward model, the baselines and the second model, one row each.
+        tests: McNemar's test of the reward model against each of the others, one row each.
+        fitted: Accuracy on pairs it was trained on; overfitting: that minus the accuracy on held-out pairs.
+            Without such pairs empty and None.
+        reliability: Calibration curves by name, for `figures.scores.calibration_curve`.
+        margins: Of the held-out pairs.
+        by_length: Accuracy by how much longer the chosen reply is; None where lengths are unknown.
+        groups: Accuracy by group, the lowest first; None where a pair has no group.
+        outside: Numbers out of distribution; within: order of several replies to one prompt. May be empty.
+        examples: Pairs to read: the surest, the closest call, the most confident mistakes.
+    """
+
+    validation: dict[str, float]
+    best: float | None
+    scorers: pd.DataFrame
+    tests: pd.DataFrame
+    fitted: dict[str, float]
+    overfitting: Estimate | None
+    reliability: dict[str, pd.DataFrame]
+    margins: pd.Series
+    by_length: pd.DataFrame | None
+    groups: pd.DataFrame | None
+    outside: dict[str, float]
+    within: dict[str, float]
+    examples: pd.DataFrame
+
+    @property
+    def rates(self) -> dict[str, Estimate]:
+        """Accuracy of each scorer with its interval."""
+        return {name: Estimate.of(row, "accuracy") for name, row in self.scorers.iterrows()}
+
+
+def evaluate(
+    pairs: pd.DataFrame,
+    train: Sequence[Preference] = (),
+    *,
+    fitted: pd.DataFrame | None = None,
+    outside: pd.DataFrame | None = None,
+    beside: pd.DataFrame | None = None,
+    second: np.ndarray | None = None,
+    curve: Result | None = None,
+    group: str = "",
+    examples: int = 3,
+    seed: int = 0,
+) -> PairEvaluation:
+    """Evaluate a reward model by its scores; what is not given is left out.
 
     Args:
-        reward_model: A `scoring.RewardModel`.
-        preferences: The pairs.
-        path: The score file.
+        pairs: Held-out pairs with its scores, from `score_files.read_pairs`.
+        train: Its training pairs, to fit the baselines on.
+        fitted: Scored pairs of the training set. outside: scored pairs out of distribution.
+        beside: Scored replies, several to a prompt, from `within_prompts.replies_beside_data`.
+        second: Margins of another reward model for the same pairs, from `scored_pairs.same_pairs`.
+        curve: The learning curve.
+        group: Key of the rows' `meta` whose groups are judged apart. examples: confident mistakes to show.
+        seed: Of resampling.
     """
-    write_scores(path, reward_model.score_preferences(preferences))
-    return read_pairs(path)
-
-
-def gold_columns(pairs: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The true rewards of scored pairs as arguments of `preference_metrics`; empty where unknown."""
-    meta = list(pairs["meta"]) if "meta" in pairs else []
-    if not meta or "gold_1" not in meta[0]:
-        return {}
-    first = [m["gold_1"] for m in meta]
-    second = [m["gold_2"] for m in meta]
-    chosen_first = np.array([m["chosen_index"] == 1 for m in meta])
-    return {
-        "gold_chosen": np.where(chosen_first, first, second),
-        "gold_rejected": np.where(chosen_first, second, first),
-    }
-
-
-def best_possible(pairs: pd.DataFrame) -> float | None:
-    """Mean probability of the likelier label, where the annotators' probabilities are known."""
-    meta = list(pairs["meta"]) if "meta" in pairs else []
-    if not meta or "probability" not in meta[0]:
-        return None
-    probability = np.array([m["probability"] for m in meta])
-    return float(np.maximum(probability, 1 - probability).mean())
-
-
-def columns(pairs: pd.DataFrame) -> dict:
-    """The columns of scored pairs as arguments of `preference_metrics`."""
-    lengths = {}
-    if "chosen_tokens" in pairs:
-        lengths = {"chosen_lengths": pairs["chosen_tokens"], "rejected_lengths": pairs["rejected_tokens"]}
-    return {
-        "chosen": pairs["chosen_score"],
-        "rejected": pairs["rejected_score"],
-        "prompts": pairs["prompt_key"],
-        **lengths,
-        **gold_columns(pairs),
-    }
-
-
-def baseline_margins(train: Sequence[Preference], pairs: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Margins of the two baselines on scored pairs: the reply's length, and its words.
-
-    Args:
-        train: Pairs the baselines are fitted on.
-        pairs: Table with `chosen` and `rejected` texts.
-    """
-    texts = (
-        [p.chosen for p in train],
-        [p.rejected for p in train],
-        list(pairs["chosen"]),
-        list(pairs["rejected"]),
+    margins, prompts, best = pairs["margin"], pairs["prompt_key"], best_possible(pairs)
+    validation = preference_metrics(**score_columns(pairs), best_accuracy=best, seed=seed)
+    metrics = prefixed("rm.validation", validation)
+    known = {} if best is None else {"best_possible_accuracy": best}
+    scorers, tests = compare_scorers(pairs, train, second, seed)
+    for name in ("length", "words") if train else ():
+        metrics |= Estimate.of(scorers.loc[name], "accuracy").named(f"baseline.{name}.accuracy")
+    metrics |= prefixed("data", known) | table_metrics("mcnemar", tests)
+    claims = baseline_claims(tests, train) if train else {}
+    claims["reaches_95_percent_of_best"] = best is not None and validation["accuracy"] >= 0.95 * best
+    on_train, gap = ({}, None) if fitted is None else overfitting(fitted, pairs, seed)
+    if gap is not None:
+        metrics |= prefixed("rm.trained_on", on_train) | gap.named("rm.overfitting_gap")
+        claims["overfits"] = gap.low > 0
+    strange = {} if outside is None else outside_metrics(outside, seed)
+    within = {} if beside is None else order_within_prompts(beside, seed)
+    metrics |= prefixed("rm.ood", strange) | prefixed("rm.validation", within)
+    curve = curve or Result()
+    return PairEvaluation(
+        metrics=metrics | curve.metrics,
+        claims=claims | curve.claims,
+        validation=validation | known,
+        best=best,
+        scorers=scorers,
+        tests=tests,
+        fitted=on_train,
+        overfitting=gap,
+        reliability=reliability(margins, prompts, seed),
+        margins=margins,
+        by_length=accuracy_by_tokens(pairs),
+        groups=by_group(pairs, group, seed),
+        outside=strange,
+        within=within,
+        examples=telling_pairs(pairs, examples),
     )
-    return {"length": length_margins(*texts), "words": bag_of_words_margins(*texts)}
 
 
-def reply_lengths(pairs: pd.DataFrame) -> tuple[dict[str, pd.Series], str]:
-    """Lengths of the chosen and of the rejected replies, and their unit: tokens where known, else words."""
-    sides = ("chosen", "rejected")
-    if "chosen_tokens" in pairs:
-        return {side: pairs[f"{side}_tokens"] for side in sides}, "tokens"
-    return {side: reply_table(pairs[side])["words"] for side in sides}, "words"
-
-
-def accuracy_table(margins: Mapping[str, np.ndarray], prompts: Sequence) -> pd.DataFrame:
-    """Accuracy with interval of several scorers on the same pairs, one row each."""
-    rows = {name: accuracy(values, prompts) for name, values in margins.items()}
-    return pd.DataFrame(rows).T[["accuracy", "accuracy_low", "accuracy_high", "pairs", "ties"]]
-
-
-def same_pairs(pairs: pd.DataFrame, other: pd.DataFrame, name: str = "the other file") -> np.ndarray:
-    """Margins of another reward model for these pairs, found by prompt and replies.
-
-    Args:
-        pairs, other: tables from `score_files.read_pairs`, in any order.
-        name: of the other file, for the message.
+def compare_scorers(
+    pairs: pd.DataFrame, train: Sequence[Preference], second: np.ndarray | None, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The reward model beside the baselines and another model on the same pairs.
 
     Returns:
-        Shape (pairs,).
-
-    Raises:
-        ValueError: a pair is missing there, or stands there with different margins.
+        `accuracy_table` of all of them, and `mcnemar_table` of the reward model against the others.
     """
-    keys = ["prompt_key", "chosen", "rejected"]
-    known = other.drop_duplicates([*keys, "margin"]).set_index(keys)["margin"]
-    wanted = list(pairs[keys].itertuples(index=False, name=None))
-    twice = known.index[known.index.duplicated()]
-    missing = [row for row, key in enumerate(wanted, start=1) if key not in known.index]
-    if missing or len(twice):
-        what = (
-            f"pair {missing[0]} is not there ({len(missing)} in all)"
-            if missing
-            else "one pair has two margins"
-        )
-        raise InputError(
-            f"{name}: {what}; two reward models are compared on the same pairs, each scored once"
-        )
-    return known.loc[wanted].to_numpy()
+    margins = {"reward model": pairs["margin"].to_numpy()}
+    margins |= baseline_margins(train, pairs) if train else {}
+    margins |= {} if second is None else {"second model": second}
+    return tuple(table(margins, pairs["prompt_key"], seed) for table in (accuracy_table, mcnemar_table))
+
+
+def accuracy_table(margins: Mapping[str, np.ndarray], prompts: Sequence, seed: int = 0) -> pd.DataFrame:
+    """Accuracy with interval of several scorers on the same pairs, one row each."""
+    rows = {name: accuracy(values, prompts, seed=seed) for name, values in margins.items()}
+    return pd.DataFrame(rows).T[["accuracy", "accuracy_low", "accuracy_high", "pairs", "ties"]]
 
 
 def mcnemar_table(margins: Mapping[str, np.ndarray], prompts: Sequence, seed: int = 0) -> pd.DataFrame:
@@ -163,26 +181,57 @@ def verdict(row: Mapping[str, float]) -> str:
     return f"{words} [{low:+.3f}, {high:+.3f}]"
 
 
-def random_heads(width: int, heads: int, seed: int = 0) -> np.ndarray:
-    """Heads as `loading.load_reward_model` draws them from `seed`, `seed + 1`, ..., shape (width, heads)."""
-    return torch.cat([random_head(width, seed + n) for n in range(heads)]).numpy().T
+def baseline_claims(tests: pd.DataFrame, train: Sequence[Preference]) -> dict[str, bool]:
+    """What the tests against the baselines allow to say, and which length the length rule prefers."""
+    low, high = (tests[f"accuracy_difference{end}"] for end in ("_low", "_high"))
+    shorter = length_direction([p.chosen for p in train], [p.rejected for p in train]) < 0
+    said = {f"rm_beats_{name}": low[name] > 0 for name in ("length", "words")}
+    said |= {"words_beat_rm": high["words"] < 0, "shorter_wins": shorter}
+    return {name: bool(holds) for name, holds in said.items()}
 
 
-def head_margins(
-    base: RewardModel, preferences: Sequence[Preference], heads: int = 32, seed: int = 0
-) -> tuple[np.ndarray, list[tuple]]:
-    """Margins of the pairs under random heads.
+def overfitting(fitted: pd.DataFrame, pairs: pd.DataFrame, seed: int = 0) -> tuple[dict, Estimate]:
+    """Accuracy (+_low, _high) on pairs of the training set, and that minus the one on held-out pairs."""
+    on_train = accuracy(fitted["margin"], fitted["prompt_key"], seed=seed)
+    keys = (fitted["prompt_key"], pairs["prompt_key"])
+    gap = accuracy_gap(fitted["margin"], pairs["margin"], *keys, seed=seed)
+    return Estimate.of(on_train, "accuracy").named("accuracy"), gap
 
-    Args:
-        base: the base model, loaded as a reward model with a random head.
-        preferences: the pairs; those that truncation makes equal are left out.
-        heads: number of draws.
-        seed: of the first; with that of `base` the first head is the one `base` scores with.
 
-    Returns:
-        Margins, shape (pairs, heads), and the prompt of each pair.
-    """
-    groups, kept, _ = tokenize_preferences(preferences, base.renderer)
-    states = end_states(base.model, groups, base.renderer.pad_id, base.dtype)
-    difference = states[:, 0].astype(float) - states[:, 1]
-    return difference @ random_heads(states.shape[-1], heads, seed), [preferences[k].prompt for k in kept]
+def outside_metrics(outside: pd.DataFrame, seed: int = 0) -> dict[str, float]:
+    """Accuracy (+_low, _high) of pairs out of distribution, and where gold is known gold_spearman."""
+    found = preference_metrics(**score_columns(outside), seed=seed)
+    return {key: found[key] for key in OOD_KEYS if key in found}
+
+
+def reliability(margins: pd.Series, prompts: pd.Series, seed: int = 0) -> dict[str, pd.DataFrame]:
+    """Calibration curves: as trained, and after the margins are divided by one fitted temperature."""
+    scaled = {"as trained": margins, "after temperature scaling": scale_margins(margins, prompts)}
+    return {name: reliability_curve(values, prompts, seed=seed) for name, values in scaled.items()}
+
+
+def accuracy_by_tokens(pairs: pd.DataFrame) -> pd.DataFrame | None:
+    """Accuracy by how many tokens longer the chosen reply is, where tokens were counted."""
+    if "chosen_tokens" not in pairs:
+        return None
+    longer = pairs["chosen_tokens"] - pairs["rejected_tokens"]
+    return accuracy_by_length_gap(pairs["margin"], longer, pairs["prompt_key"])
+
+
+def by_group(pairs: pd.DataFrame, group: str, seed: int = 0) -> pd.DataFrame | None:
+    """Accuracy of each group that `meta[group]` names, the lowest first; None if a pair has none."""
+    labels = [row.get(group) for row in pairs["meta"]] if group and "meta" in pairs else [None]
+    if None in labels:
+        return None
+    table = group_metrics(pairs["margin"], labels, pairs["prompt_key"], seed=seed)
+    return table.sort_values("accuracy")
+
+
+def telling_pairs(pairs: pd.DataFrame, mistakes: int = 3) -> pd.DataFrame:
+    """Pairs to read: the surest right one, the closest call, and the most confident mistakes."""
+    margin = pairs["margin"].to_numpy()
+    worst = list(confident_mistakes(margin, mistakes))
+    kinds = ["surest right", "closest call", *["confident mistake"] * len(worst)]
+    shown = ["prompt", "chosen", "rejected", "chosen_score", "rejected_score", "margin"]
+    rows = [np.argmax(margin), np.argmin(np.abs(margin)), *worst]
+    return pairs[shown].assign(**gold_columns(pairs)).iloc[rows].set_index(pd.Index(kinds))

@@ -6,24 +6,25 @@ models to the same prompts, in the same order). `summarise` turns them into aggr
 Rows may be licensed otherwise than this project, so they stay where they are; what is kept beside the report
 (`report/recorded.json`) are the aggregates, and no text of a row is among them.
 
-    rows = read_recorded(find_recorded())
-    metrics, cases = summarise(rows)
+    found = summarise(read_recorded(find_recorded()))       or, without rows,     found = read_kept()
+    found.metrics["recorded.dpo.win_rate"]
 """
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.experiments.result import Result
 from rlhf_hw.files import write_json
 from rlhf_hw.paths import REPORT, resolve
 from rlhf_hw.preferences.score_files import read_pairs, read_replies
-from rlhf_hw.stats.intervals import mean_interval
-from rlhf_hw.stats.length import RISE_NAMES, length_share, score_length_slope
+from rlhf_hw.stats.intervals import Estimate, mean_interval
+from rlhf_hw.stats.length import RISE_NAMES, accuracy_by_length_gap, length_share, score_length_slope
 from rlhf_hw.stats.pairs import preference_metrics
 from rlhf_hw.stats.policies import cases, compare_policies
 from rlhf_hw.stats.text import reply_metrics, reply_table
@@ -35,7 +36,7 @@ REPETITIVE = 0.1  # of the 3-grams: references repeat 1 to 2 %
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedRows:
     """The rows of a recorded run; `base` and `dpo` have one row a prompt, in the same order.
 
     Beside the columns of `score_files`: `chosen_words`, `rejected_words` in `pairs`, and `words`,
@@ -58,6 +59,29 @@ class Recorded:
         return pd.concat(sides, ignore_index=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun(Result):
+    """What a recorded run says, from its rows or from what was kept of them.
+
+    The statements that hold stand in the metrics as `recorded.claims.<name>` = 1, since the kept file holds
+    numbers only; `claims` is empty.
+
+    Attributes:
+        cases: The most telling cases, by numbers only, from `case_table`.
+        scores: Name -> scores of replies. by_length: accuracy by how many words longer the chosen reply is.
+            lengths: name -> (scores, words, prompts). All three for figures, and empty or None without rows.
+    """
+
+    cases: list[dict]
+    scores: dict[str, pd.Series] = field(default_factory=dict)
+    by_length: pd.DataFrame | None = None
+    lengths: dict[str, tuple[pd.Series, pd.Series, list]] = field(default_factory=dict)
+
+    def estimate(self, key: str, form: str = "+.2f") -> str:
+        """The number under `recorded.<key>` with its interval, as text: "0.58 [0.54, 0.61]"."""
+        return format(Estimate.of(self.metrics, f"recorded.{key}"), form)
+
+
 def find_recorded(folder: str = "") -> Path | None:
     """Where the rows are: `folder`, else `recorded-run/` in the folder that RLHF_HW_REAL_DATA names.
 
@@ -77,7 +101,7 @@ def find_recorded(folder: str = "") -> Path | None:
     return path if path is not None and path.is_dir() else None
 
 
-def read_recorded(folder: Path) -> Recorded:
+def read_recorded(folder: Path) -> RecordedRows:
     """Reads the three score files and counts words.
 
     Raises:
@@ -91,23 +115,23 @@ def read_recorded(folder: Path) -> Recorded:
         pairs[f"{side}_words"] = reply_table(pairs[side])["words"]
     for table in (base, dpo):
         table[["words", "repetition"]] = reply_table(table["response"])[["words", "repetition"]]
-    return Recorded(pairs, base, dpo)
+    return RecordedRows(pairs, base, dpo)
 
 
-def summarise(rows: Recorded) -> tuple[dict[str, float], list[dict]]:
-    """All aggregates, and the most telling cases by numbers only.
+def summarise(rows: RecordedRows) -> RecordedRun:
+    """All aggregates, the most telling cases by numbers only, and what the figures show.
 
     Returns:
         Flat metrics under `recorded.*`: `validation` (the reward model on pairs), `base` and `dpo` (replies,
         and DPO against base; `wins` and `losses` are shares of the prompts), `rise` (from validation pairs to
         generated replies, and what length accounts for), `gap` (generated minus chosen of the same prompt),
-        and `claims` (keys that exist only where the statement holds). And `case_table`.
+        and `claims` (keys that exist only where the statement holds).
     """
     base, dpo = rows.base, rows.dpo
     found = {
         "validation": validation_metrics(rows.pairs),
         "base": policy_metrics(base),
-        "dpo": policy_metrics(dpo) | compare(dpo, base),
+        "dpo": policy_metrics(dpo) | compare_with_base(dpo, base),
         "rise.base": rise_metrics(rows.references, base),
         "rise.dpo": rise_metrics(rows.references, dpo),
         "gap": {
@@ -119,10 +143,23 @@ def summarise(rows: Recorded) -> tuple[dict[str, float], list[dict]]:
     repetitive = (base["repetition"] > REPETITIVE) | (dpo["repetition"] > REPETITIVE)
     for name, inside in (("repetitive", repetitive), ("not_repetitive", ~repetitive)):
         if inside.any():
-            found[f"dpo.{name}"] = compare(dpo[inside], base[inside])
+            found[f"dpo.{name}"] = compare_with_base(dpo[inside], base[inside])
     flat = {f"recorded.{group}.{key}": value for group, part in found.items() for key, value in part.items()}
-    flat |= statements(flat)
-    return {key: round(float(value), DIGITS) for key, value in flat.items()}, case_table(rows)
+    flat |= {f"recorded.claims.{name}": 1 for name, holds in statements(flat).items() if holds}
+    tables = {"pairs": rows.references, "base": base, "DPO": dpo}
+    return RecordedRun(
+        metrics={key: round(float(value), DIGITS) for key, value in flat.items()},
+        cases=case_table(rows),
+        scores={"base": base["score"], "DPO": dpo["score"], "reference": rows.pairs["chosen_score"]},
+        by_length=accuracy_by_words(rows.pairs),
+        lengths={n: (t["score"], t["words"], t["prompt_key"].tolist()) for n, t in tables.items()},
+    )
+
+
+def accuracy_by_words(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy by how many words longer the chosen reply is."""
+    longer = pairs["chosen_words"] - pairs["rejected_words"]
+    return accuracy_by_length_gap(pairs["margin"], longer, pairs["prompt_key"].tolist())
 
 
 def validation_metrics(pairs: pd.DataFrame) -> dict[str, float]:
@@ -150,7 +187,7 @@ def policy_metrics(replies: pd.DataFrame) -> dict[str, float]:
     return reply_metrics(replies["response"].tolist(), replies["score"]) | slope
 
 
-def compare(dpo: pd.DataFrame, base: pd.DataFrame) -> dict[str, float]:
+def compare_with_base(dpo: pd.DataFrame, base: pd.DataFrame) -> dict[str, float]:
     """`compare_policies` with lengths in words; wins, losses and ties as shares of the prompts."""
     found = compare_policies(
         dpo["score"], base["score"], dpo["prompt_key"].tolist(), dpo["words"], base["words"]
@@ -190,10 +227,10 @@ def gap_to_chosen(pairs: pd.DataFrame, replies: pd.DataFrame, name: str) -> dict
     return mean_interval(gap, replies["prompt_key"][inside].tolist()).named(name)
 
 
-def statements(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Statements that a text may make only where the numbers bear them out; a key exists where one holds."""
+def statements(metrics: Mapping[str, float]) -> dict[str, bool]:
+    """What the numbers allow to say of the recorded run."""
     prefix = "recorded.dpo."
-    found = {
+    return {
         "gain": metrics[f"{prefix}win_rate_low"] > 0.5,
         "gain_at_equal_length": metrics.get(f"{prefix}win_rate_length_controlled_low", 0) > 0.5,
         "gain_without_repetition": metrics.get(f"{prefix}not_repetitive.win_rate_low", 0) > 0.5,
@@ -203,10 +240,9 @@ def statements(metrics: Mapping[str, float]) -> dict[str, float]:
         > 0.5
         > metrics.get(f"{prefix}repetitive.win_rate_length_controlled_low", 1),
     }
-    return {f"recorded.claims.{name}": 1 for name, holds in found.items() if holds}
 
 
-def case_table(rows: Recorded, count: int = 4) -> list[dict]:
+def case_table(rows: RecordedRows, count: int = 4) -> list[dict]:
     """The prompts with the largest gains and losses of DPO, described by numbers only.
 
     Returns:
@@ -224,12 +260,12 @@ def case_table(rows: Recorded, count: int = 4) -> list[dict]:
     return table
 
 
-def write_kept(metrics: Mapping[str, float], cases: list[dict], path: Path = KEPT) -> None:
+def write_kept(found: RecordedRun, path: Path = KEPT) -> None:
     """Keeps the aggregates beside the report."""
-    write_json(path, {**dict(sorted(metrics.items())), "cases": cases})
+    write_json(path, {**dict(sorted(found.metrics.items())), "cases": found.cases})
 
 
-def read_kept(path: Path = KEPT) -> tuple[dict[str, float], list[dict]]:
+def read_kept(path: Path = KEPT) -> RecordedRun:
     """The kept aggregates and cases.
 
     Raises:
@@ -241,4 +277,4 @@ def read_kept(path: Path = KEPT) -> tuple[dict[str, float], list[dict]]:
             "RLHF_HW_REAL_DATA, and run once with keep=True"
         )
     content = json.loads(path.read_text(encoding="utf-8"))
-    return content, content.pop("cases")
+    return RecordedRun(cases=content.pop("cases"), metrics=content)

@@ -242,7 +242,7 @@ def accuracy_by_length(table: pd.DataFrame, *, unit: str = "tokens") -> Figure:
     """Accuracy against how much longer the chosen reply is.
 
     Args:
-        table: from `length.accuracy_by_length_gap`.
+        table: from `stats.length.accuracy_by_length_gap`.
     """
     figure, axes = canvas(height=2.7)
     error = whiskers(table["accuracy"], table["accuracy_low"], table["accuracy_high"])
@@ -269,7 +269,7 @@ def calibration_curve(curves: Mapping[str, pd.DataFrame], margins: ArrayLike) ->
     """Share right against stated confidence, with intervals; below, how the confidences are spread.
 
     Args:
-        curves: name -> table from `calibration.reliability_curve` (as trained; after temperature scaling).
+        curves: name -> table from `stats.calibration.reliability_curve` (as trained, after scaling).
         margins: of the pairs, for the lower panel.
     """
     figure, (axes, counts) = canvas(2, 1, width=HALF, height=TALL + 0.6, sharex=True, height_ratios=[3.2, 1])

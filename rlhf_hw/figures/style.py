@@ -102,6 +102,15 @@ def show(figure: Figure, folder: Path, name: str) -> None:
     plt.show()
 
 
+def show_kept(folder: Path, name: str) -> None:
+    """Show the saved figure `folder/name.png` in a notebook, as large as a drawn one would be."""
+    from IPython.display import Image, display  # only notebooks have it
+
+    path = Path(folder) / f"{name}.png"
+    width = round(plt.imread(path).shape[1] * SCREEN_DPI / SAVED_DPI)
+    display(Image(path, width=width))
+
+
 def canvas(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = 2.9, **options):
     """Figure and axes of this style; options go to `plt.subplots`."""
     return plt.subplots(rows, columns, figsize=(width, height), **options)

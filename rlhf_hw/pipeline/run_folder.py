@@ -14,8 +14,6 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Protocol, TypeVar
 
-import pandas as pd
-
 from rlhf_hw.errors import InputError
 from rlhf_hw.files import write_json
 from rlhf_hw.paths import RUNS
@@ -192,17 +190,6 @@ def plain_value(key: str, value: Any) -> Any:
     if isinstance(number, float) and not math.isfinite(number):
         raise InputError(f"metric {key!r} is {number}; a report cannot show it")
     return number
-
-
-def prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    """The same metrics with `prefix.` before each key."""
-    return {f"{prefix}.{key}": value for key, value in metrics.items()}
-
-
-def table_metrics(prefix: str, table: "pd.DataFrame") -> dict[str, float]:
-    """A table's numbers under `prefix.<row>.<column>`; spaces in the rows' names become underscores."""
-    columns = {name: table[name].items() for name in table}
-    return {f"{prefix}.{row.replace(' ', '_')}.{n}": v for n, items in columns.items() for row, v in items}
 
 
 def claims(**statements: bool) -> dict[str, bool]:

@@ -94,16 +94,33 @@ def gold_metrics(
         as_vector(gold_rejected, "gold_rejected", len(chosen)),
     )
     margins, gold_margins = scores[: len(chosen)] - scores[len(chosen) :], gold[0] - gold[1]
-    unequal = gold_margins != 0
-    found = {
+    return {
         "gold_spearman": correlation(scores, np.concatenate(gold)),
         "gold_spearman_margin": antisymmetric_correlation(margins, gold_margins),
+        **gold_agreement(margins, gold_margins, prompts, name="gold_accuracy", seed=seed),
     }
-    if unequal.any():
-        agreed = outcomes(margins[unequal] * np.sign(gold_margins[unequal]))
-        codes = cluster_codes(prompts, margins.size)[unequal]
-        found |= rate_interval(agreed, codes, seed=seed).named("gold_accuracy")
-    return found
+
+
+def gold_agreement(
+    margins: ArrayLike, gold_margins: ArrayLike, prompts=None, *, name: str = "gold_agreement", seed: int = 0
+) -> dict[str, float]:
+    """How often the scores of two replies to a prompt order them as gold does, ties one half.
+
+    Args:
+        margins, gold_margins: first reply minus second, by score and by gold, shape (pairs,).
+        prompts: prompt of each pair.
+        name: of the key.
+
+    Returns:
+        <name> (+_low, _high) over the pairs whose replies differ in gold; empty if there are none.
+    """
+    margins, gold_margins = np.asarray(margins), np.asarray(gold_margins)
+    unequal = gold_margins != 0
+    if not unequal.any():
+        return {}
+    agreed = outcomes(margins[unequal] * np.sign(gold_margins[unequal]))
+    codes = cluster_codes(prompts, margins.size)[unequal]
+    return rate_interval(agreed, codes, seed=seed).named(name)
 
 
 def gold_within_prompts(

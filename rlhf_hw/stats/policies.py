@@ -18,8 +18,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from rlhf_hw.stats.calibration import outcomes
-from rlhf_hw.stats.intervals import as_vector, cluster_codes, mean_interval, rate_interval
+from rlhf_hw.stats.intervals import as_vector, mean_interval, rate_interval
 from rlhf_hw.stats.length import length_controlled_difference, length_controlled_win_rate
+from rlhf_hw.stats.pairs import gold_agreement
 
 
 def win_rate(first: ArrayLike, second: ArrayLike, prompts: Sequence | None = None, *, seed: int = 0):
@@ -96,29 +97,13 @@ def compare_policies(
             as_vector(gold_first, "gold_first", len(first)),
             as_vector(gold_second, "gold_second", len(first)),
         )
-        found |= rate_interval(outcomes(gold[0] - gold[1]), prompts, seed=seed).named("gold_win_rate")
-        found |= mean_interval(gold[0] - gold[1], prompts, seed=seed).named("gold_difference")
-        found |= gold_agreement(first, second, *gold, prompts, seed=seed)
+        gained = gold[0] - gold[1]
+        found |= rate_interval(outcomes(gained), prompts, seed=seed).named("gold_win_rate")
+        found |= mean_interval(gained, prompts, seed=seed).named("gold_difference")
+        found |= gold_agreement(np.subtract(first, second), gained, prompts, seed=seed)
         if np.ptp(gold[1]) > 0:
             found["gold_gain_in_sd"] = found["gold_difference"] / float(gold[1].std(ddof=1))
     return found
-
-
-def gold_agreement(
-    first, second, gold_first, gold_second, prompts=None, *, seed: int = 0
-) -> dict[str, float]:
-    """How often the scores of two replies to a prompt order them as gold does, ties one half.
-
-    Returns:
-        gold_agreement (+_low, _high) over the prompts whose replies differ in gold; empty if there are none.
-    """
-    difference, gold = np.subtract(first, second), np.subtract(gold_first, gold_second)
-    unequal = gold != 0
-    if not unequal.any():
-        return {}
-    agreed = outcomes(difference[unequal] * np.sign(gold[unequal]))
-    codes = cluster_codes(prompts, gold.size)[unequal]
-    return rate_interval(agreed, codes, seed=seed).named("gold_agreement")
 
 
 def statements(found: Mapping[str, float]) -> dict[str, bool]:

@@ -20,6 +20,8 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.world.gold import gold, praise_count, refuses
 
@@ -150,7 +152,7 @@ def best_possible_accuracy(probabilities: Iterable[float]) -> float:
     Raises:
         ValueError: there is no comparison.
     """
-    values = [max(p, 1 - p) for p in probabilities]
-    if not values:
+    values = np.array(list(probabilities))
+    if not values.size:
         raise InputError("best possible accuracy needs at least one comparison")
-    return math.fsum(values) / len(values)
+    return float(np.maximum(values, 1 - values).mean())

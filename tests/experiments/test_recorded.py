@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_length_and_what_is_beyond_it_are_told_apart(folder):
-    metrics, _ = recorded.summarise(recorded.read_recorded(folder))
+    metrics = recorded.summarise(recorded.read_recorded(folder)).metrics
     assert metrics["recorded.dpo.wins"] > 0.95 and metrics["recorded.claims.dpo_shorter"] == 1
     assert metrics["recorded.dpo.score_difference"] == pytest.approx(1.0, abs=0.2)
     assert metrics["recorded.dpo.score_difference_length_controlled"] == pytest.approx(2.0, abs=0.1)
@@ -57,36 +57,45 @@ def test_length_and_what_is_beyond_it_are_told_apart(folder):
 
 def test_gap_is_taken_to_the_chosen_reply_of_the_same_prompt(folder):
     rows = recorded.read_recorded(folder)
-    metrics, _ = recorded.summarise(rows)
+    metrics = recorded.summarise(rows).metrics
     expected = (rows.base["score"] - rows.pairs["chosen_score"]).mean()
     assert metrics["recorded.gap.base"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_its_figures_are_drawn_from_rows_and_shown_from_files(folder, tmp_path, monkeypatch):
-    rows = recorded.read_recorded(folder)
-    metrics, _ = recorded.summarise(rows)
-    drawn = drawing.RecordedFigures(rows, metrics, tmp_path / "fig")
-    for name in ("recorded_distributions", "recorded_accuracy", "recorded_length", "recorded_win_rate"):
-        drawn.show(name)
+    found = recorded.summarise(recorded.read_recorded(folder))
+    for name in drawing.DRAWINGS:
+        drawing.show_recorded(found, name, tmp_path / "fig")
         assert (tmp_path / "fig" / f"{name}.pdf").exists()
-    labels = [text.get_text() for text in drawn.draw("recorded_win_rate").axes[0].get_yticklabels()]
+    forest = drawing.recorded_win_rate(found.metrics)
+    labels = [text.get_text() for text in forest.axes[0].get_yticklabels()]
     assert labels[:2] == ["all prompts, as counted", "all prompts, at equal length"]
-    assert drawn.draw("recorded_length").axes[0].get_title().startswith("pairs: ")
-    assert drawn.estimate("dpo.win_rate", ".2f").startswith(f"{metrics['recorded.dpo.win_rate']:.2f} [")
+    assert drawing.recorded_length(found.lengths).axes[0].get_title().startswith("pairs: ")
     shown = []
     monkeypatch.setattr(drawing, "FIG", tmp_path / "fig")
-    monkeypatch.setattr(drawing, "display", shown.append)
-    drawing.RecordedFigures(None, metrics, tmp_path).show("recorded_length")
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    drawing.show_recorded(recorded.RecordedRun(metrics=found.metrics, cases=[]), "recorded_length", tmp_path)
     assert shown[0].width == pytest.approx(6.3 * 150, abs=1)
     plt.close("all")
 
 
+def test_an_estimate_is_read_with_its_interval_and_statements_are_true_or_false(folder):
+    found = recorded.summarise(recorded.read_recorded(folder))
+    assert found.estimate("dpo.win_rate", ".2f").startswith(f"{found.metrics['recorded.dpo.win_rate']:.2f} [")
+    said = recorded.statements(found.metrics)
+    assert said["dpo_shorter"] and not said["dpo_repeats_more"] and found.claims == {}
+    kept = {key.removeprefix("recorded.claims.") for key in found.metrics if ".claims." in key}
+    assert kept == {name for name, holds in said.items() if holds}
+
+
 def test_nothing_that_is_kept_holds_text_of_a_row(folder, tmp_path):
-    metrics, cases = recorded.summarise(recorded.read_recorded(folder))
+    found = recorded.summarise(recorded.read_recorded(folder))
+    metrics, cases = found.metrics, found.cases
     path = tmp_path / "kept" / "recorded.json"
-    recorded.write_kept(metrics, cases, path)
+    recorded.write_kept(found, path)
     assert SECRET not in path.read_text(encoding="utf-8")
-    assert recorded.read_kept(path) == (dict(sorted(metrics.items())), cases)
+    kept = recorded.read_kept(path)
+    assert (kept.metrics, kept.cases, kept.scores) == (dict(sorted(metrics.items())), cases, {})
     assert all(isinstance(value, float) for value in metrics.values())
     assert cases[0]["case"] == "gain" and cases[0]["score_difference"] == max(
         c["score_difference"] for c in cases
@@ -117,9 +126,8 @@ def test_rows_are_looked_up_in_the_folder_given_and_in_the_environment(folder, t
 @pytest.mark.real_data
 @pytest.mark.skipif(not REAL, reason="RLHF_HW_REAL_DATA does not name the folder with the recorded run")
 def test_kept_aggregates_are_those_of_the_real_rows():
-    metrics, cases = recorded.summarise(recorded.read_recorded(recorded.find_recorded()))
-    kept, kept_cases = recorded.read_kept()
-    assert metrics == pytest.approx(kept, abs=2e-6) and len(cases) == len(kept_cases)
+    found, kept = recorded.summarise(recorded.read_recorded(recorded.find_recorded())), recorded.read_kept()
+    assert found.metrics == pytest.approx(kept.metrics, abs=2e-6) and len(found.cases) == len(kept.cases)
     published = {"validation.accuracy_strict": 0.745, "base.score_mean": 2.167, "dpo.wins": 0.571}
     for key, value in published.items():
-        assert kept[f"recorded.{key}"] == pytest.approx(value, abs=5e-4)
+        assert kept.metrics[f"recorded.{key}"] == pytest.approx(value, abs=5e-4)

@@ -1,60 +1,76 @@
-"""Sampled replies stand beside those of the data, each scored as it would be alone."""
+"""Replies of base and DPO to the same prompts are compared by one call."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from rlhf_hw.experiments import replies
-from rlhf_hw.models.loading import load_policy
-from rlhf_hw.models.rendering import Renderer
-from rlhf_hw.models.scoring import RewardModel
+from rlhf_hw.experiments.replies import compare, movement_metrics, word_counts
+from rlhf_hw.stats.intervals import Estimate
 
 
-def test_replies_beside_data_holds_both_and_scores_each_as_alone(
-    policy_folder, reward_folder, preferences, tmp_path
-):
-    chosen = replies.sample_prompts(preferences, 5, seed=0)
-    reward_model = RewardModel(reward_folder)
-    table = replies.replies_beside_data(
-        chosen,
-        load_policy(policy_folder),
-        Renderer.load(policy_folder),
-        reward_model,
-        tmp_path / "scores.jsonl",
-        lambda prompt, reply: float(len(reply)),
-        written=[[f"Reply {row}."] for row in range(5)],
-        samples=2,
-        max_new_tokens=6,
-    )
-    assert len(table) == 25 and table["prompt_key"].nunique() == 5
-    assert [m["source"] for m in table["meta"]][:5] == ["chosen", "rejected", "written", "sampled", "sampled"]
-    assert table["response"].tolist()[5:8] == [chosen[1].chosen, chosen[1].rejected, "Reply 1."]
-    assert replies.gold_of(table).tolist() == [float(len(text)) for text in table["response"]]
-    alone = reward_model.score([p.prompt for p in chosen], [[text] for text in table["response"][3::5]])
-    assert table["score"][3::5].tolist() == pytest.approx(alone[:, 0].tolist(), abs=1e-4)
-    assert table["response"][3] != table["response"][4]  # every sample has random numbers of its own
+def replies(score: float, gold: bool = True, count: int = 8) -> pd.DataFrame:
+    """Scored replies, the more words the higher their score; `score` is added to all."""
+    rows = [
+        {"prompt": f"q{n}", "prompt_key": f"q{n}", "response": "tea " * (1 + (n + int(score)) % 5)}
+        | {"score": n % 3 + score, "finished": n > 0, "meta": {"gold": n - score} if gold else {}}
+        for n in range(count)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def sets():
+    held_out = {"base": replies(0), "dpo": replies(1), "reference": replies(2)}
+    return {"validation": held_out, "train": {"base": replies(0), "dpo": replies(-2)}}
+
+
+def test_one_call_compares_and_holds_what_is_shown(sets):
+    moved = {"validation": pd.DataFrame({"kl": [0.5] * 8, "implicit": range(8), "score": range(8)})}
+    found = compare(sets, moved, describe=lambda prompt, reply: "parts")
+    held_out = found.against_base["validation"]
+    assert (held_out["win_rate"], held_out["gold_win_rate"], held_out["prompts"]) == (1.0, 0.0, 8)
+    assert found.metrics["inference.train.win_rate"] == 0 and found.metrics["inference.validation.kl"] == 0.5
+    assert found.metrics["inference.validation.implicit_reward_correlation"] == pytest.approx(1)
+    assert found.metrics["inference.validation.dpo.finished"] == 7 / 8
+    assert "finished" not in found.described["validation", "reference"]  # no policy ended it
+    assert found.claims["dpo_raises_score"] and found.claims["dpo_lowers_gold"]
+    assert list(found.scores["validation"]) == list(found.lengths) == ["base", "DPO", "reference"]
+    assert found.lengths["base"][1].tolist() == [1, 2, 3, 4, 5, 1, 2, 3]
+    assert found.win_rates["validation: true reward"].value == 0 and len(found.win_rates) == 6
+    assert found.score_gains["train"].value == -2 and found.gold_gains["train"].value == 2
+    assert found.tables["samples"] == found.cases and found.cases[0]["parts of gold"] == "parts"
+    assert [row["model"] for row in found.cases[:2]] == ["base", "DPO"]
+    assert found.moved.keys() == {"validation"}
+
+
+def test_recorded_replies_need_no_model_no_gold_and_no_texts_in_the_report():
+    sets = {"validation": {"base": replies(0, gold=False), "dpo": replies(1, gold=False)}}
+    found = compare(sets, show_texts=False)
+    elsewhere = {"validation": {"base": replies(0), "dpo": replies(1)}}  # another system's "gold"
+    assert compare(elsewhere, world=False).metrics == found.metrics
+    assert found.gold_gains == {} == found.moved and found.tables == {}
+    assert not any("gold" in key for key in found.metrics) and "gold" not in found.cases[0]
+
+
+def test_replies_to_other_prompts_are_refused(sets):
+    sets["train"]["dpo"] = sets["train"]["dpo"].iloc[::-1]
+    with pytest.raises(ValueError, match="train: base and DPO replies must be to the same prompts"):
+        compare(sets)
+
+
+def test_a_chinese_character_is_a_word():
+    assert word_counts(["two words", "\u6ce1\u8336", ""]).tolist() == [2, 2, 0]
 
 
 def test_implicit_correlation_is_spearmans_with_an_interval_around_it():
     generator = np.random.default_rng(0)
     score = generator.normal(size=200)
-    table = pd.DataFrame({"implicit": score + generator.normal(size=200), "score": score})
-    found = replies.implicit_correlation(table)
-    value, low, high = found.values()
+    table = pd.DataFrame({"kl": 2.0, "implicit": score + generator.normal(size=200), "score": score})
+    found = movement_metrics(table)
+    value, low, high = Estimate.of(found, "implicit_reward_correlation")
+    assert Estimate.of(found, "kl") == (2, 2, 2)
     assert value == pytest.approx(stats.spearmanr(table["implicit"], table["score"]).statistic)
     half = 1.96 * np.sqrt((1 + value**2 / 2) / 197)  # Bonett and Wright 2000, on Fisher's scale
     expected = np.tanh(np.arctanh(value) + np.array([-half, half]))
     assert (low, high) == pytest.approx(tuple(expected), abs=0.03)
-
-
-def test_order_within_prompts_keeps_sampled_replies_apart():
-    sources = ["chosen", "rejected", "written", "sampled", "sampled"]
-    rows = [
-        {"prompt_key": prompt, "score": score, "meta": {"source": source, "gold": gold}}
-        for prompt in ("a", "b")
-        for source, score, gold in zip(sources, (3.0, 1.0, 2.0, 9.0, 8.0), (3, 1, 2, 0, 1), strict=True)
-    ]
-    found = replies.order_within_prompts(pd.DataFrame(rows))
-    assert (found["gold_spearman_within"], found["gold_spearman_sampled"]) == (1.0, -1.0)
-    assert found["gold_spearman_within_prompts"] == found["gold_spearman_sampled_prompts"] == 2

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rlhf_hw.figures import replies, scores, style, training
-from rlhf_hw.figures.replies import (
-    gold_gain,
-    inference_distributions,
-    planted_matrix,
-    waterfall,
-    win_rate_forest,
+from rlhf_hw.figures import recorded, replies, score_gap, scores, style, training
+from rlhf_hw.figures.recorded import (
+    recorded_accuracy,
+    recorded_distributions,
+    recorded_length,
+    recorded_win_rate,
 )
+from rlhf_hw.figures.replies import gold_gain, inference_distributions, win_rate_forest
+from rlhf_hw.figures.score_gap import planted_matrix, waterfall
 from rlhf_hw.figures.scores import (
     accuracy_by_length,
     calibration_curve,
@@ -80,9 +81,15 @@ DRAWINGS = {
     "win_rate_forest": lambda: win_rate_forest({"validation": RATE, "training": RATE}),
     "gold_gain": lambda: gold_gain({"validation": RATE}, {"validation": RATE}),
     "waterfall": lambda: waterfall(
-        Estimate(1, 0.5, 2), {"a": Estimate(1.5, 1, 2), "b": Estimate(-0.5, -1, 0)}
+        {"gap": Estimate(1, 0.5, 2), "a": Estimate(1.5, 1, 2), "b": Estimate(-0.5, -1, 0)}
     ),
     "planted_matrix": lambda: planted_matrix(np.eye(2), ["a", "b"], ["a", "b"]),
+    "recorded_distributions": lambda: recorded_distributions({"base": CHOSEN, "reference": REJECTED}),
+    "recorded_accuracy": lambda: recorded_accuracy(
+        length.accuracy_by_length_gap(CHOSEN - REJECTED, LENGTHS - 100)
+    ),
+    "recorded_length": lambda: recorded_length({"pairs": (CHOSEN, LENGTHS, range(300))}),
+    "recorded_win_rate": lambda: recorded_win_rate(RATE.named("recorded.dpo.win_rate")),
 }
 
 
@@ -93,7 +100,7 @@ def close_figures():
 
 
 def test_every_figure_of_the_library_is_tested():
-    modules = (replies, scores, training)
+    modules = (recorded, replies, score_gap, scores, training)
     functions = [f for m in modules for f in vars(m).values() if getattr(f, "__module__", "") == m.__name__]
     drawings = {f.__name__ for f in functions if get_type_hints(f).get("return") is Figure}
     assert set(DRAWINGS) == drawings
@@ -107,7 +114,11 @@ def test_figure_is_labelled_and_leaves_no_setting_behind(name):
     assert isinstance(figure, Figure) and figure.get_figwidth() <= 6.31
     labels = [axes.get_xlabel() for axes in figure.axes] + [figure.get_supxlabel()]
     assert any(labels) or name == "waterfall"  # the bars of a waterfall are named one by one
-    assert any(axes.get_ylabel() for axes in figure.axes) or name in ("win_rate_forest", "gold_gain")
+    assert any(axes.get_ylabel() for axes in figure.axes) or name in (
+        "win_rate_forest",
+        "gold_gain",
+        "recorded_win_rate",
+    )
 
 
 def test_saved_twice_the_bytes_are_equal_and_fonts_are_embedded(tmp_path):
@@ -189,7 +200,7 @@ def test_constant_scores_can_be_drawn():
 
 def test_a_waterfall_whose_parts_do_not_sum_is_refused():
     with pytest.raises(ValueError, match="the parts sum to 0.6"):
-        waterfall(Estimate(1, 0, 2), {"a": RATE})
+        waterfall({"gap": Estimate(1, 0, 2), "a": RATE})
 
 
 def test_empty_curves_and_wrong_shapes_are_refused():

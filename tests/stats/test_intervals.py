@@ -45,3 +45,9 @@ def test_an_estimate_is_written_with_its_interval_and_read_back():
     estimate = intervals.Estimate(0.5, 0.25, 0.75)
     assert intervals.Estimate.of({"other": 1.0} | estimate.named("rate"), "rate") == estimate
     assert f"{intervals.Estimate(0.574, 0.5, 0.6499):+.2f}" == "+0.57 [+0.50, +0.65]"
+
+
+def test_points_of_a_curve_get_wilsons_interval():
+    low, high = intervals.wilson_interval(75, 100)[1:]
+    found = intervals.with_intervals([{"step": 8, "value": 0.75}], 100)
+    assert found == [{"step": 8, "value": 0.75, "low": low, "high": high}]

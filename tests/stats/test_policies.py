@@ -10,7 +10,7 @@ from scipy import special
 from sklearn.linear_model import LogisticRegression
 
 from rlhf_hw.preferences import score_files
-from rlhf_hw.stats import length, policies, text
+from rlhf_hw.stats import length, pairs, policies, text
 
 REAL = os.environ.get("RLHF_HW_REAL_DATA")
 
@@ -107,11 +107,9 @@ def test_length_control_changes_nothing_at_equal_lengths_and_survives_a_clean_sw
 
 
 def test_gold_agreement_counts_prompts_with_unequal_gold_and_ties_one_half():
-    found = policies.gold_agreement(
-        [1.0, 2.0, 3.0, 4.0], [0.0, 3.0, 3.0, 0.0], [1.0, 2.0, 5.0, 7.0], [0.0, 1.0, 4.0, 7.0]
-    )
+    found = pairs.gold_agreement([1.0, -1.0, 0.0, 4.0], [1.0, 1.0, 1.0, 0.0])
     assert found["gold_agreement"] == pytest.approx((1 + 0 + 0.5) / 3)
-    assert policies.gold_agreement([1.0], [0.0], [2.0], [2.0]) == {}
+    assert pairs.gold_agreement([1.0], [0.0]) == {}
 
 
 def test_gold_tells_an_overoptimised_policy():

@@ -21,7 +21,7 @@ Shapley values of the mean are the means of the prompts' Shapley values, and one
 all intervals.
 
     cells = gap_cells(pairs, reward_model.score_ids, ends)
-    parts = decompose(cells, FACTORS, prompts, stages=STAGES, gold_gap=..., gold_slope=..., ood=...)
+    parts = decompose(cells, FACTORS, prompts, stages=STAGES, gold_gap=..., gold_price=..., ood=...)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,6 @@ from math import factorial
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
-from sklearn.covariance import LedoitWolf
 
 from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.experiments.score_gap.edits import FACTORS, Pair, ScoredReply, correct
@@ -45,7 +44,7 @@ from rlhf_hw.stats.intervals import (
 )
 
 Cells = Mapping[frozenset[str], ArrayLike]
-Score = Callable[[Sequence[list[int]], Sequence[list[int]]], np.ndarray]
+Compute = Callable[[Sequence[list[int]], Sequence[list[int]]], np.ndarray]
 Stages = Sequence[Sequence[str]]
 STAGES: Stages = (("readout", "template"), ("truncation",), ("length", "repetition"))
 SMALLEST = 0.2  # standard deviations of the reference scores; a smaller part is not named
@@ -68,14 +67,14 @@ def cells_of(stages: Stages) -> list[frozenset[str]]:
 
 
 def gap_cells(
-    pairs: Sequence[Pair], score: Score, ends: frozenset[int], stages: Stages = (FACTORS,)
+    pairs: Sequence[Pair], score: Compute, ends: frozenset[int], stages: Stages = (FACTORS,)
 ) -> dict[frozenset[str], np.ndarray]:
     """Gap of every prompt in every cell; texts that are equal in several cells are scored once.
 
     Args:
         pairs: from `edits.make_pairs`.
         score: (prompt ids, reply ids), one each a text -> scores, read at the last id of the reply;
-            `scoring.RewardModel.score_ids` is one.
+            `models.scoring.RewardModel.score_ids` is one.
         ends: ids that end a sentence, from `edits.sentence_end_ids`.
         stages: groups of factors, as in `decompose`; one group gives all 2^k cells.
 
@@ -83,20 +82,33 @@ def gap_cells(
         Corrected factors -> r(generated) - r(reference), shape (prompts,).
     """
     edited = {cell: [correct(pair, cell, ends) for pair in pairs] for cell in cells_of(stages)}
-    values = score_once(
-        [side for cell in edited.values() for pair in cell for side in (pair.generated, pair.reference)],
-        score,
-    )
-    table = values.reshape(len(edited), len(pairs), 2)
+    sides = [side for cell in edited.values() for pair in cell for side in (pair.generated, pair.reference)]
+    table = of_replies(score, sides).reshape(len(edited), len(pairs), 2)
     return dict(zip(edited, table[..., 0] - table[..., 1], strict=True))
 
 
-def score_once(replies: Sequence[ScoredReply], score: Score) -> np.ndarray:
-    """Scores of replies, of which many may be equal; shape (replies,)."""
-    keys = [(reply.prompt, reply.reply_ids) for reply in replies]
-    unique = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    scores = score([list(prompt) for prompt, _ in unique], [list(reply) for _, reply in unique])
-    return as_vector(scores, "scores", len(unique))[[unique[key] for key in keys]]
+def once(compute: Compute) -> Compute:
+    """The same function, which computes equal texts once, also those of earlier calls.
+
+    Args:
+        compute: (prompt ids, reply ids), one each a text -> one value or vector each, as floats.
+    """
+    known: dict[tuple, np.ndarray] = {}
+
+    def inner(prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]]) -> np.ndarray:
+        keys = [(tuple(p), tuple(r)) for p, r in zip(prompts, replies, strict=True)]
+        new = [key for key in dict.fromkeys(keys) if key not in known]
+        if new:
+            values = compute([list(p) for p, _ in new], [list(r) for _, r in new])
+            known.update(zip(new, np.asarray(values, dtype=float), strict=True))
+        return np.array([known[key] for key in keys])
+
+    return inner
+
+
+def of_replies(compute: Compute, replies: Sequence[ScoredReply]) -> np.ndarray:
+    """What a function of prompts and replies says of scored replies, equal ones computed once."""
+    return once(compute)([reply.prompt for reply in replies], [reply.reply_ids for reply in replies])
 
 
 def shapley_values(cells: Cells, factors: Sequence[str], stages: Stages | None = None) -> np.ndarray:
@@ -139,28 +151,13 @@ def stage_value(
     return total
 
 
-def gold_slope(margins: ArrayLike, gold_margins: ArrayLike) -> float:
+def gold_price(margins: ArrayLike, gold_margins: ArrayLike) -> float:
     """Score the reward model pays for a unit of gold: least squares through zero over preference pairs."""
     margins = as_vector(margins, "margins")
     gold = as_vector(gold_margins, "gold_margins", margins.size)
     if not gold.any():
         raise InputError("all gold margins are zero: no price of gold can be read from these pairs")
     return float(gold @ margins / (gold @ gold))
-
-
-def hidden_distance(states: ArrayLike, familiar: ArrayLike) -> np.ndarray:
-    """Mahalanobis distance of hidden states from those of familiar texts (Lee et al. 2018).
-
-    Args:
-        states: shape (replies, width).
-        familiar: states of replies from the training distribution, shape (replies, width); their covariance
-            is shrunk (Ledoit and Wolf 2004).
-
-    Returns:
-        Shape (replies,), divided by sqrt(width), so that familiar text is near 1.
-    """
-    model = LedoitWolf().fit(np.asarray(familiar, dtype=float))
-    return np.sqrt(model.mahalanobis(np.asarray(states, dtype=float)) / np.shape(states)[1])
 
 
 def split_rest(
@@ -198,7 +195,7 @@ def decompose(
     *,
     stages: Stages | None = None,
     gold_gap: ArrayLike | None = None,
-    gold_slope: float | None = None,
+    gold_price: float | None = None,
     ood: ArrayLike | None = None,
     draws: int = DRAWS,
     seed: int = 0,
@@ -211,7 +208,7 @@ def decompose(
         prompts: identifies prompts that occur more than once.
         stages: groups of factors in the order of correction, such as `STAGES`; None: all orders.
         gold_gap: gold of the corrected generated reply minus gold of the corrected reference, shape
-            (prompts,). gold_slope: score paid for a unit of gold, from `gold_slope`; needed with `gold_gap`.
+            (prompts,). gold_price: score paid for a unit of gold, from `gold_price`; needed with `gold_gap`.
             ood: signs of unfamiliarity, generated minus reference, shape (prompts,) or (prompts, signs).
             level: of the intervals.
 
@@ -223,9 +220,9 @@ def decompose(
     gap, rest = as_vector(cells[frozenset()], "gap"), as_vector(cells[everything], "corrected gap")
     quality = None
     if gold_gap is not None:
-        if gold_slope is None:
-            raise InputError("gold_gap needs gold_slope, the score paid for a unit of gold")
-        quality = gold_slope * as_vector(gold_gap, "gold_gap", gap.size)
+        if gold_price is None:
+            raise InputError("gold_gap needs gold_price, the score paid for a unit of gold")
+        quality = gold_price * as_vector(gold_gap, "gold_gap", gap.size)
     signs = None if ood is None else np.asarray(ood, dtype=float).reshape(gap.size, -1)
 
     def parts(weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -259,3 +259,8 @@ def correct(pair: Pair, factors: Iterable[str], ends: frozenset[int]) -> Pair:
         if name in wanted:
             pair = apply(pair, ends)
     return pair
+
+
+def corrected(pairs: Sequence[Pair], ends: frozenset[int]) -> list[Pair]:
+    """The pairs with every factor corrected."""
+    return [correct(pair, FACTORS, ends) for pair in pairs]

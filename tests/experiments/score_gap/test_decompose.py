@@ -8,12 +8,7 @@ from rlhf_hw.experiments.score_gap.edits import (
     FACTORS,
     Pair,
     ScoredReply,
-    correct,
-    cut_to,
     make_pairs,
-    remove_repetition,
-    split_sentences,
-    unroll,
 )
 from rlhf_hw.experiments.score_gap.faults import (
     plant,
@@ -213,8 +208,8 @@ def test_rest_splits_into_quality_and_unfamiliarity():
     gold, spread = generator.normal(1.0, 1, 800), generator.normal(2.0, 1, 800)
     rest = 0.5 * gold + 0.3 * spread + 0.2 + generator.normal(0, 0.1, 800)
     cells = {frozenset(): rest + 4, frozenset({"readout"}): rest}
-    slope = decompose.gold_slope(0.5 * gold, gold)
-    parts = decompose.decompose(cells, ["readout"], gold_gap=gold, gold_slope=slope, ood=spread, draws=500)
+    slope = decompose.gold_price(0.5 * gold, gold)
+    parts = decompose.decompose(cells, ["readout"], gold_gap=gold, gold_price=slope, ood=spread, draws=500)
     assert parts["readout"].value == pytest.approx(4)
     assert parts["quality"].value == pytest.approx(0.5 * gold.mean())
     assert parts["ood"].value == pytest.approx(0.6, abs=0.05)
@@ -226,16 +221,8 @@ def test_rest_splits_into_quality_and_unfamiliarity():
 
 
 def test_gold_gap_needs_its_price():
-    with pytest.raises(ValueError, match="gold_slope"):
+    with pytest.raises(ValueError, match="gold_price"):
         decompose.decompose({frozenset(): [1.0, 2.0]}, [], gold_gap=[1.0, 1.0])
-
-
-def test_hidden_distance_is_one_for_familiar_and_larger_for_shifted_states():
-    generator = np.random.default_rng(0)
-    mixing = generator.normal(size=(8, 8))
-    familiar = generator.normal(size=(3000, 8)) @ mixing
-    assert (decompose.hidden_distance(familiar, familiar) ** 2).mean() == pytest.approx(1, abs=0.1)
-    assert decompose.hidden_distance(familiar[:100] + 5 * mixing[0], familiar).mean() > 1.5
 
 
 def test_equal_texts_are_scored_once():
@@ -248,54 +235,13 @@ def test_equal_texts_are_scored_once():
 
     decompose.gap_cells(pairs, counted, ENDS)
     assert sizes[0] <= 3 * len(pairs)  # 64 edited texts a pair, nearly all equal
+    seen = decompose.once(counted)
+    first = decompose.gap_cells(pairs, seen, ENDS)
+    again = decompose.gap_cells(pairs, seen, ENDS)  # nothing is new
+    assert len(sizes) == 2 and all((first[cell] == again[cell]).all() for cell in first)
 
+    def sizes_of(prompts, replies):
+        return np.array([[len(p), len(r)] for p, r in zip(prompts, replies, strict=True)])
 
-def test_edits_worked_by_hand():
-    first, second = (10, 11, 12, STOP), (13, 14, 15, STOP)
-    assert split_sentences(first + second + (16,), ENDS) == [first, second, (16,)]
-    assert unroll((5, 6, 5, 6, 5, 6, 7)) == ((5, 6, 7), (5, 6, 5, 6))
-    assert unroll((5, 5, 6)) == ((5, 5, 6), ())
-    assert remove_repetition(first + second + first + first, ENDS) == first + second
-    assert cut_to(first + second, 4, ENDS) == first
-    assert cut_to(first + second + first, 4, ENDS) == first + first
-    assert cut_to(first + second + second, 4, ENDS) == first + first  # as much repetition as before
-    assert cut_to(first + (20,) * 5, 4, ENDS) == first + (20,) * 4
-    assert cut_to(first + second, 7, ENDS) == first + second
-
-
-def test_each_correction_leaves_the_other_respects_alone():
-    first, second = (10, 11, 12, STOP), (13, 14, 15, STOP)
-    pair = Pair(ScoredReply((9,), first + second, (END,)), ScoredReply((8, 9), second, TAIL))
-    assert correct(pair, ["readout"], ENDS).generated == ScoredReply((9,), first + second, TAIL)
-    assert correct(pair, ["template"], ENDS).generated == ScoredReply((8, 9), first + second, (END,))
-    assert correct(pair, ["length"], ENDS).generated == ScoredReply((9,), first, (END,))
-    for factor in ("truncation", "repetition"):
-        assert correct(pair, [factor], ENDS) == pair
-    with pytest.raises(ValueError, match="no correction for"):
-        correct(pair, ["lenght"], ENDS)
-
-
-def test_a_cut_reply_is_compared_with_an_equally_cut_reference_and_else_closed():
-    first, second = (10, 11, 12, STOP), (13, 14, 15, STOP)
-    cut = plant_truncation(ScoredReply((9,), first + second, TAIL), 6)
-    assert cut.reply_ids == first + (13, 14)
-    longer = correct(Pair(cut, ScoredReply((9,), second + first, TAIL)), ["truncation"], ENDS)
-    assert longer.reference.reply_ids == second + (10, 11) and longer.generated == cut
-    shorter = correct(Pair(cut, ScoredReply((9,), first, TAIL)), ["truncation"], ENDS)
-    assert shorter.generated.reply_ids == first + TAIL
-
-
-def test_a_cut_reply_that_was_closed_is_compared_with_a_cut_and_closed_reference():
-    first, second = (10, 11, 12, STOP), (13, 14, 15, STOP)
-    (pair,) = make_pairs([(9,)], [first + second[:2]], [second + first], TAIL, finished=[False], closed=True)
-    assert pair.generated.reply_ids == first + second[:2] + TAIL
-    fixed = correct(pair, ["truncation"], ENDS)
-    assert fixed.reference.reply_ids == second + first[:2] + TAIL and fixed.generated == pair.generated
-    assert correct(pair, ["length", "readout"], ENDS) == pair
-
-
-def test_make_pairs_refuses_empty_replies_and_uneven_lists():
-    with pytest.raises(ValueError, match="row 0: an empty reply"):
-        make_pairs([(1,)], [()], [(2,)], TAIL)
-    with pytest.raises(ValueError, match="2 prompts need"):
-        make_pairs([(1,), (2,)], [(1,)], [(2,), (3,)], TAIL)
+    vectors = decompose.once(sizes_of)
+    assert vectors([[1], [1], [2, 2]], [[3], [3], [4]]).tolist() == [[1, 1], [1, 1], [2, 1]]

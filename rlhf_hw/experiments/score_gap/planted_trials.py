@@ -23,10 +23,11 @@ from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.score_gap.decompose import (
     SMALLEST,
     STAGES,
-    Score,
+    Compute,
     gap_cells,
     named_factors,
-    score_once,
+    of_replies,
+    once,
     shapley_values,
 )
 from rlhf_hw.experiments.score_gap.edits import FACTORS
@@ -85,25 +86,10 @@ class Trial:
         return bool(first) and self.factors.issuperset(first)
 
 
-def remember(score: Score) -> Score:
-    """The same scores; a text that was scored before is not scored again."""
-    known: dict[tuple, float] = {}
-
-    def inner(prompts: Sequence[list[int]], replies: Sequence[list[int]]) -> np.ndarray:
-        keys = [(tuple(p), tuple(r)) for p, r in zip(prompts, replies, strict=True)]
-        new = [key for key in dict.fromkeys(keys) if key not in known]
-        if new:
-            values = score([list(p) for p, _ in new], [list(r) for _, r in new])
-            known.update(zip(new, map(float, values), strict=True))
-        return np.array([known[key] for key in keys])
-
-    return inner
-
-
 def run_trial(
     items: Sequence[Item],
     faults: Sequence[Fault],
-    score: Score,
+    score: Compute,
     ends: frozenset[int],
     seed: int = 0,
     noisy: bool = False,
@@ -122,7 +108,7 @@ def run_trial(
     coin = np.random.default_rng(seed).integers(0, 2, size=len(items))
     cast = [(n, part) for n in range(len(items)) for part in ((int(coin[n]),) if noisy else (0, 1))]
     pairs = [items[n].pair(part) for n, part in cast]
-    scale = float(np.std(score_once([pair.reference for pair in pairs], score)))
+    scale = float(np.std(of_replies(score, [pair.reference for pair in pairs])))
     for fault in faults:
         pairs = [fault.plant(pair, items[n]) for pair, (n, _) in zip(pairs, cast, strict=True)]
     cells = gap_cells(pairs, score, ends, STAGES)
@@ -143,7 +129,7 @@ def run_trial(
 def run_trials(
     items: Sequence[Item],
     faults: Sequence[Fault],
-    score: Score,
+    score: Compute,
     ends: frozenset[int],
     *,
     trials: int = 10,
@@ -162,7 +148,7 @@ def run_trials(
     """
     if len(items) < prompts:
         raise InputError(f"{len(items)} prompts are fewer than the {prompts} of one trial")
-    generator, score = np.random.default_rng(seed), remember(score)
+    generator, score = np.random.default_rng(seed), once(score)
     order, found = generator.permutation(len(items)), []
     for trial in range(trials):
         if trials * prompts > len(items):
@@ -214,7 +200,7 @@ def planted_metrics(trials: Sequence[Trial]) -> dict[str, float]:
 
 
 def share_table(trials: Sequence[Trial]) -> tuple[np.ndarray, list[str], list[str]]:
-    """Mean shares for `figures.replies.planted_matrix`: what was planted against what it was attributed to.
+    """Mean shares for `figures.score_gap.planted_matrix`: what was planted against what it was attributed to.
 
     Returns:
         Shape (planted, attributed), names of the rows, names of the columns. Silent and noisy trials are left

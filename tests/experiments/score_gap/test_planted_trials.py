@@ -5,7 +5,7 @@ import pytest
 
 from rlhf_hw.experiments.score_gap.edits import FACTORS, remove_repetition, sentence_end_ids
 from rlhf_hw.experiments.score_gap.faults import make_faults, make_items, plant_padding
-from rlhf_hw.experiments.score_gap.trials import planted_metrics, run_trial, run_trials, share_table
+from rlhf_hw.experiments.score_gap.planted_trials import planted_metrics, run_trial, run_trials, share_table
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.training.base_model import train_tokenizer

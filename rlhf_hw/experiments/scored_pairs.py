@@ -1,0 +1,108 @@
+"""Scored preference pairs as a table: made, read as arguments of the statistics, matched with another's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rlhf_hw.errors import InputError
+from rlhf_hw.models.scoring import RewardModel
+from rlhf_hw.preferences.score_files import read_pairs, write_scores
+from rlhf_hw.preferences.templates import Preference
+from rlhf_hw.stats.baselines import bag_of_words_margins, length_margins
+from rlhf_hw.world.annotators import best_possible_accuracy
+
+
+def score_pairs(reward_model: RewardModel, preferences: Sequence[Preference], path: Path) -> pd.DataFrame:
+    """Score preference pairs, write them as a score file, and return that file as a table.
+
+    Args:
+        reward_model: Scores the pairs.
+        preferences: The pairs.
+        path: The score file.
+    """
+    write_scores(path, reward_model.score_preferences(preferences))
+    return read_pairs(path)
+
+
+def gold_columns(pairs: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The true rewards of scored pairs as arguments of `preference_metrics`; empty where unknown."""
+    meta = list(pairs["meta"]) if "meta" in pairs else []
+    if not meta or "gold_1" not in meta[0]:
+        return {}
+    first = [m["gold_1"] for m in meta]
+    second = [m["gold_2"] for m in meta]
+    chosen_first = np.array([m["chosen_index"] == 1 for m in meta])
+    return {
+        "gold_chosen": np.where(chosen_first, first, second),
+        "gold_rejected": np.where(chosen_first, second, first),
+    }
+
+
+def best_possible(pairs: pd.DataFrame) -> float | None:
+    """Mean probability of the likelier label, where the annotators' probabilities are known."""
+    meta = list(pairs["meta"]) if "meta" in pairs else []
+    if not meta or "probability" not in meta[0]:
+        return None
+    return best_possible_accuracy(m["probability"] for m in meta)
+
+
+def score_columns(pairs: pd.DataFrame) -> dict:
+    """The columns of scored pairs as arguments of `preference_metrics`."""
+    lengths = {}
+    if "chosen_tokens" in pairs:
+        lengths = {"chosen_lengths": pairs["chosen_tokens"], "rejected_lengths": pairs["rejected_tokens"]}
+    return {
+        "chosen": pairs["chosen_score"],
+        "rejected": pairs["rejected_score"],
+        "prompts": pairs["prompt_key"],
+        **lengths,
+        **gold_columns(pairs),
+    }
+
+
+def baseline_margins(train: Sequence[Preference], pairs: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Margins of the two baselines on scored pairs: the reply's length, and its words.
+
+    Args:
+        train: Pairs the baselines are fitted on.
+        pairs: Table with `chosen` and `rejected` texts.
+    """
+    texts = (
+        [p.chosen for p in train],
+        [p.rejected for p in train],
+        list(pairs["chosen"]),
+        list(pairs["rejected"]),
+    )
+    return {"length": length_margins(*texts), "words": bag_of_words_margins(*texts)}
+
+
+def same_pairs(pairs: pd.DataFrame, other: pd.DataFrame, name: str = "the other file") -> np.ndarray:
+    """Margins of another reward model for these pairs, found by prompt and replies.
+
+    Args:
+        pairs, other: tables from `score_files.read_pairs`, in any order.
+        name: of the other file, for the message.
+
+    Returns:
+        Shape (pairs,).
+
+    Raises:
+        ValueError: a pair is missing there, or stands there with different margins.
+    """
+    keys = ["prompt_key", "chosen", "rejected"]
+    known = other.drop_duplicates([*keys, "margin"]).set_index(keys)["margin"]
+    wanted = list(pairs[keys].itertuples(index=False, name=None))
+    twice = known.index[known.index.duplicated()]
+    missing = [row for row, key in enumerate(wanted, start=1) if key not in known.index]
+    if missing or len(twice):
+        what = (
+            f"pair {missing[0]} is not there ({len(missing)} in all)"
+            if missing
+            else "one pair has two margins"
+        )
+        raise InputError(
+            f"{name}: {what}; two reward models are compared on the same pairs, each scored once"
+        )
+    return known.loc[wanted].to_numpy()

@@ -1,0 +1,61 @@
+"""A small reward model, and replies whose gap is measured."""
+
+import pandas as pd
+import pytest
+
+from rlhf_hw.experiments.score_gap.edits import sentence_end_ids
+from rlhf_hw.experiments.score_gap.policy_gap import measure_gap
+from rlhf_hw.experiments.score_gap.unfamiliarity import training_states
+from rlhf_hw.models.rendering import Renderer
+from rlhf_hw.models.scoring import RewardModel
+from rlhf_hw.preferences.reading import load_preferences
+from rlhf_hw.training.base_model import new_language_model, train_tokenizer
+
+
+@pytest.fixture(scope="package")
+def few_preferences():
+    return load_preferences("data/nano", "HOMEWORK", "validation", 24)[0]
+
+
+@pytest.fixture(scope="package")
+def reward_model(few_preferences, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = train_tokenizer([p.chosen for p in few_preferences], vocabulary=600)
+    new_language_model(tokenizer, hidden_size=32, layers=2, heads=2, intermediate_size=64).save_pretrained(
+        folder
+    )
+    Renderer(tokenizer).save(folder)
+    return RewardModel(folder, dtype="fp32")
+
+
+@pytest.fixture(scope="package")
+def replies(few_preferences, reward_model):
+    """The rejected replies as generated ones; every third was cut."""
+    rejected = [p.rejected for p in few_preferences]
+    texts = [text if n % 3 else text[: len(text) // 2] for n, text in enumerate(rejected)]
+    scores = reward_model.score([p.prompt for p in few_preferences], [[text] for text in texts])[:, 0]
+    meta = [{"row": p.row} for p in few_preferences]
+    finished = [bool(n % 3) for n in range(len(texts))]
+    return pd.DataFrame({"response": texts, "score": scores, "finished": finished, "meta": meta})
+
+
+@pytest.fixture(scope="package")
+def ends(reward_model):
+    return sentence_end_ids(reward_model.renderer.tokenizer)
+
+
+@pytest.fixture(scope="package")
+def measure(reward_model, few_preferences, ends):
+    """`measure_gap` of replies with this reward model."""
+    training = training_states(reward_model, few_preferences)
+
+    def inner(replies, gold=None, preferences=few_preferences):
+        return measure_gap(reward_model, reward_model.score_ids, replies, preferences, training, ends, gold)
+
+    return inner
+
+
+@pytest.fixture(scope="package")
+def equal_replies(replies, few_preferences):
+    """The chosen replies as generated ones: no gap."""
+    return replies.assign(response=[p.chosen for p in few_preferences], finished=True)
