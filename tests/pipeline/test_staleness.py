@@ -94,8 +94,8 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
         ("cli", []),
         ("figures/recorded", [RECORDED]),
         ("figures/training", [RM, EVALUATION, DPO]),
-        ("world/gold", [BASE, EVALUATION, REPLIES, GAP]),
-        ("world/annotators", [BASE, EVALUATION]),
+        ("world/gold", [BASE, EVALUATION, SCORES, REPLIES, GAP]),
+        ("world/annotators", [BASE, EVALUATION, SCORES, GAP]),
         ("experiments/score_gap/decompose", [GAP]),
         ("training/losses", [BASE, RM, EVALUATION, DPO]),
         ("models/generation", [BASE, EVALUATION, REPLIES]),
@@ -145,7 +145,7 @@ def test_data_changed_behind_their_date_and_size_are_seen(copy: Copy) -> None:
 @pytest.mark.parametrize(
     ("file", "dependent"),
     [
-        ("data/world/topics.yaml", [BASE, EVALUATION, REPLIES, GAP]),
+        ("data/world/topics.yaml", [BASE, EVALUATION, SCORES, REPLIES, GAP]),
         ("data/base-model/config.json", [BASE]),
         ("rlhf_hw/training/deepspeed/zero2.json", [BASE, RM, EVALUATION, DPO]),
         ("rlhf_hw/profiles/hh.yaml", []),
