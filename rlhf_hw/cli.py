@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlhf_hw.errors import Explained, InputError
+from rlhf_hw.errors import Explained, InputError, one_line
 from rlhf_hw.files import write_text
 from rlhf_hw.report import LANGUAGES
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if options.debug or not isinstance(error, Explained | OSError | ValidationError):
             raise
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -285,16 +285,6 @@ def check_data(options: argparse.Namespace) -> None:
         options.source, options.template, options.split, against=options.against, examples=options.examples
     )
     print(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) if options.json else report)
-
-
-def _one_line(error: Exception) -> str:
-    from pydantic import ValidationError
-
-    if isinstance(error, ValidationError):
-        from rlhf_hw.pipeline.profiles import describe_errors
-
-        return describe_errors(error)
-    return str(error)
 
 
 if __name__ == "__main__":

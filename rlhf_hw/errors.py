@@ -27,6 +27,15 @@ class RunFailed(Explained, RuntimeError):
     """A notebook, a process or a program that was started did not get to its end."""
 
 
+def one_line(error: Exception) -> str:
+    """What an error says, as one line; of pydantic's findings each with the key it is about."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'content'}: {e['msg']}" for e in error.errors())
+
+
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """The end of a message about an unknown name: the names closest to it, or that nothing is close.
 

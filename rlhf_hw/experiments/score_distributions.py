@@ -6,7 +6,7 @@ may go with length, style or quality in either sense, and these with the prefere
 untrained model is the average over draws, with an interval that resamples the draws too
 (`stats.pairs.random_heads_accuracy`). The hidden states are computed once; a head is one matrix product.
 
-    found = describe({"untrained": ..., "validation": ...}, head_margins(base, held_out))
+    found = describe_scores({"untrained": ..., "validation": ...}, head_margins(base, held_out))
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ class ScoreDistributions(Result):
     length_unit: str
 
 
-def describe(
+def describe_scores(
     sets: Mapping[str, pd.DataFrame], heads: tuple[np.ndarray, Sequence] | None = None, seed: int = 0
 ) -> ScoreDistributions:
     """Describe scored pairs.

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rlhf_hw.errors import InputError, did_you_mean
+from rlhf_hw.errors import InputError, did_you_mean, one_line
 from rlhf_hw.paths import PROFILES
 
 Parameters = dict[str, Any]
@@ -108,14 +108,9 @@ def load_profile(name_or_path: str | Path) -> Profile:
     try:
         return Profile.model_validate(yaml.load(path.read_text(encoding="utf-8"), _Loader))
     except ValidationError as error:
-        raise InputError(f"{path}: {describe_errors(error)}") from error
+        raise InputError(f"{path}: {one_line(error)}") from error
     except (ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-
-
-def describe_errors(error: ValidationError) -> str:
-    """Return pydantic's findings as one line that names each key."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'content'}: {e['msg']}" for e in error.errors())
 
 
 def apply_overrides(profile: Profile, overrides: Iterable[str]) -> Profile:

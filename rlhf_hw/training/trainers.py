@@ -19,13 +19,13 @@ from rlhf_hw.training.muon import MuonWithAdamW
 TIE = 0.5  # what a pair of equal rewards adds to the accuracy
 
 
-def reply_lengths(batch: dict[str, Tensor]) -> Tensor:
+def lengths_in_tokens(batch: dict[str, Tensor]) -> Tensor:
     """Tokens of the replies of a shared-prompt batch, shape (B, K)."""
     prompt_ends = (batch["segment_ids"] == 0).sum(1, keepdim=True) - 1
     return batch["ends"].diff(dim=1, prepend=prompt_ends)
 
 
-def compare(rewards: Tensor, name: str) -> dict[str, Tensor]:
+def reward_measures(rewards: Tensor, name: str) -> dict[str, Tensor]:
     """What is logged of the rewards of both replies, shape (B, 2): accuracy, margin and the rewards."""
     margin = losses.difference(rewards)
     return {
@@ -54,9 +54,9 @@ class RewardTrainer(PairTrainer):
 
     def group_loss(self, outputs, batch):
         config, loss = self.config, self.config.loss_entry
-        pairs = Pairs(outputs, reply_lengths(batch), columns=batch.get("columns", {}))
+        pairs = Pairs(outputs, lengths_in_tokens(batch), columns=batch.get("columns", {}))
         each = loss.value(pairs, config) + config.reward_regularization * losses.mean_square(outputs)
-        return each, compare(loss.rewards(pairs, config), "score") | loss.logs(pairs, config)
+        return each, reward_measures(loss.rewards(pairs, config), "score") | loss.logs(pairs, config)
 
 
 class DPOTrainer(PairTrainer):
@@ -83,7 +83,7 @@ class DPOTrainer(PairTrainer):
 
     def group_loss(self, outputs, batch):
         config, loss = self.config, self.config.loss_entry
-        reference, lengths = batch.get("reference"), reply_lengths(batch)
+        reference, lengths = batch.get("reference"), lengths_in_tokens(batch)
         nll = config.nll_weight * losses.chosen_nll(outputs, lengths) if config.nll_weight else 0.0
         if loss.per_token or config.average_log_probs:
             outputs, reference = (None if v is None else v / lengths for v in (outputs, reference))
@@ -94,7 +94,7 @@ class DPOTrainer(PairTrainer):
             "chosen_logp": outputs[:, 0],
             "rejected_logp": outputs[:, 1],
         }
-        measured |= compare(loss.rewards(replace(pairs, outputs=outputs.detach()), config), "reward")
+        measured |= reward_measures(loss.rewards(replace(pairs, outputs=outputs.detach()), config), "reward")
         return nll + preference, measured | loss.logs(pairs, config)
 
 

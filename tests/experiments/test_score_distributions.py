@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlhf_hw.experiments.score_distributions import describe, head_margins, reply_lengths
+from rlhf_hw.experiments.score_distributions import describe_scores, head_margins, reply_lengths
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.stats.pairs import random_heads_accuracy
 
@@ -31,13 +31,13 @@ def pairs():
 
 
 def test_sets_are_described_and_random_heads_where_they_were_drawn(pairs):
-    found = describe({"validation": pairs, "train": pairs.assign(chosen_score=[3.0, 4.0])})
+    found = describe_scores({"validation": pairs, "train": pairs.assign(chosen_score=[3.0, 4.0])})
     assert found.metrics["scores.train.chosen_mean"] == found.numbers["train"]["chosen_mean"] == 3.5
     assert found.metrics["scores.validation.margin_mean"] == 0.75
     assert found.random_heads == {} == found.claims
     assert [part.tolist() for part in found.by_length["chosen"]] == [[1.0, 2.0], [2, 1], ["q", "r"]]
     heads = (np.array([[1.0, -1.0, 1.0], [1.0, -1.0, -1.0]]), ["q", "r"])
-    found = describe({"validation": pairs}, heads)
+    found = describe_scores({"validation": pairs}, heads)
     assert found.metrics["untrained.validation.accuracy"] == found.random_heads["accuracy"] == 0.5
     assert found.claims == {"untrained_covers_half": True}
 

@@ -15,6 +15,7 @@ import pytest
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.paths import LOCAL_COPIES
 from rlhf_hw.training.base_model import new_language_model, train_tokenizer
+from rlhf_hw.training.config import NewModel
 
 PAIRS = 100_000
 LIMIT = 3 * 2**30
@@ -61,7 +62,7 @@ def base_folder(rows, tmp_path_factory) -> Path:
     """A model of the default's size, 7 million parameters, with random weights."""
     folder = tmp_path_factory.mktemp("base")
     tokenizer = train_tokenizer([row["chosen"] for row in rows[:2000]], vocabulary=8192)
-    new_language_model(tokenizer).save_pretrained(folder)
+    new_language_model(tokenizer, NewModel()).save_pretrained(folder)
     Renderer(tokenizer).save(folder)
     return folder
 

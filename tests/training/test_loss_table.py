@@ -12,7 +12,7 @@ from rlhf_hw.paths import ROOT
 from rlhf_hw.training import run
 from rlhf_hw.training.config import DPOTraining, RewardTraining
 from rlhf_hw.training.loss_table import Pairs
-from rlhf_hw.training.trainers import DPOTrainer, RewardTrainer, reply_lengths
+from rlhf_hw.training.trainers import DPOTrainer, RewardTrainer, lengths_in_tokens
 
 ENTRIES = [(kind, loss) for kind in (RewardTraining, DPOTraining) for loss in kind.LOSSES.values()]
 EACH = pytest.mark.parametrize(("kind", "loss"), ENTRIES, ids=[loss.name for _, loss in ENTRIES])
@@ -53,7 +53,7 @@ def test_gradients_raise_the_chosen_and_lower_the_rejected(kind, loss) -> None:
 @EACH
 def test_a_tie_counts_one_half_in_the_accuracy(kind, loss, groups, renderer) -> None:
     batch = build_batch(groups, range(4), renderer.pad_id, targets="replies")
-    lengths = reply_lengths(batch)
+    lengths = lengths_in_tokens(batch)
     outputs = -(lengths * torch.tensor([[2.0, 2.0], [1.0, 2.0], [2.0, 1.0], [3.0, 3.0]]))
     if kind is RewardTraining:  # its outputs are not shared among tokens
         outputs = outputs / lengths
@@ -133,7 +133,7 @@ def test_simpo_trains_without_a_reference_model(settings, pairs_file, monkeypatc
 def test_simpo_reads_nothing_of_the_prompt(groups, renderer) -> None:
     config = config_of(DPOTraining, "simpo", beta=2.0)
     batch = build_batch(groups, range(6), renderer.pad_id, targets="replies")
-    np.testing.assert_array_equal(reply_lengths(batch), groups.reply_lengths[:6])
+    np.testing.assert_array_equal(lengths_in_tokens(batch), groups.reply_lengths[:6])
     log_probs = -10 * torch.rand(6, 2)
     short = {
         "segment_ids": batch["segment_ids"].where(batch["segment_ids"] != 0, -1),  # as if without a prompt

@@ -10,6 +10,7 @@ from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.training.base_model import new_language_model, train_tokenizer
+from rlhf_hw.training.config import NewModel
 
 
 @pytest.fixture(scope="package")
@@ -21,9 +22,8 @@ def few_preferences():
 def reward_model(few_preferences, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     tokenizer = train_tokenizer([p.chosen for p in few_preferences], vocabulary=600)
-    new_language_model(tokenizer, hidden_size=32, layers=2, heads=2, intermediate_size=64).save_pretrained(
-        folder
-    )
+    shape = NewModel(hidden_size=32, layers=2, heads=2, intermediate_size=64)
+    new_language_model(tokenizer, shape).save_pretrained(folder)
     Renderer(tokenizer).save(folder)
     return RewardModel(folder, dtype="fp32")
 
