@@ -36,7 +36,6 @@ SHARED = {
 }
 SHARED_MODULES = {
     "build": "makes what leaves the room: the world's data files, the report",
-    "run": "does all that the room is for: a training run, the whole decomposition of the gap",
     "text": "the texts of the room: the world's sentences, what is counted in any reply",
 }
 FOUNDATION = {"rlhf_hw", "paths", "files", "errors", "imports"}  # for everyone, and above nothing

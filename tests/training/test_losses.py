@@ -136,7 +136,7 @@ def test_reward_loss_equals_trl(groups, lists, reward_folder, renderer, tmp_path
 def own_loss(log_probs: torch.Tensor, batch: dict, **settings) -> float:
     """The mean loss of a batch as our trainer computes it from log-probabilities."""
     ours = DPOTrainer.__new__(DPOTrainer)  # its loss alone: no training arguments, no data
-    ours.config = DPOTraining(model="-", output_dir="-", **{"beta": 0.2} | settings)
+    ours.config = DPOTraining(model="-", output_dir="unused", **{"beta": 0.2} | settings)
     return ours.group_loss(log_probs, batch)[0].mean().item()
 
 
