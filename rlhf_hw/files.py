@@ -4,11 +4,15 @@ A run that is killed, a full disk or an error in the middle leaves what was ther
 """
 
 import json
+import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from rlhf_hw.errors import InputError
 
 
 @contextmanager
@@ -30,6 +34,35 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
+    """Say before any work is done that a result could not be written to `path`, or would replace its source.
+
+    Raises:
+        InputError: it is a folder, lies below a file, or is one of the inputs.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the name of a file to write")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{path} cannot be written: {above} is no folder that you may write to")
+    if path.exists() and any(Path(source).exists() and path.samefile(source) for source in inputs):
+        raise InputError(f"{path} is read and would be replaced: write to another file")
+
+
+def folder_name(name: str, what: str) -> str:
+    """`name`, where it can name a folder of ours and lead nowhere else.
+
+    Raises:
+        InputError: it is empty, a path, or begins with a dot.
+    """
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise InputError(
+            f"{what}: expected a name such as 'nano', of letters, digits and . _ + - and no path, found {name!r}"
+        )
+    return name
 
 
 def write_text(path: str | Path, text: str) -> None:

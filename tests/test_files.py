@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_hw.files import replacing, write_json, write_text
+from rlhf_hw.errors import InputError
+from rlhf_hw.files import check_target, folder_name, replacing, write_json, write_text
 
 
 def test_text_and_json_are_written_in_utf8_into_folders_made_for_them(tmp_path: Path) -> None:
@@ -72,3 +73,29 @@ def test_of_several_writers_one_wins_with_all_it_wrote(tmp_path: Path) -> None:
     for writer in writers:
         writer.join()
     assert path.read_text() in contents and os.listdir(tmp_path) == ["shared.txt"]
+
+
+def test_a_target_is_checked_before_the_work(tmp_path: Path) -> None:
+    source = tmp_path / "pairs.jsonl"
+    source.write_text("rows")
+    (tmp_path / "link.jsonl").symlink_to(source)
+    check_target(tmp_path / "new" / "scores.jsonl", [source, "hub/id"])
+    check_target(tmp_path / "pairs.jsonl", ["elsewhere.jsonl"])
+    for target, message in (
+        (source, "is read and would be replaced"),
+        (tmp_path / "link.jsonl", "is read and would be replaced"),
+        (tmp_path, "is a folder"),
+        (source / "scores.jsonl", "cannot be written: .*pairs.jsonl is no folder"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_target(target, [source])
+    assert source.read_text() == "rows" and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../../evil", "a/b", "/tmp/evil", ".hidden", "a b", "a\\b", "-x"]
+)
+def test_a_name_leads_nowhere_else(name: str) -> None:
+    with pytest.raises(InputError, match="run: expected a name such as 'nano'"):
+        folder_name(name, "run")
+    assert folder_name("qwen2.5-0.5b", "run") == "qwen2.5-0.5b"

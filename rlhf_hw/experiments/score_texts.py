@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlhf_hw.errors import UnknownName
+from rlhf_hw.errors import InputError, UnknownName
+from rlhf_hw.files import check_target
 from rlhf_hw.models.scoring import RewardModel, score_groups
 from rlhf_hw.preferences.reading import load_preferences, read_rows
 from rlhf_hw.preferences.score_files import write_scores
@@ -38,7 +39,11 @@ def score_texts(
 
     Raises:
         KeyError: a reply's row has no `prompt` or no `response`.
+        ValueError: the output cannot be written or is one of the files, or a row holds what JSON cannot say.
     """
+    check_target(output, files)
+    if limit is not None and limit < 1:
+        raise InputError(f"limit: expected 1 or more rows, found {limit}")
     reward_model = RewardModel(model, dtype=dtype, reads_at=reads_at)
     if template:
         preferences, _ = load_preferences(",".join(map(str, files)), template, split, limit)

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from rlhf_hw.errors import InputError, did_you_mean, one_line
+from rlhf_hw.files import folder_name
 from rlhf_hw.paths import PROFILES
 
 Parameters = dict[str, Any]
@@ -36,6 +37,11 @@ class Profile(BaseModel):
     description: str = ""
     parameters: Parameters = {}
     notebooks: dict[str, Parameters] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        return folder_name(name, "the name of the run's folder")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from types import CodeType, ModuleType
 from typing import Any, Protocol, TypeVar
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import write_json
+from rlhf_hw.files import folder_name, write_json
 from rlhf_hw.paths import RUNS
 from rlhf_hw.pipeline.fingerprints import code_of, content, hash_of, identity, packages
 
@@ -43,14 +43,12 @@ class Run:
     """The folder of one run.
 
     Args:
-        name: The run's name below `runs/`, or a path of its own.
+        name: The run's name below `runs/`.
         make: (artefact, name of the run) -> None, makes an artefact that is needed and missing.
     """
 
     def __init__(self, name: str, make: Callable[[str, str], object] | None = None):
-        if not name:
-            raise InputError("run: expected a name such as 'nano', found an empty string")
-        self.name, self.make = name, make
+        self.name, self.make = folder_name(name, "run"), make
         self.path = RUNS / name
         self.fig = self.path / "fig"
         self.fig.mkdir(parents=True, exist_ok=True)

@@ -242,10 +242,9 @@ def write_scores(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     for number, row in enumerate(rows, start=1):
         try:
             lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False, default=plain))
-        except ValueError as error:
-            raise InputError(
-                f"{path}, row {number}: a number is NaN or infinite and cannot be analysed"
-            ) from error
+        except (TypeError, ValueError) as error:
+            what = str(error) if isinstance(error, TypeError) else "a number is NaN or infinite"
+            raise InputError(f"{path}, row {number}: {what} and cannot be written") from error
     content = "".join(line + "\n" for line in lines).encode()
     with replacing(path, "wb") as stream:
         stream.write(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
@@ -254,4 +253,6 @@ def write_scores(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 
 def plain(value: Any) -> Any:
     """Numbers of numpy and torch as Python's own, with every digit."""
+    if not hasattr(value, "item"):
+        raise TypeError(f"{value!r:.60} is a {type(value).__name__}, which JSON cannot say,")
     return value.item()

@@ -21,5 +21,21 @@ def test_a_run_that_fails_leaves_the_old_scores(reward_folder, tmp_path, monkeyp
     monkeypatch.setattr("rlhf_hw.experiments.score_texts.load_preferences", lambda *source: ([], None))
     with pytest.raises(ValueError, match="row 2: a number is NaN"):
         score_texts([source], str(reward_folder), output, template="HOMEWORK")
+    source.write_text('{"prompt": "a", "response": "tea", "when": "2024-01-02"}\n')  # read as a date
+    with pytest.raises(ValueError, match="row 1: .* is a datetime, which JSON cannot say"):
+        score_texts([source], str(reward_folder), output)
     assert output.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["replies.jsonl", "scores.jsonl"]
+
+
+def test_what_is_read_is_not_replaced_and_limits_count_rows(reward_folder, tmp_path):
+    source = tmp_path / "replies.jsonl"
+    source.write_text('{"prompt": "a", "response": "tea"}\n')
+    for options, message in (
+        ({"output": source}, "is read and would be replaced"),
+        ({"output": tmp_path}, "is a folder"),
+        ({"output": tmp_path / "scores.jsonl", "limit": -1}, "limit: expected 1 or more rows, found -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            score_texts([source], str(reward_folder), **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["replies.jsonl"]

@@ -128,6 +128,8 @@ def test_malformed_overrides_are_refused(override: str) -> None:
         ("name: a\ntitle: b\nparams: {}\n", "params: Extra inputs"),
         ("name: a\ntitle: b\nname: c\n", "'name' stands there twice"),
         ("name: [a\n", "while parsing"),
+        ("name: ..\ntitle: b\n", "name: .*no path, found '..'"),
+        ("name: ../../evil\ntitle: b\n", "name: .*no path, found '../../evil'"),
     ],
 )
 def test_a_broken_file_is_named_with_its_key(tmp_path: Path, text: str, message: str) -> None:

@@ -81,7 +81,7 @@ def test_folders_and_files(run, tmp_path) -> None:
     assert "ä" in (run.path / "tables" / "cases.json").read_text(encoding="utf-8")
     (run / "base").mkdir()
     assert run.need("base") == run / "base"  # it is there: no notebook runs
-    with pytest.raises(ValueError, match="empty string"):
+    with pytest.raises(ValueError, match="run: expected a name such as"):
         Run("")
 
 
