@@ -60,7 +60,7 @@ def folder_name(name: str, what: str) -> str:
     """
     if not re.fullmatch(r"\w[\w.+-]*", name):
         raise InputError(
-            f"{what}: expected a name such as 'nano', of letters, digits and . _ + - and no path, found {name!r}"
+            f"{what}: expected a name such as 'nano', of letters, digits, . _ + - and no path, found {name!r}"
         )
     return name
 
