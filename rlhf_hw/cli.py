@@ -197,17 +197,17 @@ def _report_is_current(done: Path, stamp: str) -> bool:
 
 def train(options: argparse.Namespace) -> None:
     """`rlhf-hw train rm|dpo`"""
-    from rlhf_hw.training import run
+    from rlhf_hw.training.launch import run_training
 
-    function = {"rm": run.train_reward_model, "dpo": run.train_dpo}[options.method]
-    function(training_config(options))
+    run_training(options.method, training_config(options))
 
 
 def training_config(options: argparse.Namespace) -> Any:
     """Return the settings: those of --config, then the flags that were given."""
     from rlhf_hw.pipeline.profiles import parse_value
+    from rlhf_hw.training.config import SETTINGS
 
-    model = _settings(options.method)
+    model = SETTINGS[options.method]
     values = parse_value(options.config.read_text(encoding="utf-8")) if options.config else {}
     if not isinstance(values, dict):
         raise InputError(f"{options.config}: expected lines of the form `key: value`")
@@ -225,25 +225,20 @@ def from_here(source: str) -> str:
     return str(path.resolve()) if source and path.exists() else source
 
 
-def _settings(method: str) -> Any:
-    from rlhf_hw.training import config
-
-    return {"rm": config.RewardTraining, "dpo": config.DPOTraining}[method]
-
-
 def _names_trainer(arguments: Sequence[str]) -> bool:
     return len(arguments) > 1 and arguments[0] == "train" and arguments[1] in TRAINERS
 
 
 def train_parser(method: str) -> argparse.ArgumentParser:
     """Return the parser of `train rm` or `train dpo`: one flag for each field of its settings."""
+    from rlhf_hw.training.config import SETTINGS
+
     parser = argparse.ArgumentParser(prog=f"rlhf-hw train {method}", description=f"train {TRAINERS[method]}")
     parser.add_argument("--config", type=Path, help="YAML file with settings; flags win over it")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(command=train, method=method)
-    settings = _settings(method)
-    for name, field in settings.model_fields.items():
-        _add_field(parser, name, field, settings.describe(name))
+    for name, field in SETTINGS[method].model_fields.items():
+        _add_field(parser, name, field, SETTINGS[method].describe(name))
     return parser
 
 

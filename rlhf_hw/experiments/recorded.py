@@ -32,6 +32,7 @@ from rlhf_hw.stats.text import reply_metrics, reply_table
 KEPT = REPORT / "recorded.json"
 FILES = ("rm_scores_validation.jsonl", "generated_base.jsonl", "generated_dpo.jsonl")
 DIGITS = 6  # decimals kept: the same numbers then come from the rows and from the kept file
+CASES = 4  # largest gains, and as many losses
 REPETITIVE = 0.1  # of the 3-grams: references repeat 1 to 2 %
 
 
@@ -242,13 +243,13 @@ def statements(metrics: Mapping[str, float]) -> dict[str, bool]:
     }
 
 
-def case_table(rows: RecordedRows, count: int = 4) -> list[dict]:
+def case_table(rows: RecordedRows) -> list[dict]:
     """The prompts with the largest gains and losses of DPO, described by numbers only.
 
     Returns:
         Rows of `case`, `score_difference`, and for both models `words` and `repetition`.
     """
-    chosen = cases(rows.dpo["score"], rows.base["score"], count)
+    chosen = cases(rows.dpo["score"], rows.base["score"], CASES)
     table = []
     for kind, name in (("gains", "gain"), ("losses", "loss")):
         for row in chosen[kind]:

@@ -24,6 +24,7 @@ from rlhf_hw.stats.policies import case_rows, cases, compare_policies, statement
 from rlhf_hw.stats.text import reply_metrics, words
 
 NAMES = {"base": "base", "dpo": "DPO", "reference": "reference"}  # what figures and tables call the policies
+CASES = 2  # of each kind, to be read
 WIN_RATES = {
     "win_rate": "reward model",
     "win_rate_length_controlled": "at equal length",
@@ -150,11 +151,11 @@ def win_rates(against: Mapping[str, Mapping[str, float]]) -> dict[str, Estimate]
 
 
 def telling_replies(
-    tables: Mapping[str, pd.DataFrame], describe: Callable[[str, str], str] | None = None, count: int = 2
+    tables: Mapping[str, pd.DataFrame], describe: Callable[[str, str], str] | None = None
 ) -> list[dict]:
     """DPO's largest gains, largest losses and closest calls beside the base's replies, one row a reply."""
     base, dpo = tables["base"], tables["dpo"]
-    picked = cases(dpo["score"], base["score"], count, skip=base["response"] == dpo["response"])
+    picked = cases(dpo["score"], base["score"], CASES, skip=base["response"] == dpo["response"])
     shown = {policy: NAMES[policy] for policy in ("base", "dpo")}
     gold = {policy: gold_of(tables[policy]) for policy in shown}
     return case_rows(tables, picked, shown, gold, describe)
@@ -165,18 +166,18 @@ def word_counts(texts: Iterable[str]) -> np.ndarray:
     return np.array([len(words(text)) for text in texts])
 
 
-def movement_metrics(table: pd.DataFrame, draws: int = DRAWS, seed: int = 0) -> dict[str, float]:
+def movement_metrics(table: pd.DataFrame, seed: int = 0) -> dict[str, float]:
     """Means over the prompts of `answers.movement`.
 
     Returns:
         kl (+_low, _high; nats a reply), implicit_reward_correlation (+_low, _high; Spearman's, of implicit
         reward and score, over prompts).
     """
-    rows = np.random.default_rng(seed).integers(0, len(table), (draws, len(table)))
+    rows = np.random.default_rng(seed).integers(0, len(table), (DRAWS, len(table)))
     ranks = [stats.rankdata(table[name].to_numpy()[rows], axis=1) for name in ("implicit", "score")]
     first, second = (part - part.mean(axis=1, keepdims=True) for part in ranks)
     norm = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
-    drawn = np.divide((first * second).sum(axis=1), norm, out=np.zeros(draws), where=norm > 0)
+    drawn = np.divide((first * second).sum(axis=1), norm, out=np.zeros(DRAWS), where=norm > 0)
     value = correlation(table["implicit"], table["score"])
     agreement = percentile_interval(value, drawn).named("implicit_reward_correlation")
     return mean_interval(table["kl"], seed=seed).named("kl") | agreement

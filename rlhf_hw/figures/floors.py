@@ -19,6 +19,8 @@ from rlhf_hw.errors import InputError
 Arrows = set[tuple[str, str]]
 Floors = list[dict[str, float]]
 
+ROUNDS = 4  # over all floors, in which boxes change places
+
 
 def heights(graph: Mapping[str, Iterable[str]]) -> dict[str, int]:
     """Floor of each box: 0 where it points to nothing, else one above the highest it points to."""
@@ -53,13 +55,13 @@ def crossings(floors: list[list[str]], arrows: Arrows) -> int:
     )
 
 
-def order(graph: Mapping[str, Iterable[str]], rounds: int = 4) -> list[list[str]]:
+def order(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
     """Boxes and lanes of each floor from left to right, the lowest floor first; with few crossings."""
     arrows, floor = lanes(graph), heights(graph)
     names = set(graph) | {end for arrow in arrows for end in arrow}
     level = {name: int(name.partition("@")[2]) if "@" in name else floor[name] for name in names}
     floors = [sorted(n for n in names if level[n] == k) for k in range(max(level.values()) + 1)]
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for k in [*range(1, len(floors)), *range(len(floors) - 2, -1, -1)]:
             near = {(a, b) for a, b in arrows if k in (level[a], level[b])}
             for name in list(floors[k]):

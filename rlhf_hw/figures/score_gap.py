@@ -21,7 +21,7 @@ PART_NAMES = {
 
 
 @styled
-def waterfall(gap: Mapping[str, Estimate], *, unit: str = SCORE, total_name: str = "gap") -> Figure:
+def waterfall(gap: Mapping[str, Estimate], *, total_name: str = "gap") -> Figure:
     """A difference (first bar) and the parts it consists of, each starting where the one before ended.
 
     Args:
@@ -64,7 +64,7 @@ def waterfall(gap: Mapping[str, Estimate], *, unit: str = SCORE, total_name: str
     axes.tick_params(axis="x", labelrotation=0 if len(names) <= 7 else 25)
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.12)
-    axes.set_ylabel(f"{unit} (95% intervals)")
+    axes.set_ylabel(f"{SCORE} (95% intervals)")
     return figure
 
 

@@ -38,6 +38,8 @@ from rlhf_hw.stats.length import score_length_slope
 
 SCORE = "reward-model score"
 SIDES = ("chosen", "rejected")
+PER = 10  # units of length for which a line's rise is given
+BINS = 8  # of equal mass, for means along the length
 
 
 def common_bins(*samples: np.ndarray) -> np.ndarray:
@@ -179,17 +181,16 @@ def score_against_length(
     groups: Mapping[str, tuple],
     *,
     unit: str = "tokens",
-    bins: int = 8,
-    per: int = 10,
 ) -> Figure:
     """Score of each reply against its length, one panel a group, with a straight line and means of bins.
+
+    The dots are the mean score in bins of equal mass, with 1.96 standard errors; the titles give the line's
+    rise for ten more of the unit, with its 95% interval.
 
     Args:
         groups: name -> (scores, lengths), or (scores, lengths, prompts) where a prompt has several replies;
             the names of `KNOWN_COLOURS` keep their colours in all figures.
         unit: of the lengths.
-        bins: of equal mass; the dots are the mean score in each, with 1.96 standard errors.
-        per: lengths for which the titles give the line's rise, with its 95% interval.
     """
     figure, panels = canvas(1, len(groups), height=2.8, squeeze=False, sharex=True, sharey=True)
     for axes, (name, (scores, lengths, *prompts)), colour in zip(
@@ -200,29 +201,29 @@ def score_against_length(
         axes.plot(
             lengths, scores, ".", color=colour, alpha=0.35, markersize=3.5, markeredgewidth=0, rasterized=True
         )
-        draw_binned_means(axes, lengths, scores, bins)
-        axes.set_title(f"{name}: " + draw_line(axes, lengths, scores, *prompts, per=per, unit=unit))
+        draw_binned_means(axes, lengths, scores)
+        axes.set_title(f"{name}: " + draw_line(axes, lengths, scores, *prompts, unit=unit))
         axes.set_xlabel(f"length ({unit})")
     panels[0][0].set_ylabel(SCORE)
     panels[0][0].legend(loc="best", fontsize=7.5)
     return figure
 
 
-def draw_line(axes: Axes, lengths: np.ndarray, scores: np.ndarray, prompts=None, *, per: int, unit: str):
-    """The straight line of scores on lengths; returns its rise for `per` more, with interval, as text."""
+def draw_line(axes: Axes, lengths: np.ndarray, scores: np.ndarray, prompts=None, *, unit: str):
+    """The straight line of scores on lengths; returns its rise for `PER` more, with interval, as text."""
     if np.ptp(lengths) == 0:
         return "all of one length"
-    rise, low, high = score_length_slope(scores, lengths, prompts, per=per).values()
+    rise, low, high = score_length_slope(scores, lengths, prompts, per=PER).values()
     ends = np.array([lengths.min(), lengths.max()])
-    line = scores.mean() + rise / per * (ends - lengths.mean())
+    line = scores.mean() + rise / PER * (ends - lengths.mean())
     axes.plot(ends, line, color=INK, linewidth=1, linestyle="--")
-    return f"{rise:+.2f} for {per} {unit}\n[{low:+.2f}, {high:+.2f}]"
+    return f"{rise:+.2f} for {PER} {unit}\n[{low:+.2f}, {high:+.2f}]"
 
 
-def draw_binned_means(axes: Axes, x: np.ndarray, y: np.ndarray, bins: int) -> None:
+def draw_binned_means(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     """Mean of y in equal-mass bins of x, with 1.96 standard errors."""
     groups = pd.DataFrame({"x": x, "y": y}).groupby(
-        pd.qcut(x, min(bins, x.size), labels=False, duplicates="drop")
+        pd.qcut(x, min(BINS, x.size), labels=False, duplicates="drop")
     )
     table = groups.agg(x=("x", "mean"), y=("y", "mean"), error=("y", "sem")).fillna(0)
     axes.errorbar(

@@ -16,6 +16,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rlhf_hw.files import replacing
+
 # Okabe and Ito (2008), "Color Universal Design"
 BLUE, ORANGE, GREEN, SKY, PURPLE, GOLD = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#E69F00"
 INK, GREY, LIGHT = "#222222", "#6B7076", "#D9DCE0"
@@ -86,13 +88,15 @@ def save(figure: Figure, folder: Path, name: str, about: str = "") -> list[Path]
     Returns:
         The two paths.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
+    metadata = {
+        "png": {"Software": None, "Description": about or None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
+    paths = [Path(folder) / f"{name}.{kind}" for kind in metadata]
     with mpl.rc_context(STYLE):
-        figure.savefig(paths[0], dpi=SAVED_DPI, metadata={"Software": None, "Description": about or None})
-        dates = {"CreationDate": None, "Creator": None, "Producer": None}
-        figure.savefig(paths[1], dpi=SAVED_DPI, metadata=dates)
+        for path, (kind, facts) in zip(paths, metadata.items(), strict=True):
+            with replacing(path, "wb") as stream:
+                figure.savefig(stream, format=kind, dpi=SAVED_DPI, metadata=facts)
     return paths
 
 

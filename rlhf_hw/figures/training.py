@@ -31,6 +31,7 @@ from rlhf_hw.figures.style import (
 )
 
 Points = Sequence[Mapping[str, float]]
+CHANCE = 0.5  # accuracy of a coin
 
 
 def arrays(points: Points) -> tuple[np.ndarray, np.ndarray]:
@@ -49,10 +50,10 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
     return pd.Series(values).rolling(window, center=True, min_periods=1).mean().to_numpy()
 
 
-def draw_curve(axes: Axes, points: Points, colour: str, name: str, window: int | None) -> None:
-    """Every logged value as a light point, and their running mean as a line."""
+def draw_curve(axes: Axes, points: Points, colour: str, name: str) -> None:
+    """Every logged value as a light point, and their running mean over a fifteenth of them as a line."""
     steps, values = arrays(points)
-    window = window or max(1, len(values) // 15)
+    window = max(1, len(values) // 15)
     if window == 1:
         axes.plot(steps, values, color=colour, marker="o", markersize=2.5, label=name)
         return
@@ -76,12 +77,9 @@ def training_curve(
     points: Points,
     ylabel: str,
     *,
-    name: str = "training batches",
     chance: float | None = None,
     chance_name: str = "chance",
     limits: tuple[float, float] | None = None,
-    window: int | None = None,
-    size: tuple[float, float] = (HALF, TALL),
 ) -> Figure:
     """One logged quantity over training: the raw values light, their running mean on top.
 
@@ -91,11 +89,9 @@ def training_curve(
         chance: value of a model that knows nothing (1/2 for an accuracy, ln 2 for the loss), drawn dashed.
         chance_name: what the legend calls it.
         limits: range of the value axis; accuracies should get (0, 1) or say where they start.
-        window: values averaged; by default a fifteenth of them.
-        size: in inches.
     """
-    figure, axes = canvas(width=size[0], height=size[1])
-    draw_curve(axes, points, BLUE, name, window)
+    figure, axes = canvas(width=HALF, height=TALL)
+    draw_curve(axes, points, BLUE, "training batches")
     if chance is not None:
         note_line(axes, chance, f"{chance_name} ({chance:.3g})")
     dress(axes, ylabel, limits)
@@ -104,32 +100,24 @@ def training_curve(
 
 @styled
 def evaluation_curve(
-    points: Points,
-    ylabel: str = "accuracy (share of pairs)",
-    *,
-    name: str = "validation pairs",
-    training: Points | None = None,
-    chance: float | None = 0.5,
-    limits: tuple[float, float] | None = None,
-    size: tuple[float, float] = (HALF, TALL),
+    points: Points, *, training: Points | None = None, limits: tuple[float, float] | None = None
 ) -> Figure:
-    """A quantity measured now and then on held-out data, with its 95% interval, against training if given."""
-    figure, axes = canvas(width=size[0], height=size[1])
+    """Accuracy measured now and then on held-out pairs, with its 95% interval, against training if given."""
+    figure, axes = canvas(width=HALF, height=TALL)
     steps, values = arrays(points)
     if training:
-        draw_curve(axes, training, GREY, "training batches", None)
-    axes.plot(steps, values, color=ORANGE, marker="o", markersize=4, label=name)
+        draw_curve(axes, training, GREY, "training batches")
+    axes.plot(steps, values, color=ORANGE, marker="o", markersize=4, label="validation pairs")
     if all("low" in point for point in points):
         low, high = ([p[end] for p in points] for end in ("low", "high"))
         axes.fill_between(steps, low, high, color=ORANGE, alpha=0.2, linewidth=0, label="95% interval")
-    if chance is not None:
-        note_line(axes, chance, f"chance ({chance:.3g})")
-    dress(axes, ylabel, limits)
+    note_line(axes, CHANCE, f"chance ({CHANCE:.3g})")
+    dress(axes, "accuracy (share of pairs)", limits)
     return figure
 
 
 @styled
-def dpo_rewards(chosen: Points, rejected: Points, margin: Points, *, window: int | None = None) -> Figure:
+def dpo_rewards(chosen: Points, rejected: Points, margin: Points) -> Figure:
     """DPO's implicit rewards, beta * log(policy / reference): of both replies, and their difference."""
     figure, axes = canvas(width=HALF, height=TALL)
     for points, colour, name in (
@@ -137,22 +125,22 @@ def dpo_rewards(chosen: Points, rejected: Points, margin: Points, *, window: int
         (rejected, REJECTED, "rejected"),
         (margin, MARGIN, "chosen $-$ rejected"),
     ):
-        draw_curve(axes, points, colour, name, window)
+        draw_curve(axes, points, colour, name)
     axes.axhline(0, color=GREY, linewidth=0.7)
     dress(axes, "implicit reward (nats)", None)
     return figure
 
 
 @styled
-def dpo_log_probabilities(chosen: Points, rejected: Points, *, window: int | None = None) -> Figure:
+def dpo_log_probabilities(chosen: Points, rejected: Points) -> Figure:
     """Change of the log-probability of the whole chosen and rejected replies against the reference model.
 
     Args:
         chosen, rejected: [{"step", "value"}, ...].
     """
     figure, axes = canvas(width=HALF, height=TALL)
-    draw_curve(axes, chosen, CHOSEN, "chosen", window)
-    draw_curve(axes, rejected, REJECTED, "rejected", window)
+    draw_curve(axes, chosen, CHOSEN, "chosen")
+    draw_curve(axes, rejected, REJECTED, "rejected")
     note_line(axes, 0, "reference model")
     dress(axes, "change of log-probability (nats)", None)
     return figure
@@ -160,7 +148,7 @@ def dpo_log_probabilities(chosen: Points, rejected: Points, *, window: int | Non
 
 @styled
 def learning_curve(
-    curves: Mapping[str, Sequence[Mapping[str, float]]], *, best: float | None = None, width: float = HALF
+    curves: Mapping[str, Sequence[Mapping[str, float]]], *, best: float | None = None
 ) -> Figure:
     """Validation accuracy against the number of training pairs (log scale), with intervals.
 
@@ -168,9 +156,8 @@ def learning_curve(
         curves: name -> [{"pairs", "accuracy", "low", "high"}, ...]; the reward model first, then baselines,
             whose intervals are bands.
         best: best possible accuracy under the label noise, where it is known.
-        width: in inches.
     """
-    figure, axes = canvas(width=width, height=TALL)
+    figure, axes = canvas(width=HALF, height=TALL)
     (name, points), *baselines = curves.items()
     pairs, value, low, high = columns_of(points)
     axes.plot(pairs, value, color=BLUE, marker="o", markersize=4, label=f"{name}, 95%", zorder=3)
@@ -181,7 +168,7 @@ def learning_curve(
         axes.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
     if best is not None:
         axes.axhline(best, color=ORANGE, linestyle=":", linewidth=1.4, label=f"best possible ({best:.2f})")
-    note_line(axes, 0.5, "chance (0.5)")
+    note_line(axes, CHANCE, f"chance ({CHANCE:.3g})")
     axes.set_xscale("log")
     axes.set_xticks(pairs, [f"{n:,.0f}" for n in pairs])
     axes.minorticks_off()

@@ -143,9 +143,9 @@ def maker_of(artefact: str, stages: Mapping[str, Stage] = STAGES) -> str:
     )
 
 
-def drawn_by(figure: str, stages: Mapping[str, Stage] = STAGES) -> list[str]:
+def drawn_by(figure: str) -> list[str]:
     """Stems of the notebooks that draw a figure."""
-    return [stem for stem, stage in stages.items() if figure in stage.figures]
+    return [stem for stem, stage in STAGES.items() if figure in stage.figures]
 
 
 def notebook_stamp(

@@ -12,6 +12,8 @@ import numpy as np
 from rlhf_hw.preferences.reading import DataReport
 from rlhf_hw.training.folders import RECORD
 
+LAST = 5  # logged values that a closing value is the mean of
+
 
 def readable_by_transformers_4(folder: str | Path) -> None:
     """Add what libraries that still use transformers 4 (RewardBench, older vLLM) look for under its old name.
@@ -62,9 +64,9 @@ class TrainingResult:
         """The logged values of one quantity as `{"step", "value"}`."""
         return [{"step": h["step"], "value": h[name]} for h in self.history if name in h]
 
-    def last(self, name: str, count: int = 5) -> float:
+    def last(self, name: str) -> float:
         """Mean of the last logged values of one quantity, which single batches make noisy."""
-        return float(np.mean([point["value"] for point in self.curve(name)[-count:]]))
+        return float(np.mean([point["value"] for point in self.curve(name)[-LAST:]]))
 
 
 def load_result(folder: str | Path) -> TrainingResult:

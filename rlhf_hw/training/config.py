@@ -220,3 +220,7 @@ class LanguageModelTraining(Training):
     @property
     def separable(self) -> bool:
         return False  # a mean over all tokens
+
+
+# what `rlhf-hw train` and `launch` call the trainings on pairs
+SETTINGS: Mapping[str, type[PairTraining]] = {"rm": RewardTraining, "dpo": DPOTraining}

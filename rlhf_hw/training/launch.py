@@ -20,11 +20,11 @@ import torch
 
 from rlhf_hw.errors import InputError, RunFailed
 from rlhf_hw.training.checkpoints import TrainingResult, load_result
-from rlhf_hw.training.config import DPOTraining, RewardTraining, Training
+from rlhf_hw.training.config import SETTINGS, Training
 from rlhf_hw.training.distributed import free_port
 from rlhf_hw.training.run import train_dpo, train_reward_model
 
-KINDS = {"rm": (RewardTraining, train_reward_model), "dpo": (DPOTraining, train_dpo)}
+TRAIN = {"rm": train_reward_model, "dpo": train_dpo}
 LINES_KEPT = 40
 
 
@@ -39,7 +39,7 @@ def run_training(kind: str, config: Training, num_processes: int = 1) -> Trainin
     if num_processes < 1:
         raise InputError(f"num_processes: expected 1 or more, found {num_processes}")
     if num_processes == 1:
-        return KINDS[kind][1](config)
+        return TRAIN[kind](config)
     return launch_training(kind, config, num_processes)
 
 
@@ -57,7 +57,7 @@ def launch_training(kind: str, config: Training, num_processes: int) -> Training
     Raises:
         RuntimeError: A process died; the message ends with the last lines that the run wrote.
     """
-    expected = KINDS[kind][0]
+    expected = SETTINGS[kind]
     if type(config) is not expected:
         raise InputError(f"{kind}: expected {expected.__name__} settings, found {type(config).__name__}")
     with tempfile.TemporaryDirectory() as folder:

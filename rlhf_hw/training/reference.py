@@ -34,7 +34,6 @@ def reference_log_probs(
     groups: TokenizedGroups,
     pad_id: int,
     dtype: str = "auto",
-    cache: Path | None = None,
 ) -> np.ndarray:
     """Log-probabilities under the reference model, computed once and kept on disk by content.
 
@@ -44,12 +43,11 @@ def reference_log_probs(
     Returns:
         Shape (G, K).
     """
-    folder = cache or RUNS / "cache"
     weights = Path(reference) if Path(reference).is_dir() else str(reference)
     offsets = np.ascontiguousarray(groups.offsets - groups.offsets[:, :1])
     ids = np.concatenate([groups.ids[a:b] for a, b in groups.offsets[:, [0, -1]]])
     key = content_hash(weights, ids.tobytes(), offsets.tobytes(), str(pick_dtype(dtype)))
-    path = folder / f"reference-{key}.npy"
+    path = RUNS / "cache" / f"reference-{key}.npy"
     if all_agree(path.exists()):
         return np.load(path)
     result = np.zeros((len(groups), groups.replies), dtype=np.float32)

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from rlhf_hw.training import group_trainer
-from rlhf_hw.training.launch import KINDS, run_training
+from rlhf_hw.training.config import SETTINGS
+from rlhf_hw.training.launch import run_training
 
 if __name__ == "__main__":
     group_trainer.TOKENS_AT_ONCE = (
@@ -12,4 +13,4 @@ if __name__ == "__main__":
     )
     for argument in sys.argv[1:]:
         kind, _, path = argument.partition("=")
-        run_training(kind, KINDS[kind][0].model_validate_json(Path(path).read_text(encoding="utf-8")))
+        run_training(kind, SETTINGS[kind].model_validate_json(Path(path).read_text(encoding="utf-8")))

@@ -248,13 +248,12 @@ def named_factors(
     *,
     stages: Stages | None = None,
     smallest: float = SMALLEST,
-    error: float = ERROR,
 ) -> list[str]:
     """Factors that the decomposition blames, largest first: large enough, and not by chance.
 
     Chance is judged by a t-test over prompts for each factor, with Holm's (1979) correction for the number of
     factors that act at all (one that changes no score has no part that chance could make): in a world without
-    a fault anything is blamed with a probability of at most `error`. Percentile intervals of a bootstrap over
+    a fault anything is blamed with a probability of at most `ERROR`. Percentile intervals of a bootstrap over
     a dozen prompts would not do: they are too short, by the factor between the normal and the t distribution
     and more, and blame something in one clean world of twenty-five.
 
@@ -262,7 +261,6 @@ def named_factors(
         cells, factors, prompts, stages: as in `decompose`.
         scale: what counts as large: the standard deviation of the reference scores.
         smallest: least absolute part, in units of `scale`.
-        error: largest probability of blaming anything without a cause.
     """
     values = shapley_values(cells, factors, stages)
     codes = cluster_codes(prompts, values.shape[1])
@@ -270,7 +268,7 @@ def named_factors(
     acting = np.flatnonzero(np.abs(means).max(axis=1))
     p_values = np.array([chance_of_mean(means[place]) for place in acting])
     by_chance = np.argsort(p_values, kind="stable")
-    passed = np.minimum.accumulate(p_values[by_chance] <= error / np.arange(len(acting), 0, -1))
+    passed = np.minimum.accumulate(p_values[by_chance] <= ERROR / np.arange(len(acting), 0, -1))
     parts = {factors[place]: values[place].mean() for place in acting[by_chance[passed]]}
     return sorted((f for f in parts if abs(parts[f]) >= smallest * scale), key=lambda f: -abs(parts[f]))
 

@@ -59,14 +59,12 @@ def hidden_distance(states: ArrayLike, familiar: ArrayLike) -> np.ndarray:
     return np.sqrt(model.mahalanobis(np.asarray(states, dtype=float)) / np.shape(states)[1])
 
 
-def head_spread(states: np.ndarray, training: np.ndarray, heads: int = HEADS, seed: int = 0) -> np.ndarray:
+def head_spread(states: np.ndarray, training: np.ndarray) -> np.ndarray:
     """Standard deviation of the scores that an ensemble of heads gives.
 
     Args:
         states: shape (replies, width).
         training: shape (pairs, 2, width), chosen first.
-        heads: number of bootstrap samples of the pairs.
-        seed: of these.
 
     Returns:
         Shape (replies,), in standard deviations of the training replies' scores; the level that each head
@@ -75,8 +73,8 @@ def head_spread(states: np.ndarray, training: np.ndarray, heads: int = HEADS, se
     flat = training.reshape(-1, training.shape[-1])
     scale = flat.std(axis=0) + 1e-9
     difference = (training[:, 0] - training[:, 1]) / scale
-    generator, scores = np.random.default_rng(seed), []
-    for _ in range(heads):
+    generator, scores = np.random.default_rng(0), []
+    for _ in range(HEADS):
         drawn = difference[generator.integers(0, len(difference), len(difference))]
         sign = generator.choice([-1.0, 1.0], len(drawn))
         model = LogisticRegression(C=STRENGTH, fit_intercept=False, max_iter=500).fit(
