@@ -4,7 +4,10 @@ import json
 import re
 
 import pytest
+import yaml
 
+from rlhf_hw.experiments.score_gap.decompose import STAGES
+from rlhf_hw.experiments.score_gap.edits import CORRECTIONS, FACTORS
 from rlhf_hw.paths import ROOT
 from rlhf_hw.preferences.score_files import PAIR_KEYS, REPLY_KEYS, parse_mapping, read_pairs
 from rlhf_hw.preferences.templates import TEMPLATES
@@ -61,3 +64,23 @@ def test_flags_of_training_exist(page) -> None:
     assert commands
     flags = {flag.replace("-", "_") for command in commands for flag in re.findall(r"--([a-z-]+)", command)}
     assert flags <= set(RewardTraining.model_fields) | {"config", "model", "output"}
+
+
+def test_readme_lists_every_notebook_profile_and_template() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    notebooks = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    assert re.findall(r"^\| \[(\w+)\]\(notebooks/\1\.ipynb\)", readme, re.MULTILINE) == notebooks
+    table = readme.split("## Profiles", 1)[1].split("## Your own data", 1)[0]
+    profiles = {path.stem for path in (ROOT / "rlhf_hw" / "profiles").glob("*.yaml")}
+    assert set(re.findall(r"^\| `([\w.-]+)`", table, re.MULTILINE)) == profiles
+    named = set(re.findall(r"`(\w+)`", readme.split("Templates:", 1)[1].split(". JSON", 1)[0]))
+    assert named == set(TEMPLATES)
+
+
+def test_every_factor_of_the_score_gap_stands_wherever_they_are_listed() -> None:
+    assert set(FACTORS) == set(CORRECTIONS) == {factor for stage in STAGES for factor in stage}
+    rows = yaml.safe_load((ROOT / "report" / "tables.yaml").read_text(encoding="utf-8"))["score-gap"]["rows"]
+    assert [row["key"] for row in rows if row["key"] in FACTORS] == list(FACTORS)
+    page = (ROOT / "docs" / "reading-the-figures.md").read_text(encoding="utf-8")
+    parts = re.findall(r"^\| `(\w+)` \|", page.split("## The parts of the gap", 1)[1], re.MULTILINE)
+    assert parts[: len(FACTORS)] == list(FACTORS)

@@ -31,6 +31,7 @@ from rlhf_hw.stats.pairs import (
     preference_metrics,
 )
 
+BASELINES = ("length", "words")
 OOD_KEYS = ("accuracy", "accuracy_low", "accuracy_high", "gold_spearman")
 
 
@@ -104,9 +105,7 @@ def evaluate(
     metrics = prefixed("rm.validation", validation)
     known = {} if best is None else {"best_possible_accuracy": best}
     scorers, tests = compare_scorers(pairs, train, second, seed)
-    for name in ("length", "words") if train else ():
-        metrics |= Estimate.of(scorers.loc[name], "accuracy").named(f"baseline.{name}.accuracy")
-    metrics |= prefixed("data", known) | table_metrics("mcnemar", tests)
+    metrics |= prefixed("data", known) | scorer_metrics(scorers, tests)
     claims = baseline_claims(tests, train) if train else {}
     claims["reaches_95_percent_of_best"] = best is not None and validation["accuracy"] >= 0.95 * best
     on_train, gap = ({}, None) if fitted is None else overfitting(fitted, pairs, seed)
@@ -150,6 +149,13 @@ def compare_scorers(
     return tuple(table(margins, pairs["prompt_key"], seed) for table in (accuracy_table, mcnemar_table))
 
 
+def scorer_metrics(scorers: pd.DataFrame, tests: pd.DataFrame) -> dict[str, float]:
+    """Numbers of the tables of `compare_scorers`: accuracy (+_low, _high) of the baselines, and all tests."""
+    rates = {name: Estimate.of(row, "accuracy") for name, row in scorers.iterrows() if name in BASELINES}
+    found = {k: v for name, rate in rates.items() for k, v in rate.named(f"baseline.{name}.accuracy").items()}
+    return found | table_metrics("mcnemar", tests)
+
+
 def accuracy_table(margins: Mapping[str, np.ndarray], prompts: Sequence, seed: int = 0) -> pd.DataFrame:
     """Accuracy with interval of several scorers on the same pairs, one row each."""
     rows = {name: accuracy(values, prompts, seed=seed) for name, values in margins.items()}
@@ -185,7 +191,7 @@ def baseline_claims(tests: pd.DataFrame, train: Sequence[Preference]) -> dict[st
     """What the tests against the baselines allow to say, and which length the length rule prefers."""
     low, high = (tests[f"accuracy_difference{end}"] for end in ("_low", "_high"))
     shorter = length_direction([p.chosen for p in train], [p.rejected for p in train]) < 0
-    said = {f"rm_beats_{name}": low[name] > 0 for name in ("length", "words")}
+    said = {f"rm_beats_{name}": low[name] > 0 for name in BASELINES}
     said |= {"words_beat_rm": high["words"] < 0, "shorter_wins": shorter}
     return {name: bool(holds) for name, holds in said.items()}
 

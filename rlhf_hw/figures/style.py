@@ -22,7 +22,7 @@ from rlhf_hw.files import replacing
 BLUE, ORANGE, GREEN, SKY, PURPLE, GOLD = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#E69F00"
 INK, GREY, LIGHT = "#222222", "#6B7076", "#D9DCE0"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, GOLD, SKY)
-# One colour for one thing throughout the report.
+# One colour for one thing; a chosen reply is the REFERENCE where generated replies are compared.
 CHOSEN, REJECTED, MARGIN = BLUE, ORANGE, GREEN
 BASE, DPO, REFERENCE, PAIRS = GREY, BLUE, GOLD, PURPLE
 KNOWN_COLOURS = {

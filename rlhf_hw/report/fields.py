@@ -25,6 +25,7 @@ from rlhf_hw.errors import InputError, UnknownName, did_you_mean
 Value = str | int | float
 Row = Mapping[str, Value | None]
 
+REMEDY = "a key that is new is there when its notebook has run again"
 WORD_LIMIT = 24  # characters; a longer unbroken word would run out of a narrow column
 INTERVAL = {"en": "{low} to {high}", "zh": "{low} 至 {high}"}
 ESTIMATE = {"en": "{value} ({words}{interval})", "zh": "{value}（{words}{interval}）"}
@@ -96,7 +97,7 @@ class Facts:
 
     def _number(self, key: str, spec: str, place: str) -> str:
         if key not in self.values:
-            raise FieldError(f"{place}: unknown key '{key}'" + did_you_mean(key, self.values))
+            raise FieldError(f"{place}: unknown key '{key}'{did_you_mean(key, self.values)}; {REMEDY}")
         self.used.add(key)
         return format_value(self.values[key], spec, place)
 

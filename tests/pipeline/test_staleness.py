@@ -18,7 +18,8 @@ from rlhf_hw.pipeline import run_folder, runner
 from rlhf_hw.pipeline.graph import STAGES
 from rlhf_hw.pipeline.profiles import apply_overrides, load_profile
 
-BASE, RM, EVALUATION, SCORES, DPO, REPLIES, GAP, RECORDED = STAGES
+STEMS = {stem.partition("_")[0]: stem for stem in STAGES}
+BASE, RM, EVALUATION, SCORES, DPO, REPLIES, GAP, RECORDED = (STEMS[f"{n:02}"] for n in range(8))
 NEEDED = {name for stage in STAGES.values() for name in [*stage.needs, *stage.uses]}
 
 

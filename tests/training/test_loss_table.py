@@ -11,7 +11,7 @@ from rlhf_hw.models.batches import build_batch
 from rlhf_hw.paths import ROOT
 from rlhf_hw.training import run
 from rlhf_hw.training.config import DPOTraining, RewardTraining
-from rlhf_hw.training.loss_table import Pairs
+from rlhf_hw.training.loss_table import POLICY_LOSSES, Pairs
 from rlhf_hw.training.trainers import DPOTrainer, RewardTrainer, lengths_in_tokens
 
 ENTRIES = [(kind, loss) for kind in (RewardTraining, DPOTraining) for loss in kind.LOSSES.values()]
@@ -73,13 +73,16 @@ def test_its_settings_exist_and_the_docs_name_it(kind, loss) -> None:
     assert line and all(f"`{name}`" in line.group() for name in loss.settings)
 
 
+OF_DPO = " or ".join(name for name, loss in POLICY_LOSSES.items() if loss.needs_reference)
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "settings", "owners"),
     [
         (DPOTraining, "ipo", {"label_smoothing": 0.3}, "sigmoid or robust"),
         (DPOTraining, "sigmoid", {"gamma": 1.0}, "simpo"),
-        (DPOTraining, "simpo", {"average_log_probs": True}, "sigmoid or ipo or robust"),
-        (DPOTraining, "simpo", {"reference_model": "base"}, "sigmoid or ipo or robust"),
+        (DPOTraining, "simpo", {"average_log_probs": True}, OF_DPO),
+        (DPOTraining, "simpo", {"reference_model": "base"}, OF_DPO),
         (RewardTraining, "bradley_terry", {"margin_key": "strength"}, "margin"),
         (RewardTraining, "margin", {"label_smoothing": 0.1}, "bradley_terry"),
     ],
