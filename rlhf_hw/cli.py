@@ -20,8 +20,6 @@ from rlhf_hw.files import write_text
 from rlhf_hw.report import LANGUAGES
 
 TRAINERS = {"rm": "a reward model", "dpo": "a policy by DPO"}
-# settings that name files, folders or hub ids
-SOURCES = ("model", "reference_model", "train_dataset", "eval_dataset")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -205,7 +203,7 @@ def train(options: argparse.Namespace) -> None:
 def training_config(options: argparse.Namespace) -> Any:
     """Return the settings: those of --config, then the flags that were given."""
     from rlhf_hw.pipeline.profiles import parse_value
-    from rlhf_hw.training.config import SETTINGS
+    from rlhf_hw.training.config import SETTINGS, SOURCES
 
     model = SETTINGS[options.method]
     values = parse_value(options.config.read_text(encoding="utf-8")) if options.config else {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.paths import resolve
 
 
 @contextmanager
@@ -23,13 +24,15 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
         path: The file; its folder is made where it is missing.
         mode: "w" for text in UTF-8, "wb" for bytes.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # of a link, what it leads to
     path.parent.mkdir(parents=True, exist_ok=True)
     # of a name of its own: several processes may write the same file at once
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
         with partial.open(mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as stream:
             yield stream
+        if path.exists():
+            partial.chmod(path.stat().st_mode)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -37,19 +40,23 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
 
 
 def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
-    """Say before any work is done that a result could not be written to `path`, or would replace its source.
+    """Say before any work is done that a result could not be written to `path`, or would touch its sources.
 
     Raises:
-        InputError: it is a folder, lies below a file, or is one of the inputs.
+        InputError: it is a folder, read-only, lies below a file, is one of the inputs or lies in one.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the name of a file to write")
+    if path.exists() and not (path.is_file() and path.stat().st_mode & 0o222):
+        raise InputError(f"{path} is read-only or no ordinary file: write to another")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(f"{path} cannot be written: {above} is no folder that you may write to")
-    if path.exists() and any(Path(source).exists() and path.samefile(source) for source in inputs):
-        raise InputError(f"{path} is read and would be replaced: write to another file")
+    sources = [place for source in inputs for place in (Path(source), resolve(source)) if place.exists()]
+    inside = any(path.resolve().is_relative_to(source.resolve()) for source in sources)
+    if inside or path.exists() and any(path.samefile(source) for source in sources):
+        raise InputError(f"{path} is read, or lies in a folder that is: write to another place")
 
 
 def folder_name(name: str, what: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from rlhf_hw.errors import InputError
 from rlhf_hw.paths import LIBRARY
 
 
@@ -33,6 +34,11 @@ def imported(source: str, known: Iterable[str], file: str = "<source>") -> set[s
     """Those of the known modules that a source text names in import statements; errors name the `file`."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source, file)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            where = f"{file}, line {node.lineno}"
+            raise InputError(f"{where}: a relative import; write `from rlhf_hw.room.module import ...`")
+        if isinstance(node, ast.Call) and _last_name(node.func) in ("import_module", "__import__"):
+            names |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -41,6 +47,10 @@ def imported(source: str, known: Iterable[str], file: str = "<source>") -> set[s
     found = names & set(known)
     # `from rlhf_hw.models import scoring` names the package only to reach the module
     return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
+
+
+def _last_name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def imports(library: Path = LIBRARY) -> dict[str, set[str]]:

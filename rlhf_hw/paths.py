@@ -14,6 +14,7 @@ FIG = ROOT / "fig"
 REPORT = ROOT / "report"
 RUNS = ROOT / "runs"
 PROFILES = LIBRARY / "profiles"
+NOTES = ".rlhf_hw.json"  # in a checkpoint's folder: what runs of ours wrote there
 # hub ids whose data may lie in the folder that RLHF_HW_REAL_DATA names, and how it is called there
 LOCAL_COPIES = {
     "Anthropic/hh-rlhf": "hh-rlhf",

@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from rlhf_hw.experiments.score_gap.decompose import STAGES
+from rlhf_hw.experiments.score_gap.decompose import ORDER
 from rlhf_hw.experiments.score_gap.edits import CORRECTIONS, FACTORS
 from rlhf_hw.paths import ROOT
 from rlhf_hw.preferences.score_files import PAIR_KEYS, REPLY_KEYS, parse_mapping, read_pairs
@@ -78,7 +78,7 @@ def test_readme_lists_every_notebook_profile_and_template() -> None:
 
 
 def test_every_factor_of_the_score_gap_stands_wherever_they_are_listed() -> None:
-    assert set(FACTORS) == set(CORRECTIONS) == {factor for stage in STAGES for factor in stage}
+    assert set(FACTORS) == set(CORRECTIONS) == {factor for stage in ORDER for factor in stage}
     rows = yaml.safe_load((ROOT / "report" / "tables.yaml").read_text(encoding="utf-8"))["score-gap"]["rows"]
     assert [row["key"] for row in rows if row["key"] in FACTORS] == list(FACTORS)
     page = (ROOT / "docs" / "reading-the-figures.md").read_text(encoding="utf-8")

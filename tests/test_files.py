@@ -82,8 +82,8 @@ def test_a_target_is_checked_before_the_work(tmp_path: Path) -> None:
     check_target(tmp_path / "new" / "scores.jsonl", [source, "hub/id"])
     check_target(tmp_path / "pairs.jsonl", ["elsewhere.jsonl"])
     for target, message in (
-        (source, "is read and would be replaced"),
-        (tmp_path / "link.jsonl", "is read and would be replaced"),
+        (source, "is read, or lies in"),
+        (tmp_path / "link.jsonl", "is read, or lies in"),
         (tmp_path, "is a folder"),
         (source / "scores.jsonl", "cannot be written: .*pairs.jsonl is no folder"),
     ):
@@ -99,3 +99,17 @@ def test_a_name_leads_nowhere_else(name: str) -> None:
     with pytest.raises(InputError, match="run: expected a name such as 'nano'"):
         folder_name(name, "run")
     assert folder_name("qwen2.5-0.5b", "run") == "qwen2.5-0.5b"
+
+
+def test_what_a_link_leads_to_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.json", tmp_path / "link.json"
+    write_text(real, "old")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    write_text(link, "new")
+    assert link.is_symlink() and real.read_text() == "new" and real.stat().st_mode & 0o777 == 0o640
+    real.chmod(0o440)
+    os.mkfifo(tmp_path / "pipe")
+    for target in (real, tmp_path / "pipe"):
+        with pytest.raises(InputError, match="is read-only or no ordinary file"):
+            check_target(target)

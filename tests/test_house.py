@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import rlhf_hw
+from rlhf_hw.errors import InputError
 from rlhf_hw.figures.house import too_long
-from rlhf_hw.imports import imports, modules, room
+from rlhf_hw.imports import imported, imports, modules, room
 from rlhf_hw.paths import ROOT
 
 CORE = {"preferences", "stats"}
@@ -64,6 +65,7 @@ def test_rooms_import_only_what_they_may() -> None:
     [
         ("stats", "from rlhf_hw.models import loading"),
         ("figures", "def f():\n    import rlhf_hw.pipeline.runner"),
+        ("figures", "import importlib\nimportlib.import_module('rlhf_hw.pipeline.runner')"),
     ],
 )
 def test_an_import_through_a_wall_is_found(tmp_path: Path, room_: str, line: str) -> None:
@@ -73,6 +75,14 @@ def test_an_import_through_a_wall_is_found(tmp_path: Path, room_: str, line: str
         (library / f"{name}.py").write_text(line if name.endswith("planted") else "")
     found = misplaced(imports(library))
     assert len(found) == 1 and found[0].startswith(f"rlhf_hw.{room_}.planted imports rlhf_hw.")
+
+
+@pytest.mark.parametrize(
+    "line", ["from ..models import loading", "from .models import loading", "from . import x"]
+)
+def test_a_relative_import_is_refused(line: str) -> None:
+    with pytest.raises(InputError, match="here.py, line 2: a relative import"):
+        imported(f"\n{line}", modules(), "here.py")
 
 
 def test_no_module_imports_itself_through_others() -> None:

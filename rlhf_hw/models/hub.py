@@ -4,11 +4,21 @@ Code that comes with a checkpoint is never run, whatever its configuration asks 
 files that are missing or damaged become one that says which and what to do.
 """
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rlhf_hw.errors import InputError
+from transformers import dynamic_module_utils
 
+from rlhf_hw.errors import InputError
+from rlhf_hw.paths import NOTES
+
+CUSTOM_CODE = (
+    "the checkpoint wants code of its own to be run, which is never done here; "
+    "take a checkpoint of an architecture that transformers knows"
+)
 FILES = "config.json, generation_config.json, *.safetensors, tokenizer.json, tokenizer_config.json, *.jinja"
 
 
@@ -24,8 +34,11 @@ def read_pretrained(kind: Any, model: str | Path, **options: Any) -> Any:
         FileNotFoundError: There is no such folder and the hub did not give the files.
         InputError: The folder cannot be loaded: files are missing or damaged, or it needs code of its own.
     """
+    if Path(model).is_dir():
+        _check_folder(Path(model))
     try:
-        return kind.from_pretrained(str(model), trust_remote_code=False, **options)
+        with _no_custom_code():
+            return kind.from_pretrained(str(model), trust_remote_code=False, **options)
     except MemoryError:
         raise
     except Exception as error:  # transformers, safetensors and tokenizers raise many kinds, down to this one
@@ -39,11 +52,45 @@ def read_pretrained(kind: Any, model: str | Path, **options: Any) -> Any:
         ) from error
 
 
-def _unusable(error: Exception) -> str:
-    if "trust_remote_code" in str(error):
-        return (
-            "the checkpoint wants code of its own to be run, which is never done here; "
-            "take a checkpoint of an architecture that transformers knows"
+@contextmanager
+def _no_custom_code() -> Iterator[None]:
+    """Within it, transformers neither asks whether to run code nor imports any from a checkpoint.
+
+    `trust_remote_code=False` alone does not do: a tokenizer's file may name any class of transformers, whose
+    own loading then asks anew.
+    """
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise InputError(CUSTOM_CODE)
+
+    changed = {"TIME_OUT_REMOTE_CODE": 0, "get_class_in_module": refuse}
+    before = {name: getattr(dynamic_module_utils, name) for name in changed}
+    vars(dynamic_module_utils).update(changed)
+    try:
+        yield
+    finally:
+        vars(dynamic_module_utils).update(before)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a checkpoint that a killed run left half replaced, or whose weights lie elsewhere."""
+    if folder.joinpath(NOTES).exists() and '"publishing": true' in (folder / NOTES).read_text(
+        encoding="utf-8"
+    ):
+        raise InputError(
+            f"{folder}: a run was killed while it wrote the checkpoint there; start that run again"
         )
+    for index in folder.glob("*.index.json"):
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise InputError(f"{index}: no index of weights ({type(error).__name__}: {error})") from error
+        if outside := sorted(name for name in named if Path(str(name)).name != name):
+            raise InputError(f"{index}: names weights outside of its folder, such as {outside[0]!r}")
+
+
+def _unusable(error: Exception) -> str:
+    if "trust_remote_code" in str(error) or CUSTOM_CODE in str(error):
+        return CUSTOM_CODE
     first = next(iter(str(error).strip().splitlines()), "")
     return f"cannot be loaded ({type(error).__name__}: {first:.300}). The folder should hold {FILES}"

@@ -27,6 +27,10 @@ END_OF_TURN, TEMPLATE_END = "end_of_turn", "template_end"
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer and check that it has a chat template and a padding token."""
     tokenizer = read_pretrained(AutoTokenizer, path)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise InputError(
+            f"{path}: tokenizer_config.json names {type(tokenizer).__name__}, which is no tokenizer"
+        )
     if not tokenizer.chat_template:
         raise InputError(f"{path}: the tokenizer has no chat template; use an instruct model or add one")
     if tokenizer.pad_token_id is None:

@@ -38,6 +38,7 @@ READS = {
     "rlhf_hw.world.text": ("data/world/*.yaml",),
     "rlhf_hw.experiments.recorded": ("report/recorded.json", "fig/recorded_*", "recorded-run/*"),
 }
+LONGEST_NAME = 1000  # of a file; a longer text is none, and asking the system for it is an error
 DATA_SUFFIXES = {".json", ".yaml", ".yml"}
 
 
@@ -54,17 +55,19 @@ def packages() -> list[str]:
 def content(path: Path) -> str | dict[str, str] | None:
     """Hash of a file, or of each file of a folder by its name in there; None where there is neither."""
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        # without the notes of who wrote there, and what is told to people
+        told = (".rlhf_hw", "README")
+        files = sorted(f for f in path.rglob("*") if f.is_file() and not f.name.startswith(told))
         return {str(file.relative_to(path)): _digest(file) for file in files}
     return _digest(path) if path.is_file() else None
 
 
 def named_files(text: str) -> list[Path]:
     """The files and folders that a text names, several separated by commas; local copies of hub ids too."""
-    if len(text) > 1000:
-        return []
     found = []
     for part in filter(None, map(str.strip, text.split(","))):
+        if len(part) > LONGEST_NAME:
+            continue
         places = [resolve(part), local_copy(part)]
         found += [place for place in places if place is not None and os.path.exists(place)][:1]
     # "." or "/" are names of other things than data

@@ -7,7 +7,7 @@ needs nothing and makes nothing for others.
 A stamp is one hash over everything that a result depends on: the notebook's code, its parameters, the
 content of the files these name and of what it needs, the library's code that it imports and the versions of
 torch and transformers (module `fingerprints`). With a stamp stands what was made under it: if some of that is
-gone, the stamp counts no more.
+gone or changed, the stamp counts no more.
 """
 
 import ast
@@ -188,7 +188,8 @@ def write_stamp(executed: Path, stamp: str, folder: Path, stages: Mapping[str, S
     """Note beside an executed notebook under which stamp it ran, and what it has made in the run's folder."""
     patterns = stages.get(executed.stem, Stage()).files()
     made = sorted(str(path.relative_to(folder)) for pattern in patterns for path in folder.glob(pattern))
-    write_json(_stamp_file(executed), {"stamp": stamp, "made": made})
+    found = {name: hash_of(content=content(folder / name)) for name in made}
+    write_json(_stamp_file(executed), {"stamp": stamp, "made": found})
 
 
 def remove_stamp(executed: Path) -> None:
@@ -197,12 +198,19 @@ def remove_stamp(executed: Path) -> None:
 
 
 def is_current(executed: Path, stamp: str, folder: Path) -> bool:
-    """Whether a notebook ran under this stamp, and all that it made is still there."""
+    """Whether a notebook ran under this stamp, and all that it made is there as it was made."""
     try:
         last = json.loads(_stamp_file(executed).read_text(encoding="utf-8"))
-        there = [executed, *(folder / name for name in last["made"])]
-        return last["stamp"] == stamp and all(path.exists() for path in there)
-    except (FileNotFoundError, ValueError, TypeError, KeyError):  # none, or one of another form
+        made = last["made"].items()
+        same = all(hash_of(content=content(folder / name)) == digest for name, digest in made)
+        return last["stamp"] == stamp and executed.exists() and same
+    except (
+        FileNotFoundError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ):  # none, or one of another form
         return False
 
 
@@ -215,6 +223,7 @@ def report_stamp(folder: Path, languages: Sequence[str], engine: str) -> str:
         figures=content(FIG),
         text={path.name: content(path) for path in texts},
         library=code_of("import rlhf_hw.report.build"),
+        declaration=syntax(Path(__file__).read_text(encoding="utf-8")),
         how=[list(languages), engine, shutil.which("xelatex")],
     )
 

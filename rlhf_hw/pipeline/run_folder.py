@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Protocol, TypeVar
 
 from rlhf_hw.errors import InputError
@@ -107,8 +107,8 @@ class Run:
         code = code_of("\n".join(f"import {module}" for module in modules))
         key = hash_of(settings=identity(depends), call=call, code=code, versions=packages())
         again = os.environ.get(MAKE_AGAIN) or settings.get("resume")
-        if not again and note.exists() and path.exists():
-            if json.loads(note.read_text(encoding="utf-8")) == {"key": key, "content": content(path)}:
+        if not again and path.exists():
+            if _read_note(note) == {"key": key, "content": content(path)}:
                 log.warning("%s: read back, the same settings, data and code made it before", artefact)
                 return load(path)
         note.unlink(missing_ok=True)
@@ -152,6 +152,14 @@ class Run:
         return merged
 
 
+def _read_note(path: Path) -> Any:
+    """What stands in a note of something kept; None where there is none, or none that is whole."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def _named_in(function: Callable) -> tuple[list[str], list[str]]:
     """Names and constants in a function's code, and the library's modules that it lies in or names."""
     code: CodeType = function.__code__
@@ -164,6 +172,9 @@ def _named_in(function: Callable) -> tuple[list[str], list[str]]:
         value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) or ""
         for value in values
     }
+    # a notebook's own functions count by their code
+    own = (v for v in values[1:] if isinstance(v, FunctionType) and not v.__module__.startswith("rlhf_hw."))
+    constants += [f"{v.__code__.co_code.hex()} {v.__code__.co_consts!r}" for v in own]
     found = sorted(name for name in modules if name.startswith("rlhf_hw."))
     if not found:
         raise InputError("kept: `make` names nothing of the library, so no change of its code would be seen")

@@ -177,7 +177,10 @@ def _executed(run: Run, path: Path) -> Path:
 
 def _read_record(run: Run) -> dict[str, Any]:
     file = run / "run.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{file} is no JSON ({error}): remove it and run again with --force") from error
 
 
 def _note(run: Run, **found: Any) -> None:

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.paths import resolve
 from rlhf_hw.training.loss_table import POLICY_LOSSES, REWARD_LOSSES, Loss
+
+# settings that name files, folders or hub ids to read
+SOURCES = {"model", "reference_model", "train_dataset", "eval_dataset"}
 
 
 class Settings(BaseModel):
@@ -96,16 +99,25 @@ class Training(Settings):
             )
         return self
 
+    @field_validator("output_dir", "log_dir")
+    @classmethod
+    def _home_is_a_folder(cls, path: Path | None) -> Path | None:
+        return path.expanduser() if path else path
+
     @model_validator(mode="after")
     def _output_has_a_folder_of_its_own(self) -> Self:
+        """What a run reads must not lie where it writes: a new checkpoint would replace or remove it."""
         if self.output_dir == Path():
             raise InputError("output_dir: expected a folder, found an empty name")
-        places = {Path(self.model).expanduser().resolve(), resolve(self.model).resolve()}
-        if self.output_dir.resolve() in places:
-            raise InputError(
-                f"output_dir: {self.output_dir} is also the model to start from, which the new checkpoint "
-                "would replace; choose another folder"
-            )
+        output = self.output_dir.resolve()
+        for name in SOURCES & type(self).model_fields.keys():
+            for source in filter(None, map(str.strip, str(getattr(self, name) or "").split(","))):
+                places = (path.resolve() for path in (Path(source), resolve(source)) if path.exists())
+                if any(place.is_relative_to(output) for place in places):
+                    raise InputError(
+                        f"output_dir: {self.output_dir} holds {name}, {source}, which a new checkpoint could "
+                        "replace; choose another folder"
+                    )
         return self
 
     @property

@@ -9,6 +9,7 @@ that every ZeRO stage steps with the optimizer that a single process would use.
 import atexit
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from rlhf_hw.training.checkpoints import last_resumable
 from rlhf_hw.training.config import Training
 
 LOOPBACK = "127.0.0.1"
+HERE = (LOOPBACK, "localhost", "::1")  # where processes of one machine meet
 # What DeepSpeed's files hold besides tensors and plain values
 DEEPSPEED_CLASSES = {
     "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
@@ -67,12 +69,13 @@ def meet_on_this_machine(on_cpu: bool) -> None:
     torch's own store listens on every interface. Processes that meet elsewhere, or through `torchrun`, which
     brings a store of its own, are left to accelerate and DeepSpeed.
     """
-    elsewhere = os.environ.get("MASTER_ADDR") != LOOPBACK or "TORCHELASTIC_USE_AGENT_STORE" in os.environ
-    if elsewhere or torch.distributed.is_initialized():
+    if os.environ.get("MASTER_ADDR") not in HERE or torch.distributed.is_initialized():
         return
     if Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+    if "TORCHELASTIC_USE_AGENT_STORE" in os.environ:
+        return
     store = torch.distributed.HashStore()  # for one process: it listens nowhere
     if world_size() > 1:
         port, listening = int(os.environ["MASTER_PORT"]), {}
@@ -173,7 +176,7 @@ def check_resumable(checkpoint: str | Path, with_deepspeed: bool) -> None:
         wrote, wants = ("with", "without") if written_by_deepspeed else ("without", "with")
         raise InputError(
             f"{checkpoint} was written {wrote} DeepSpeed and cannot be resumed {wants} it; "
-            "set `deepspeed` as it was, or start anew from the weights in that folder"
+            "set `deepspeed` as it was, or start anew into another folder"
         )
     if written_by_deepspeed:
         refuse_foreign_code(checkpoint)
@@ -188,7 +191,16 @@ def refuse_foreign_code(checkpoint: str | Path) -> None:
     Raises:
         InputError: naming the file and what it would call.
     """
-    for path in sorted(Path(checkpoint).rglob("*.pt")):
+    checkpoint = Path(checkpoint)
+    for link in (path for path in sorted(checkpoint.rglob("*")) if path.is_symlink()):
+        raise InputError(
+            f"{link} is a link, which no DeepSpeed run writes; resume only from checkpoints of your own"
+        )
+    for name in ("latest", "latest_universal"):
+        tag = (checkpoint / name).read_text(encoding="utf-8").strip() if (checkpoint / name).exists() else ""
+        if tag and not re.fullmatch(r"global_step\d+(_universal)?", tag):
+            raise InputError(f"{checkpoint / name} leads to {tag!r}, and not to a step in its own folder")
+    for path in sorted(checkpoint.rglob("*.pt")):
         try:
             called = set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - DEEPSPEED_CLASSES
         except Exception as error:  # not a zip file, cut short, or no pickle: torch raises many kinds

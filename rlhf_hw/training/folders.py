@@ -1,42 +1,82 @@
 """The folders of a training run: checked before the work begins, and cleared of what our own runs left there.
 
-A folder in which another program, or a person, keeps a model is refused, and nothing is removed that no run
-of ours wrote: files of an older checkpoint by the names that were noted when it was written, resumable
-checkpoints only in a folder that is ours, TensorBoard's events by the processes that wrote them. The notes
-stand in `.rlhf_hw.json` in each of the folders; a folder with it is ours.
+A folder in which another program, or a person, keeps a model is refused, and nothing is replaced or removed
+that no run of ours wrote: files of an older checkpoint by name and content, as noted when they were written,
+resumable checkpoints only in a folder that is ours, TensorBoard's events by the processes that wrote them.
+The notes of a checkpoint stand in `.rlhf_hw.json` beside it, those of events in `.rlhf_hw_events.json`. One
+run at a time writes into a folder.
 """
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import socket
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.files import write_json
+from rlhf_hw.paths import NOTES
 
-NOTES = ".rlhf_hw.json"
+EVENT_NOTES = ".rlhf_hw_events.json"
 UNFINISHED = ".rlhf_hw_unfinished"
+LOCK = ".rlhf_hw.lock"
 RECORD = "training.json"
-MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "*.bin", "checkpoint-*")
+# What makes a folder somebody's checkpoint, and what a run of ours would replace in it
+MODEL_FILES = (
+    "*config.json",
+    "*.safetensors",
+    "*.index.json",
+    "*.bin",
+    "*.jinja",
+    "tokenizer*",
+    "checkpoint-*",
+)
+OWN_NAMES = ("config.json", "model.safetensors", "tokenizer.json", "rendering.json", RECORD)
+_locks: dict[Path, IO] = {}
 
 
 def take_folder(folder: str | Path) -> None:
-    """Note that a folder is ours, so that a checkpoint may be written into it and later replaced.
+    """Take a folder for this process, until `publish`: lock it and note that it is ours.
+
+    What a run that was killed had finished, and was moving to its place, is moved first.
 
     Raises:
-        InputError: it holds a model that no run of ours wrote.
+        InputError: it holds a model that no run of ours wrote or that was changed since, or another run
+            writes into it.
     """
     folder = Path(folder)
-    found = sorted(path.name for pattern in MODEL_FILES for path in folder.glob(pattern))
-    if found and not any((folder / name).exists() for name in (NOTES, RECORD)):
+    found = notes(folder)
+    if "files" not in found and not _is_ours(folder / RECORD):
+        refuse(folder, (path.name for pattern in (*MODEL_FILES, RECORD) for path in folder.glob(pattern)))
+    if (folder / UNFINISHED).is_symlink():
         raise InputError(
-            f"output_dir: {folder} holds {', '.join(found[:3])}, which no run of ours wrote and a new "
-            "checkpoint would replace; choose another folder, or empty this one"
+            f"output_dir: {folder / UNFINISHED} is a link, and is to hold a new checkpoint; remove it"
         )
-    note(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _lock(folder)
+    if found.get("publishing") and (folder / UNFINISHED).is_dir():
+        _move_to_its_place(folder)
+        found = notes(folder)
+    if "files" in found:
+        known = found["files"]
+        changed = (name for name in known if _digest(folder / name) not in (known[name], None))
+        unknown = (name for name in OWN_NAMES if name not in known and (folder / name).exists())
+        refuse(folder, (*changed, *unknown))
+        note(folder / NOTES)
+    else:
+        note(folder / NOTES, files={})
+
+
+def refuse(folder: Path, names: Any) -> None:
+    """Refuse a folder for files in it that are not ours; with none, do nothing."""
+    if listed := sorted(set(names)):
+        raise InputError(
+            f"output_dir: {folder} holds {', '.join(listed[:3])}, which no run of ours wrote as it is and a "
+            "new checkpoint would replace; choose another folder, or move that away"
+        )
 
 
 def unfinished(folder: str | Path) -> Path:
@@ -50,28 +90,40 @@ def unfinished(folder: str | Path) -> Path:
 def publish(folder: str | Path) -> None:
     """Move what was prepared in `unfinished(folder)` to its place, in place of our older checkpoint there.
 
-    The record goes first from the old checkpoint and comes last to the new one. Whoever may read the folder
-    may read its files: safetensors would leave the weights to their owner alone.
+    The record goes first from the old checkpoint and comes last to the new one; until it is there, the notes
+    say that the folder is in between, and nothing is loaded from it. Whoever may read the folder may read its
+    files: safetensors would leave the weights to their owner alone. Another run may then take the folder.
     """
     folder = Path(folder)
-    prepared = sorted((folder / UNFINISHED).iterdir(), key=lambda file: file.name == RECORD)
-    names, older = {file.name for file in prepared}, set(notes(folder).get("files", []))
-    note(folder, files=sorted(names | older))  # also for whoever goes on from here if this is killed
+    note(folder / NOTES, publishing=True)
     (folder / RECORD).unlink(missing_ok=True)
-    for name in older - names:
-        (folder / Path(name).name).unlink(missing_ok=True)
+    _move_to_its_place(folder)
+    if handle := _locks.pop(folder.resolve(), None):
+        handle.close()
+
+
+def _move_to_its_place(folder: Path) -> None:
+    """Move what is prepared, remove what the older checkpoint had besides, and note what is there now."""
+    found, prepared = notes(folder), folder / UNFINISHED
+    new = found.get("new") or {path.name: _digest(path) for path in prepared.iterdir()}
+    note(folder / NOTES, new=new)
     mode = (folder / NOTES).stat().st_mode
-    for file in prepared:
-        file.chmod(mode)
-        file.replace(folder / file.name)
-    (folder / UNFINISHED).rmdir()
-    note(folder, files=sorted(names))
+    for name in sorted(new, key=lambda name: name == RECORD):
+        if (prepared / name).exists():  # else it was moved before the run was killed
+            (prepared / name).chmod(mode)
+            (prepared / name).replace(folder / name)
+    for name in found.get("files", {}).keys() - new.keys():
+        if name == Path(name).name and (folder / name).is_file():
+            (folder / name).unlink()
+    prepared.rmdir()
+    write_json(folder / NOTES, {"written_by": "rlhf_hw", "files": new})
 
 
-def remove_old_steps(folder: str | Path) -> None:
-    """Remove the trainer's `checkpoint-<step>` in a folder of ours: a resume would take the wrong run up."""
-    for old in Path(folder).glob("checkpoint-*"):
-        if re.fullmatch(r"checkpoint-\d+", old.name):
+def remove_old_steps(folder: str | Path, keep: int = 0) -> None:
+    """Remove the trainer's `checkpoint-<step>` in a folder of ours, but for the newest `keep`."""
+    steps = [path for path in Path(folder).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    for old in sorted(steps, key=lambda path: -int(path.name.partition("-")[2]))[keep:]:
+        if not old.is_symlink():
             shutil.rmtree(old)
 
 
@@ -82,20 +134,64 @@ def take_events(folder: str | Path, resume: bool) -> None:
     """
     folder, process = Path(folder), f"{socket.gethostname()}.{os.getpid()}"
     # events.out.tfevents.<time>.<host>.<process>.<number>
-    writers = notes(folder).get("event_writers", [])
+    writers = notes(folder, EVENT_NOTES).get("writers", [])
     ours = "|".join(re.escape(writer) for writer in writers)
     for old in [] if resume else folder.glob("events.out.tfevents.*"):
         if re.fullmatch(rf"events\.out\.tfevents\.\d+\.({ours})\.\d+", old.name):
             old.unlink()
-    note(folder, event_writers=[*(writers if resume else []), process])
+    note(folder / EVENT_NOTES, writers=[*(writers if resume else []), process])
 
 
-def notes(folder: Path) -> dict[str, Any]:
+def notes(folder: Path, name: str = NOTES) -> dict[str, Any]:
     """What runs of ours noted in a folder."""
-    path = folder / NOTES
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    lists = {"files": dict, "new": dict, "writers": list}
+    return {k: v for k, v in dict(found).items() if isinstance(v, lists.get(k, object))}
 
 
-def note(folder: Path, **values: Any) -> None:
-    """Add to the notes of a folder, or replace what stands there under the same name."""
-    write_json(folder / NOTES, {"written_by": "rlhf_hw"} | notes(folder) | values)
+def note(path: Path, **values: Any) -> None:
+    """Add to the notes in a file, or replace what stands there under the same name."""
+    write_json(path, {"written_by": "rlhf_hw"} | notes(path.parent, path.name) | values)
+
+
+def _is_ours(record: Path) -> bool:
+    """Whether a file is the record of a training run of ours, from before there were notes."""
+    try:
+        return {"config", "metrics", "history"} <= set(json.loads(record.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _digest(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _lock(folder: Path) -> None:
+    """Hold the folder's lock until `publish`, or to the end of this process."""
+    try:
+        import fcntl
+    except ImportError:  # not on POSIX
+        return
+    place = folder.resolve()
+    if place in _locks:
+        return
+    handle = (folder / LOCK).open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.seek(0)
+        who = handle.read().strip()
+        handle.close()
+        raise InputError(
+            f"output_dir: process {who} writes into {folder}; wait for it, or choose another"
+        ) from None
+    handle.truncate(0)
+    handle.write(str(os.getpid()))
+    handle.flush()
+    _locks[place] = handle

@@ -19,8 +19,10 @@ from transformers.trainer_utils import EvalPrediction
 from rlhf_hw.models.attention import refuse_beyond_window
 from rlhf_hw.models.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
 from rlhf_hw.training.config import Training
+from rlhf_hw.training.folders import remove_old_steps
 
 TOKENS_AT_ONCE = 6144
+STEPS_KEPT = 2  # resumable checkpoints, the one before the last in case the last was cut short
 LOSS_ONLY = ("reference", "columns")  # entries of a batch that the loss reads and the model does not
 
 
@@ -32,6 +34,14 @@ def tokens_at_once(config: Training) -> int | None:
     """
     whole = torch.cuda.is_available() or config.deepspeed or not config.separable
     return None if whole else TOKENS_AT_ONCE
+
+
+class KeepNewestSteps(TrainerCallback):
+    """Of the resumable checkpoints of a run the newest two stay; nothing else of a like name is touched."""
+
+    def on_save(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            remove_old_steps(args.output_dir, keep=STEPS_KEPT)
 
 
 class Progress(TrainerCallback):
@@ -98,7 +108,7 @@ class GroupTrainer(Trainer):
             train_dataset=GroupDataset(train),
             eval_dataset=None if evaluation is None else GroupDataset(evaluation),
             compute_metrics=self.evaluation_metrics,
-            callbacks=[Progress(title)],
+            callbacks=[Progress(title), KeepNewestSteps()],
         )
         self.remove_callback(PrinterCallback)
         # a dataset of indices needs to know which groups they point into

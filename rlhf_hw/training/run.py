@@ -22,6 +22,7 @@ from rlhf_hw.models.cpu_speed import keep_freed_memory
 from rlhf_hw.models.forward import log_prob_batch, score_batch, use_pair_forward
 from rlhf_hw.models.loading import load_policy, load_reward_model
 from rlhf_hw.models.rendering import Renderer
+from rlhf_hw.paths import resolve
 from rlhf_hw.preferences.reading import DataReport
 from rlhf_hw.preferences.templates import Conversation
 from rlhf_hw.training.arguments import prepare_arguments
@@ -85,6 +86,8 @@ def train_dpo(config: DPOTraining) -> TrainingResult:
         )
     _announce(config, train)
     reference = config.reference_model or config.model
+    if resolve(reference).is_dir():  # also where a notebook's kernel works elsewhere
+        reference = str(resolve(reference))
     started = time.perf_counter()
     references = {
         part: reference_log_probs(reference, groups, renderer.pad_id, config.dtype)

@@ -32,10 +32,14 @@ def test_what_is_read_is_not_replaced_and_limits_count_rows(reward_folder, tmp_p
     source = tmp_path / "replies.jsonl"
     source.write_text('{"prompt": "a", "response": "tea"}\n')
     for options, message in (
-        ({"output": source}, "is read and would be replaced"),
+        ({"output": source}, "is read, or lies in"),
+        ({"output": reward_folder / "config.json"}, "is read, or lies in a folder that is"),
         ({"output": tmp_path}, "is a folder"),
         ({"output": tmp_path / "scores.jsonl", "limit": -1}, "limit: expected 1 or more rows, found -1"),
     ):
         with pytest.raises(ValueError, match=message):
             score_texts([source], str(reward_folder), **options)
+    for files in ([tmp_path], [f"{tmp_path / 'other.jsonl'},{source}"]):  # a folder, and a list in one text
+        with pytest.raises(ValueError, match="is read, or lies in"):
+            score_texts(files, str(reward_folder), source)
     assert [path.name for path in tmp_path.iterdir()] == ["replies.jsonl"]

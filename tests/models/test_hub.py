@@ -57,6 +57,28 @@ def test_code_of_a_checkpoint_is_never_run(evil, loader, monkeypatch) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("kind", ["AutoModelForImageClassification", "AutoProcessor", "AutoImageProcessor"])
+def test_a_tokenizer_file_names_no_other_way_to_run_code(policy_folder, tmp_path, kind, monkeypatch) -> None:
+    """AutoTokenizer loads whatever class of transformers the file names, and that class asks anew."""
+    folder, marker = copy(policy_folder, tmp_path / "evil"), tmp_path / "it ran"
+    (folder / "evil.py").write_text(EVIL.format(marker=str(marker)))
+    change(folder / "tokenizer_config.json", tokenizer_class=kind, auto_map={kind: "evil.C"})
+    change(folder / "config.json", model_type="gpt2", auto_map={kind: "evil.C"})
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether to run it"))
+    with pytest.raises(InputError, match=f"(?s){re.escape(str(folder))}: "):
+        load_tokenizer(folder)
+    assert not marker.exists()
+
+
+def test_weights_outside_of_the_folder_are_not_followed(policy_folder, tmp_path) -> None:
+    folder = copy(policy_folder, tmp_path / "model")
+    (folder / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "../elsewhere.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="names weights outside of its folder"):
+        load_policy(folder)
+
+
 def test_known_architectures_load_without_their_own_code(policy_folder, tmp_path, monkeypatch) -> None:
     folder = copy(policy_folder, tmp_path / "known")
     (folder / "evil.py").write_text(EVIL.format(marker=str(tmp_path / "it ran")))

@@ -185,9 +185,26 @@ def test_real_data_run_what_reads_them(copy: Copy, monkeypatch: pytest.MonkeyPat
 def test_what_was_deleted_is_made_again_and_nothing_else(copy: Copy, artefact: str, maker: str) -> None:
     path = copy.folder / artefact
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if artefact.endswith("safetensors"):
-        path.parent.rmdir()
     assert copy.run() == [maker]
+
+
+@pytest.mark.parametrize(
+    ("artefact", "maker"), [("scores/validation.jsonl", EVALUATION), ("metrics/04.json", DPO)]
+)
+def test_what_somebody_else_wrote_in_its_place_is_made_again(copy: Copy, artefact: str, maker: str) -> None:
+    (copy.folder / artefact).write_text("{}  ")
+    assert copy.run() == [maker]
+
+
+def test_of_many_files_named_in_one_text_each_counts(copy: Copy) -> None:
+    files = [copy.root / f"data/parts/{'part-' * 8}{number}.jsonl" for number in range(40)]
+    files[0].parent.mkdir()
+    for file in files:
+        file.write_text("{}")
+    given = f"dpo_training.train_dataset={','.join(map(str, files))}"
+    assert copy.run(given) == [DPO] and copy.run(given) == []
+    files[-1].write_text('{"prompt": "new"}')
+    assert copy.run(given) == [DPO]
 
 
 def test_what_changed_runs_those_who_need_it(copy: Copy) -> None:

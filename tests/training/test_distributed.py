@@ -249,6 +249,21 @@ def test_a_checkpoint_that_would_run_code_is_not_resumed(tmp_path, torn) -> None
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("way", ["latest", "latest_universal", "link"])
+def test_a_checkpoint_that_leads_elsewhere_is_not_resumed(tmp_path, way) -> None:
+    checkpoint, elsewhere = tmp_path / "checkpoint-2", tmp_path / "evil"
+    elsewhere.mkdir()
+    (checkpoint / "global_step2").mkdir(parents=True)
+    (checkpoint / "latest").write_text("global_step2")
+    check_resumable(checkpoint, with_deepspeed=True)
+    if way == "link":
+        (checkpoint / "global_step2" / "more").symlink_to(elsewhere)
+    else:
+        (checkpoint / way).write_text("../evil")
+    with pytest.raises(ValueError, match="is a link" if way == "link" else f"{way} leads to '../evil'"):
+        check_resumable(checkpoint, with_deepspeed=True)
+
+
 LISTENING = """
 import psutil
 from rlhf_hw.training.distributed import is_main, join_processes, wait_for_all
@@ -259,9 +274,11 @@ print(sorted(open_to))
 """
 
 
-@pytest.mark.parametrize(("processes", "deepspeed"), [(1, True), (2, False), (2, True)])
-def test_processes_of_one_machine_listen_to_it_alone(processes, deepspeed) -> None:
-    shared = {**launch.environment(processes), "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
+@pytest.mark.parametrize(
+    ("processes", "deepspeed", "address"), [(1, True, ""), (2, False, "localhost"), (2, True, "127.0.0.1")]
+)
+def test_processes_of_one_machine_listen_to_it_alone(processes, deepspeed, address) -> None:
+    shared = {**launch.environment(processes), "WORLD_SIZE": str(processes), "MASTER_ADDR": address}
     shared["MASTER_PORT"] = str(free_port())
     if processes == 1:  # as in a notebook: nobody started it as one of several
         shared = {name: value for name, value in shared.items() if name not in ("WORLD_SIZE", "MASTER_ADDR")}

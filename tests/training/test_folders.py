@@ -1,16 +1,27 @@
 """Nothing is lost that a run did not write itself, and a checkpoint appears whole or not at all."""
 
 import os
+import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.models.loading import load_policy
 from rlhf_hw.training.base_model import copy_checkpoint
 from rlhf_hw.training.config import DPOTraining, RewardTraining
-from rlhf_hw.training.folders import publish, remove_old_steps, take_events, take_folder, unfinished
+from rlhf_hw.training.folders import (
+    UNFINISHED,
+    publish,
+    remove_old_steps,
+    take_events,
+    take_folder,
+    unfinished,
+)
 from rlhf_hw.training.run import train_dpo, train_reward_model
 
 
@@ -72,11 +83,103 @@ def test_a_folder_with_the_model_of_another_program_is_refused(settings, tmp_pat
 
 def test_a_run_does_not_replace_what_it_starts_from(settings, policy_folder) -> None:
     for config, kind in ((RewardTraining, "rm"), (DPOTraining, "dpo")):
-        with pytest.raises(ValidationError, match="output_dir: .* is also the model to start from"):
+        with pytest.raises(ValidationError, match="output_dir: .* holds model, .*, which a new"):
             settings(config, output_dir=policy_folder / ".." / policy_folder.name, resume=kind == "dpo")
     for empty in ("", "."):
         with pytest.raises(ValidationError, match="output_dir: expected a folder, found an empty name"):
             settings(RewardTraining, output_dir=empty)
+
+
+def test_a_run_reads_nothing_where_it_writes(settings, policy_folder, pairs_file, tmp_path) -> None:
+    inside = tmp_path / "run"
+    for name in ("checkpoint-2", "reference"):
+        shutil.copytree(policy_folder, inside / name)
+    data = write(inside / "data/training.json", pairs_file.read_text())
+    for given in (
+        {"model": str(inside / "checkpoint-2")},
+        {"reference_model": str(inside / "reference")},
+        {"train_dataset": f"{pairs_file},{data}"},
+        {"eval_dataset": str(data)},
+    ):
+        with pytest.raises(ValidationError, match=f"output_dir: {inside} holds {next(iter(given))}, "):
+            settings(DPOTraining, **given)
+
+
+def test_what_somebody_changed_or_put_there_is_not_replaced(tmp_path) -> None:
+    names = ("training.json", "model.safetensors", "config.json")
+    checkpoint(tmp_path, *names)
+    write(tmp_path / "model.safetensors", "theirs")
+    with pytest.raises(InputError, match="holds model.safetensors, which no run of ours wrote as it is"):
+        take_folder(tmp_path)
+    write(tmp_path / "model.safetensors", "new")
+    write(tmp_path / "tokenizer.json", "theirs")
+    with pytest.raises(InputError, match="holds tokenizer.json, which no run of ours"):
+        take_folder(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "config.json").unlink()  # removed is not changed
+    checkpoint(tmp_path, *names, text="newer")
+    assert (tmp_path / "model.safetensors").read_text() == "newer"
+
+
+@pytest.mark.parametrize("record", ["[]", "{", '{"notes": "mine"}'])
+def test_another_programs_training_json_makes_no_folder_ours(tmp_path, record) -> None:
+    write(tmp_path / "training.json", record)
+    write(tmp_path / "logs/.rlhf_hw_events.json", "{}")
+    with pytest.raises(InputError, match="holds training.json, which no run of ours wrote"):
+        take_folder(tmp_path)
+    take_events(tmp_path / "model", resume=False)  # events beside a model do not make the model ours
+    write(tmp_path / "model/model.safetensors")
+    with pytest.raises(InputError, match="holds model.safetensors"):
+        take_folder(tmp_path / "model")
+
+
+@pytest.mark.parametrize("moved", range(4))
+def test_a_run_killed_while_it_replaced_a_checkpoint_is_finished(tmp_path, moved, monkeypatch) -> None:
+    names = ("config.json", "model.safetensors", "training.json")
+    checkpoint(tmp_path, *names, "model-2.safetensors", text="old")
+    new = unfinished(tmp_path)
+    for name in names:
+        write(new / name, "new")
+    replace, done = Path.replace, []
+
+    def killed(self, target):
+        if self.parent.name == UNFINISHED:
+            if len(done) == moved:
+                raise KeyboardInterrupt
+            done.append(target)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    if moved < len(names):
+        with pytest.raises(KeyboardInterrupt):
+            publish(tmp_path)
+        monkeypatch.undo()
+        with pytest.raises(InputError, match="a run was killed while it wrote"):
+            load_policy(tmp_path)
+        take_folder(tmp_path)
+    else:
+        publish(tmp_path)
+    assert visible(tmp_path) == sorted(names) and {(tmp_path / name).read_text() for name in names} == {"new"}
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path) -> None:
+    take_folder(tmp_path / "run")
+    other = "from rlhf_hw.training.folders import take_folder; import sys; take_folder(sys.argv[1])"
+    command = [sys.executable, "-c", other, str(tmp_path / "run")]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 1 and f"process {os.getpid()} writes into" in refused.stderr
+    write(unfinished(tmp_path / "run") / "training.json")
+    publish(tmp_path / "run")
+    assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_of_the_resumable_checkpoints_the_newest_two_stay(settings, tmp_path) -> None:
+    checkpoint(tmp_path / "run", "training.json")
+    for name in ("checkpoint-1-best", "checkpoint-2best"):
+        write(tmp_path / "run" / name / "model.safetensors", "mine")
+    train_reward_model(settings(RewardTraining, max_steps=4, save_steps=1))
+    kept = sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*"))
+    assert kept == ["checkpoint-1-best", "checkpoint-2best", "checkpoint-3", "checkpoint-4"]
 
 
 def test_only_events_of_our_own_runs_are_removed(settings, tmp_path, cache) -> None:

@@ -9,7 +9,7 @@ over the orders of correction of what the correction takes away; over all orders
     sum_j phi_j = gap(0) - gap(all).
 
 Over all orders, an interaction is shared: a score that is read at the wrong token also pays for length in the
-wrong way, and half of that would be booked as length. `STAGES` therefore allows only the orders in which a
+wrong way, and half of that would be booked as length. `ORDER` therefore allows only the orders in which a
 measurement is put right before what it measures is discussed: read-out and template first, then truncation,
 then length and repetition (asymmetric Shapley values, Frye, Rowat and Feige 2020). The sum stays the same.
 
@@ -21,7 +21,7 @@ Shapley values of the mean are the means of the prompts' Shapley values, and one
 all intervals.
 
     cells = gap_cells(pairs, reward_model.score_ids, ends)
-    parts = decompose(cells, FACTORS, prompts, stages=STAGES, gold_gap=..., gold_price=..., ood=...)
+    parts = decompose(cells, FACTORS, prompts, stages=ORDER, gold_gap=..., gold_price=..., ood=...)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +46,7 @@ from rlhf_hw.stats.intervals import (
 Cells = Mapping[frozenset[str], ArrayLike]
 Compute = Callable[[Sequence[list[int]], Sequence[list[int]]], np.ndarray]
 Stages = Sequence[Sequence[str]]
-STAGES: Stages = (("readout", "template"), ("truncation",), ("length", "repetition"))
+ORDER: Stages = (("readout", "template"), ("truncation",), ("length", "repetition"))
 SMALLEST = 0.2  # standard deviations of the reference scores; a smaller part is not named
 ERROR = 0.01  # probability that anything is named where nothing is to blame
 
@@ -206,7 +206,7 @@ def decompose(
     Args:
         cells: corrected factors -> gap of each prompt.
         prompts: identifies prompts that occur more than once.
-        stages: groups of factors in the order of correction, such as `STAGES`; None: all orders.
+        stages: groups of factors in the order of correction, such as `ORDER`; None: all orders.
         gold_gap: gold of the corrected generated reply minus gold of the corrected reference, shape
             (prompts,). gold_price: score paid for a unit of gold, from `gold_price`; needed with `gold_gap`.
             ood: signs of unfamiliarity, generated minus reference, shape (prompts,) or (prompts, signs).

@@ -21,8 +21,8 @@ import numpy as np
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.score_gap.decompose import (
+    ORDER,
     SMALLEST,
-    STAGES,
     Compute,
     gap_cells,
     named_factors,
@@ -111,8 +111,8 @@ def run_trial(
     scale = float(np.std(of_replies(score, [pair.reference for pair in pairs])))
     for fault in faults:
         pairs = [fault.plant(pair, items[n]) for pair, (n, _) in zip(pairs, cast, strict=True)]
-    cells = gap_cells(pairs, score, ends, STAGES)
-    values = dict(zip(FACTORS, shapley_values(cells, FACTORS, STAGES).mean(axis=1), strict=True))
+    cells = gap_cells(pairs, score, ends, ORDER)
+    values = dict(zip(FACTORS, shapley_values(cells, FACTORS, ORDER).mean(axis=1), strict=True))
     values["rest"] = cells[frozenset(FACTORS)].mean()
     gap = float(cells[frozenset()].mean())
     return Trial(
@@ -121,7 +121,7 @@ def run_trial(
         gap,
         scale,
         {name: float(value / gap) if faults and gap else 0.0 for name, value in values.items()},
-        named_factors(cells, scale, FACTORS, [n for n, _ in cast], stages=STAGES),
+        named_factors(cells, scale, FACTORS, [n for n, _ in cast], stages=ORDER),
         noisy,
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_hw.experiments.result import Result, prefixed
-from rlhf_hw.experiments.score_gap.decompose import STAGES, decompose, part_metrics
+from rlhf_hw.experiments.score_gap.decompose import ORDER, decompose, part_metrics
 from rlhf_hw.experiments.score_gap.edits import FACTORS
 from rlhf_hw.experiments.score_gap.planted_trials import Trial, planted_metrics, share_table
 from rlhf_hw.experiments.score_gap.policy_gap import PolicyGap
@@ -69,7 +69,7 @@ def take_apart(
         Metrics under `score_gap`: the parts of DPO's gap, and below `base` and `gain` those of the others.
     """
     everything = {**gaps, "gain": gaps["dpo"].minus(gaps["base"])}
-    options = {"stages": STAGES, "gold_price": price, "seed": seed}
+    options = {"stages": ORDER, "gold_price": price, "seed": seed}
     parts = {
         name: decompose(gap.cells, FACTORS, gap.prompts, gold_gap=gap.gold, ood=gap.unfamiliar, **options)
         for name, gap in everything.items()

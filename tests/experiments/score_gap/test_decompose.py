@@ -194,10 +194,10 @@ def test_stages_give_an_interaction_to_the_fault_that_is_corrected_first():
 
 def test_staged_values_sum_to_the_gap_and_need_eight_cells():
     generator = np.random.default_rng(0)
-    needed = decompose.cells_of(decompose.STAGES)
+    needed = decompose.cells_of(decompose.ORDER)
     assert len(needed) == 8 and len(decompose.cells_of((FACTORS,))) == 32
     cells = {cell: generator.normal(size=5) for cell in needed}
-    values = decompose.shapley_values(cells, FACTORS, decompose.STAGES)
+    values = decompose.shapley_values(cells, FACTORS, decompose.ORDER)
     assert values.sum(axis=0) == pytest.approx(cells[frozenset()] - cells[frozenset(FACTORS)])
     with pytest.raises(KeyError, match="32 cells are missing"):
         decompose.shapley_values(cells, FACTORS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlhf_hw.experiments.score_gap.decompose import STAGES, decompose
+from rlhf_hw.experiments.score_gap.decompose import ORDER, decompose
 from rlhf_hw.experiments.score_gap.edits import FACTORS
 from rlhf_hw.experiments.score_gap.faults import make_faults, make_items
 from rlhf_hw.experiments.score_gap.planted_trials import planted_metrics, run_trials, share_table
@@ -51,7 +51,7 @@ def test_without_gold_there_is_no_quality_and_no_price(measure, replies, equal_r
 def test_the_gain_is_taken_apart_as_the_gaps_are(gaps, trials):
     gain = gaps["dpo"].minus(gaps["base"])
     found = take_apart(gaps, trials, price=0.5, seed=3)
-    options = {"stages": STAGES, "gold_gap": gain.gold, "gold_price": 0.5, "ood": gain.unfamiliar, "seed": 3}
+    options = {"stages": ORDER, "gold_gap": gain.gold, "gold_price": 0.5, "ood": gain.unfamiliar, "seed": 3}
     assert found.parts["gain"] == decompose(gain.cells, FACTORS, gain.prompts, **options)
 
 
