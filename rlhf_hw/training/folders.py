@@ -66,8 +66,9 @@ def take_folder(folder: str | Path) -> None:
         unknown = (name for name in OWN_NAMES if name not in known and (folder / name).exists())
         refuse(folder, (*changed, *unknown))
         note(folder / NOTES)
-    else:
-        note(folder / NOTES, files={})
+    else:  # new, or of a run from before there were notes
+        there = {name: _digest(folder / name) for name in OWN_NAMES if (folder / name).exists()}
+        note(folder / NOTES, files=there)
 
 
 def refuse(folder: Path, names: Any) -> None:

@@ -121,6 +121,15 @@ def test_what_somebody_changed_or_put_there_is_not_replaced(tmp_path) -> None:
     assert (tmp_path / "model.safetensors").read_text() == "newer"
 
 
+def test_a_checkpoint_from_before_there_were_notes_is_ours(tmp_path) -> None:
+    write(tmp_path / "training.json", '{"config": {}, "metrics": {}, "history": []}')
+    write(tmp_path / "model.safetensors", "old")
+    for _ in range(2):  # also where the first run was stopped before it had a checkpoint
+        take_folder(tmp_path)
+    checkpoint(tmp_path, "training.json", "model.safetensors")
+    assert (tmp_path / "model.safetensors").read_text() == "new"
+
+
 @pytest.mark.parametrize("record", ["[]", "{", '{"notes": "mine"}'])
 def test_another_programs_training_json_makes_no_folder_ours(tmp_path, record) -> None:
     write(tmp_path / "training.json", record)

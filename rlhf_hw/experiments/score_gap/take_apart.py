@@ -1,8 +1,8 @@
 """The score gap as one experiment: the gaps of base and DPO, DPO's gain, and trials of planted faults.
 
-    gaps = {"base": measure_gap(...), "dpo": measure_gap(...)}
-    found = take_apart(gaps, run_trials(...), price_from_pairs(pairs))
-    found.parts["dpo"]["length"], found.claims["score_gap_positive"]
+gaps = {"base": measure_gap(...), "dpo": measure_gap(...)}
+found = take_apart(gaps, run_trials(...), price_from_pairs(pairs))
+found.parts["dpo"]["length"], found.claims["score_gap_positive"]
 """
 
 from collections.abc import Mapping, Sequence
