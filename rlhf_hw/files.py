@@ -3,6 +3,7 @@
 A run that is killed, a full disk or an error in the middle leaves what was there before.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.paths import resolve
+from rlhf_hw.paths import places
 
 
 @contextmanager
@@ -53,8 +54,8 @@ def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(f"{path} cannot be written: {above} is no folder that you may write to")
-    sources = [place for source in inputs for place in (Path(source), resolve(source)) if place.exists()]
-    inside = any(path.resolve().is_relative_to(source.resolve()) for source in sources)
+    sources = [place for source in inputs for place in places(source)]
+    inside = any(path.resolve().is_relative_to(source) for source in sources)
     if inside or path.exists() and any(path.samefile(source) for source in sources):
         raise InputError(f"{path} is read, or lies in a folder that is: write to another place")
 
@@ -70,6 +71,12 @@ def folder_name(name: str, what: str) -> str:
             f"{what}: expected a name such as 'nano', of letters, digits, . _ + - and no path, found {name!r}"
         )
     return name
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -29,6 +29,16 @@ def resolve(path: str | Path) -> Path:
     return path if path.is_absolute() else ROOT / path
 
 
+def places(source: str | Path) -> list[Path]:
+    """The files and folders there are that a text names, from here or below the project's root.
+
+    It may name several, separated by commas.
+    """
+    named = dict.fromkeys([str(source), *str(source).split(",")])
+    parts = [part.strip() for part in named if part.strip()]
+    return [place.resolve() for part in parts for place in (Path(part), resolve(part)) if place.exists()]
+
+
 def real_data() -> Path | None:
     """The folder that the environment variable RLHF_HW_REAL_DATA names, if it is set."""
     named = os.environ.get("RLHF_HW_REAL_DATA")

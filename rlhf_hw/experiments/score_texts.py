@@ -41,7 +41,7 @@ def score_texts(
         KeyError: a reply's row has no `prompt` or no `response`.
         ValueError: the output cannot be written or is one of the files, or a row holds what JSON cannot say.
     """
-    check_target(output, [model, *(part for file in files for part in str(file).split(","))])
+    check_target(output, [model, *files])
     if limit is not None and limit < 1:
         raise InputError(f"limit: expected 1 or more rows, found {limit}")
     reward_model = RewardModel(model, dtype=dtype, reads_at=reads_at)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_hw import imports, paths
+from rlhf_hw.files import digest
 from rlhf_hw.paths import local_copy, real_data, resolve
 
 # start notebooks, choose which, show how far they are
@@ -142,5 +143,4 @@ def _digest(path: Path) -> str:
 @lru_cache(maxsize=100_000)
 def _read_digest(path: Path, *_version: int) -> str:
     """Read big files once in a process; what changes them meanwhile changes their version, too."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return digest(path)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.paths import resolve
+from rlhf_hw.paths import places
 from rlhf_hw.training.loss_table import POLICY_LOSSES, REWARD_LOSSES, Loss
 
 # settings that name files, folders or hub ids to read
@@ -111,11 +111,10 @@ class Training(Settings):
             raise InputError("output_dir: expected a folder, found an empty name")
         output = self.output_dir.resolve()
         for name in SOURCES & type(self).model_fields.keys():
-            for source in filter(None, map(str.strip, str(getattr(self, name) or "").split(","))):
-                places = (path.resolve() for path in (Path(source), resolve(source)) if path.exists())
-                if any(place.is_relative_to(output) for place in places):
+            for place in places(getattr(self, name) or ""):
+                if place.is_relative_to(output):
                     raise InputError(
-                        f"output_dir: {self.output_dir} holds {name}, {source}, which a new checkpoint could "
+                        f"output_dir: {self.output_dir} holds {name}, {place}, which a new checkpoint could "
                         "replace; choose another folder"
                     )
         return self

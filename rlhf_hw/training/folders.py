@@ -7,7 +7,6 @@ The notes of a checkpoint stand in `.rlhf_hw.json` beside it, those of events in
 run at a time writes into a folder.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import write_json
+from rlhf_hw.files import digest, write_json
 from rlhf_hw.paths import NOTES
 
 EVENT_NOTES = ".rlhf_hw_events.json"
@@ -167,10 +166,7 @@ def _is_ours(record: Path) -> bool:
 
 
 def _digest(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return digest(path) if path.is_file() else None
 
 
 def _lock(folder: Path) -> None:
