@@ -15,7 +15,13 @@ import numpy as np
 import pandas as pd
 
 from rlhf_hw.experiments.result import Result, prefixed, table_metrics
-from rlhf_hw.experiments.scored_pairs import baseline_margins, best_possible, gold_columns, score_columns
+from rlhf_hw.experiments.scored_pairs import (
+    baseline_margins,
+    best_judge,
+    best_possible,
+    gold_columns,
+    score_columns,
+)
 from rlhf_hw.experiments.within_prompts import order_within_prompts
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.stats.baselines import length_direction
@@ -101,7 +107,7 @@ def evaluate(
         seed: Of resampling.
     """
     margins, prompts, best = pairs["margin"], pairs["prompt_key"], best_possible(pairs)
-    validation = preference_metrics(**score_columns(pairs), best_accuracy=best, seed=seed)
+    validation = preference_metrics(**score_columns(pairs), best_right=best_judge(pairs), seed=seed)
     metrics = prefixed("rm.validation", validation)
     known = {} if best is None else {"best_possible_accuracy": best}
     scorers, tests = compare_scorers(pairs, train, second, seed)

@@ -48,6 +48,21 @@ def best_possible(pairs: pd.DataFrame) -> float | None:
     return best_possible_accuracy(m["probability"] for m in meta)
 
 
+def best_judge(pairs: pd.DataFrame) -> np.ndarray | None:
+    """Outcomes on these labels of a judge who knows the annotators' probabilities.
+
+    Returns:
+        Shape (pairs,): 1 where the chosen reply was the likelier one, 1/2 where neither was, else 0; None
+        where the probabilities are unknown.
+    """
+    meta = list(pairs["meta"]) if "meta" in pairs else []
+    if not meta or "probability" not in meta[0]:
+        return None
+    # `probability` is that of the first reply; `chosen_index`, 1 or 2, the reply that the annotator took.
+    lead = np.array([(m["probability"] - 0.5) * (3 - 2 * m["chosen_index"]) for m in meta])
+    return (np.sign(lead) + 1) / 2
+
+
 def score_columns(pairs: pd.DataFrame) -> dict:
     """The columns of scored pairs as arguments of `preference_metrics`."""
     lengths = {}

@@ -79,7 +79,8 @@ TRAIN = [Preference((Message("user", f"t{n}"),), f"good tea {n}", f"bad {n} " * 
 def test_one_call_evaluates_what_is_given():
     beside = pd.DataFrame(
         [
-            {"prompt_key": "q", "score": float(n), "meta": {"source": source, "gold": float(n)}}
+            {"prompt_key": key, "score": float(n), "meta": {"source": source, "gold": float(n)}}
+            for key in "qr"
             for n, source in enumerate(("chosen", "rejected", "written", "sampled", "sampled"))
         ]
     )
@@ -97,7 +98,7 @@ def test_one_call_evaluates_what_is_given():
     )
     assert found.metrics["rm.validation.accuracy"] == found.validation["accuracy"] == 0.75
     assert found.best == found.metrics["data.best_possible_accuracy"] == pytest.approx(0.9)
-    assert found.metrics["rm.validation.share_of_best"] == pytest.approx(0.25 / 0.4)
+    assert found.metrics["rm.validation.share_of_best"] == pytest.approx(0.25 / 0.5)
     assert (found.fitted["accuracy"], found.overfitting.value) == (1.0, 0.25)
     assert found.metrics["rm.overfitting_gap"] == 0.25 and found.metrics["rm.trained_on.accuracy"] == 1
     assert found.metrics | prefixed("rm.ood", found.outside) == found.metrics
