@@ -65,8 +65,12 @@ class Stage:
 
 
 def replica(artefact: str, replicate: int) -> str:
-    """What an artefact of one replicate is called: the first has the plain name, others their number."""
-    return artefact if replicate == 0 else f"{artefact}-{replicate}"
+    """What an artefact of one replicate is called: the first has the plain name, others their number.
+
+    A score file has it before its ending: `scores/validation-1.jsonl`.
+    """
+    name, ending, _ = artefact.partition(".jsonl")
+    return artefact if replicate == 0 else f"{name}-{replicate}{ending}"
 
 
 RECORDED_RUN = "07_recorded_run"  # the one whose figures need no run: the repository has them
@@ -109,14 +113,21 @@ STAGES: Mapping[str, Stage] = {
         figures=("dpo_train_accuracy", "dpo_train_loss", "dpo_rewards", "dpo_log_probabilities"),
     ),
     "05_dpo_inference_analysis": Stage(
-        needs={"base": REPLIES, "dpo": REPLIES, "reward_model": REPLIES},
+        needs={"base": REPLIES},
+        replicated={
+            "sft": REPLIES,
+            "dpo": REPLIES,
+            "reward_model": REPLIES,
+            "scores/validation.jsonl": REPLIES,
+        },
         makes=("scores/generated_*.jsonl", "tables/samples.json", "metrics/05.json"),
         figures=(
             "inference_validation",
             "inference_train",
+            "inference_steps",
             "inference_win_rate",
+            "best_of_n",
             "inference_length",
-            "inference_gold",
         ),
     ),
     "06_score_gap": Stage(
