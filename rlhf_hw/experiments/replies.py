@@ -94,8 +94,7 @@ def compare(
     """Compare the replies of the policies step by step: SFT with base, DPO with SFT, all with the references.
 
     Args:
-        sets: Name of a set of prompts -> "base", "dpo" and perhaps "sft" and "reference" -> scored replies
-            of each replicate, all in the same order; "validation" must be there.
+        sets: Set -> "base", "dpo" and perhaps "sft" and "reference" -> scored replies of each replicate.
         moved, implicit, samples: From `answers.Answers`, where models were at hand.
         pairs: Validation pairs of the data as each replicate's reward model scored them.
         world: Whether `gold` in the rows' `meta` is the simulated world's true reward.
@@ -106,11 +105,11 @@ def compare(
 
     Returns:
         Metrics `inference.<set>.<policy>.*` (levels), `steps.<set>.<pair>.*`, `steps.price` (points for a
-        unit of gold), `order.<source>.*` and `best_of_n.*`; claims as in `step_claims`, `parting_claims`
-        and `BestOfN`.
+        unit of gold), `order.<source>.*`, `best_of_n.*`; claims as in `step_claims`, `parting_claims` and
+        `BestOfN`.
 
     Raises:
-        ValueError: two policies' replies are to other prompts, or in another order.
+        InputError: two policies' replies are to other prompts, or in another order.
     """
     sets = {name: comparable(name, policies, world) for name, policies in sets.items()}
     samples = [table if world else without_gold(table) for table in samples]
@@ -118,30 +117,41 @@ def compare(
     values = {name: pair_values(known, (moved or {}).get(name, {}), parts) for name, known in sets.items()}
     steps = {name: all_steps(sets[name], found, price, seed) for name, found in values.items()}
     held_out, prompts = sets["validation"], sets["validation"]["base"][0]["prompt_key"]
-    for pair in [pair for pair in LENGTH_CONTROLLED if pair in steps["validation"]]:
-        steps["validation"][pair] |= at_equal_length(*map(held_out.get, PAIRS[pair]), prompts, seed=seed)
-    if len(implicit):
-        steps["validation"]["dpo_sft"] |= implicit_agreement(implicit, seed)
+    add_what_validation_knows(steps["validation"], held_out, implicit, seed)
     order = order_metrics(sources(pairs if world else (), values["validation"], prompts), seed=seed)
     chosen = best_of_n(samples, price, seed=seed) if samples else None
     described = {(n, p): levels(tables, p, seed) for n, known in sets.items() for p, tables in known.items()}
     metrics = numbers_by_key(described, steps, price) | prefixed("order", order)
-    claims = step_claims(steps["validation"]) | parting_claims(steps["validation"], order)
-    first = {name: {NAMES[p]: tables[0] for p, tables in known.items()} for name, known in sets.items()}
     rows = telling_replies({policy: tables[0] for policy, tables in held_out.items()}, describe)
     return RepliesCompared(
         metrics=metrics | (prefixed("best_of_n", chosen.metrics) if chosen else {}),
-        claims=claims | (chosen.claims if chosen else {}),
+        claims=step_claims(steps["validation"])
+        | parting_claims(steps["validation"], order)
+        | (chosen.claims if chosen else {}),
         tables={"samples": rows} if show_texts else {},
         described=described,
         steps=steps,
         order=order,
         price=price.replicated.value if price else None,
         best_of_n=chosen.curves if chosen else pd.DataFrame(),
-        scores={name: {p: table["score"] for p, table in known.items()} for name, known in first.items()},
-        lengths={p: (t["score"], word_counts(t["response"])) for p, t in first["validation"].items()},
+        scores={n: {NAMES[p]: t[0]["score"] for p, t in known.items()} for n, known in sets.items()},
+        lengths={NAMES[p]: (t[0]["score"], word_counts(t[0]["response"])) for p, t in held_out.items()},
         cases=rows,
     )
+
+
+def add_what_validation_knows(
+    steps: dict[str, dict[str, float]],
+    policies: Mapping[str, Replicates],
+    implicit: Sequence[pd.DataFrame],
+    seed: int,
+) -> None:
+    """To validation steps: win rates at equal length, and how DPO's implicit reward goes with score."""
+    for pair in [pair for pair in LENGTH_CONTROLLED if pair in steps]:
+        tables = [policies[policy] for policy in PAIRS[pair]]
+        steps[pair] |= at_equal_length(*tables, policies["base"][0]["prompt_key"], seed=seed)
+    if len(implicit):
+        steps["dpo_sft"] |= implicit_agreement(implicit, seed)
 
 
 def numbers_by_key(described: Mapping, steps: Mapping, price: Price | None) -> dict[str, float]:

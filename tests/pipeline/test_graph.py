@@ -48,7 +48,7 @@ def test_every_notebook_is_declared() -> None:
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_the_declaration_says_what_the_notebook_does(path: Path) -> None:
     stage, found = STAGES[path.stem], _mentioned(path)
-    reads = [*stage.needs, *stage.uses]
+    reads = [*stage.needs, *stage.replicated, *stage.uses]
     for pattern in found["need"]:
         assert any(fnmatchcase(name, pattern) for name in reads), f"needs {pattern}, undeclared"
     for pattern in found["show"] | found["save"]:
@@ -60,7 +60,7 @@ def test_the_declaration_says_what_the_notebook_does(path: Path) -> None:
 
 def test_makers_come_before_those_who_need_what_they_make() -> None:
     for stem, stage in STAGES.items():
-        for artefact in [*stage.needs, *stage.uses]:
+        for artefact in [*stage.needs, *stage.replicated, *stage.uses]:
             assert maker_of(artefact) < stem
 
 
