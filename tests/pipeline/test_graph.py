@@ -80,8 +80,8 @@ def test_a_parameter_can_stand_in_for_a_need() -> None:
 
 def test_an_artefact_that_nobody_makes_is_named() -> None:
     assert maker_of("scores/generated_ood_dpo.jsonl") == "05_dpo_inference_analysis"
-    with pytest.raises(ValueError, match="no notebook makes 'sft'"):
-        maker_of("sft")
+    with pytest.raises(ValueError, match="no notebook makes 'critic'"):
+        maker_of("critic")
 
 
 def test_what_is_replicated_is_needed_once_for_each_replicate() -> None:
