@@ -5,7 +5,7 @@ all. A replicate's replies are scored by its own reward model and by a *judge*, 
 replicate, which learned from other pairs with another seed. Sampling, scoring and divergences of the
 replicates run side by side (module `workers`).
 
-    answers = answer({"validation": preferences}, base, replicates, folder, setting, gold=gold)
+    answers = answer({"validation": preferences}, base, replicates, folder, settings, gold=gold)
     answers.tables["validation"]["dpo"][1]     scored replies of the second replicate's DPO policy
     answers.moved["validation"]["dpo_sft"]     DPO's divergence from SFT, in nats: (replicates, prompts)
 """
@@ -19,9 +19,9 @@ import pandas as pd
 
 from rlhf_hw.experiments.replicate_work import (
     STARTS,
+    AnswerSettings,
     Checkpoints,
     Prompts,
-    Setting,
     divergences,
     sample_sets,
     score_sets,
@@ -47,7 +47,8 @@ class Answers:
         moved: Set -> "sft_base", "dpo_sft", "dpo_base" -> exact KL of the first from the second on the
             first's own replies, in nats, shape (replicates, prompts).
         implicit: For each replicate, on validation prompts: `implicit` and `score`, DPO's implicit reward
-            and the reward model's score of its reply, both minus those of the SFT reply to the same prompt.
+            over beta and the reward model's score of its reply, both minus those of the SFT reply to the
+            same prompt.
         samples: Scored samples of each replicate's SFT policy, several a prompt; empty where none were
             asked for.
     """
@@ -70,7 +71,7 @@ def answer(
     base: Path,
     replicates: Sequence[Checkpoints],
     folder: Path,
-    setting: Setting = Setting(),  # noqa: B008 (frozen)
+    settings: AnswerSettings,
     *,
     gold: Gold | None = None,
     named: Callable[[str, int], str],
@@ -84,7 +85,7 @@ def answer(
         base: Checkpoint of the base model.
         replicates: The checkpoints of each.
         folder: Where the score files `generated_<set>_<policy>.jsonl` go, one for each replicate.
-        setting: How to sample and score.
+        settings: How to sample and score.
         gold: The simulated world's true reward, or None.
         named: (name, replicate) -> the name of a replicate's file, from `pipeline.graph.replica`.
 
@@ -93,14 +94,14 @@ def answer(
         replicates and more what the judge says (`JUDGE`).
     """
     prompts = {name: [p.prompt for p in preferences] for name, preferences in asked.items()}
-    if setting.best_of:
-        prompts[SAMPLES] = prompts["validation"][: setting.best_of_prompts or None]
-    written = _sample_all(prompts, base, replicates, setting)
+    if settings.best_of:
+        prompts[SAMPLES] = prompts["validation"][: settings.best_of_prompts or None]
+    written = _sample_all(prompts, base, replicates, settings)
     for name, preferences in asked.items():
         texts = [p.chosen for p in preferences]
-        ids = Renderer.load(base, **setting.limits).reply_ids(texts)
+        ids = Renderer.load(base, **settings.limits).reply_ids(texts)
         written[name, "reference", 0] = [Reply(*one, True) for one in zip(texts, ids, strict=True)]
-    scores, moved = _judge_all(prompts, written, base, replicates, setting)
+    scores, moved = _judge_all(prompts, written, base, replicates, settings)
     tables: dict[str, dict[str, list[pd.DataFrame]]] = {name: {} for name in prompts}
     for name, policy in dict.fromkeys(key[:2] for key in written):
         known = asked[name] if name in asked else asked["validation"][: len(prompts[name])]
@@ -116,17 +117,19 @@ def answer(
     return Answers(tables, _by_pair(moved), _implicit(tables["validation"], moved), samples)
 
 
-def _sample_all(prompts: Prompts, base: Path, replicates: Sequence[Checkpoints], setting: Setting) -> dict:
+def _sample_all(
+    prompts: Prompts, base: Path, replicates: Sequence[Checkpoints], settings: AnswerSettings
+) -> dict:
     """(set, policy, replicate) -> replies; the base's stand under replicate 0."""
     sets = {name: texts for name, texts in prompts.items() if name != SAMPLES}
-    calls = [(base, sets, 1, setting)]
+    calls = [(base, sets, 1, settings)]
     owners = [("base", 0)]
     for k, checkpoints in enumerate(replicates):
-        calls += [(checkpoints[policy], sets, 1, setting) for policy in STARTS]
+        calls += [(checkpoints[policy], sets, 1, settings) for policy in STARTS]
         owners += [(policy, k) for policy in STARTS]
     if SAMPLES in prompts:  # the longest begin first, so that none is waited for at the end
         several = {SAMPLES: prompts[SAMPLES]}
-        calls = [(one["sft"], several, setting.best_of, setting) for one in replicates] + calls
+        calls = [(one["sft"], several, settings.best_of, settings) for one in replicates] + calls
         owners = [("sft", k) for k in range(len(replicates))] + owners
     found = in_workers(sample_sets, calls, title="sampling")
     return {
@@ -137,7 +140,11 @@ def _sample_all(prompts: Prompts, base: Path, replicates: Sequence[Checkpoints],
 
 
 def _judge_all(
-    prompts: Prompts, written: Mapping, base: Path, replicates: Sequence[Checkpoints], setting: Setting
+    prompts: Prompts,
+    written: Mapping,
+    base: Path,
+    replicates: Sequence[Checkpoints],
+    settings: AnswerSettings,
 ):
     """The scores and the divergences of each replicate.
 
@@ -149,14 +156,14 @@ def _judge_all(
     for k, checkpoints in enumerate(replicates):
         # as the judge of the replicate before it, this reward model sees that one's replies too
         wanted = {key: r for key, r in written.items() if key[2] in (k, (k - 1) % count) or _common(key)}
-        calls.append((score_sets, checkpoints["reward_model"], prompts, wanted, setting))
+        calls.append((score_sets, checkpoints["reward_model"], prompts, wanted, settings))
     for k, checkpoints in enumerate(replicates):
         mine = {
             key[:2]: replies
             for key, replies in written.items()
             if key[0] != SAMPLES and key[1] != "reference" and (key[2] == k or _common(key))
         }
-        calls.append((divergences, {"base": base, **checkpoints}, prompts, mine, setting))
+        calls.append((divergences, {"base": base, **checkpoints}, prompts, mine, settings))
     found = in_workers(_call, calls, title="scoring")
     by_model, moved = found[:count], found[count:]
     scores = []

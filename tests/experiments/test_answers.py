@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from rlhf_hw.experiments.answers import answer, gold_of, meta_column, sample_prompts
-from rlhf_hw.experiments.replicate_work import Setting
+from rlhf_hw.experiments.replicate_work import AnswerSettings
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.pipeline.graph import replica
 
-SETTING = Setting(sampling={"max_new_tokens": 6}, best_of=3, best_of_prompts=4)
+SETTING = AnswerSettings(sampling={"max_new_tokens": 6}, best_of=3, best_of_prompts=4)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_samples_are_of_the_sft_policy_prompt_by_prompt(answers, asked):
 def test_one_replicate_has_no_judge(asked, policy_folder, other_folder, reward_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("RLHF_HW_WORKERS", "1")
     one = [{"sft": other_folder, "dpo": other_folder, "reward_model": reward_folder}]
-    few, setting = {"validation": asked["validation"][:2]}, Setting(sampling={"max_new_tokens": 3})
+    few, setting = {"validation": asked["validation"][:2]}, AnswerSettings(sampling={"max_new_tokens": 3})
     found = answer(few, policy_folder, one, tmp_path, setting, named=replica)
     assert meta_column(found.tables["validation"]["dpo"][0], "judge_score") is None
     assert found.samples == [] and gold_of(found.tables["validation"]["dpo"][0]) is None
