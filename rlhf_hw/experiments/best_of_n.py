@@ -33,8 +33,8 @@ class BestOfN:
     Attributes:
         metrics: For n = 2, 4, ... and each judge `<judge>_<n>`, the gain over one sample, with both
             intervals, and `kl_<n>`, the bound; where gold is known `gold_best_<n>`, the gain of choosing by
-            gold itself, and the keys of `explained_by_gold` for the largest n; `<judge>_late`, the gain of
-            the last doubling.
+            gold itself. Without a number: those of the largest n, which is `n`, and the keys of
+            `explained_by_gold` for it; `<judge>_late`, the gain of the last doubling.
         claims: `best_of_n_raises_<judge>`, `best_of_n_lowers_<judge>`, `best_of_n_score_beyond_gold`,
             `best_of_n_<judge>_falls_late`.
         curves: One row for each n: `n`, `kl`, and for each judge its gain with `_low` and `_high`.
@@ -110,6 +110,7 @@ def best_of_n(samples: Sequence[pd.DataFrame], price: Price | None = None, *, se
         metrics |= {_with_n(key, n): value for key, value in found.items()} if n > 1 else {}
     if len(sizes) < 2:
         return BestOfN(metrics, claims, pd.DataFrame(rows))
+    metrics |= rows[-1]
     for judge in judges:
         late = gain("score", judge, sizes[-1]) - gain("score", judge, sizes[-2])
         metrics |= replicated_mean(late, prompts, seed=seed).named(f"{judge}_late")

@@ -53,6 +53,11 @@ class Price:
     drawn: np.ndarray
 
     @property
+    def of_judges(self) -> "Price":
+        """What each replicate's judge pays, which is the reward model of the next replicate."""
+        return Price(np.roll(self.values, -1), np.roll(self.drawn, -1, axis=1))
+
+    @property
     def replicated(self) -> Replicated:
         """The mean price with both intervals."""
         return replicated(percentile_interval(self.values.mean(), self.drawn.mean(axis=1)), self.values)
@@ -234,9 +239,10 @@ def parting_claims(steps: Mapping[str, Mapping[str, float]], order: Mapping[str,
     """
     known = {who: steps.get(pair, {}) for who, pair in SUBJECTS.items()}
     claims = {
-        f"{who}_score_beyond_gold": beyond(numbers, "score_beyond_gold") > 0
+        f"{who}_{key}": beyond(numbers, key) > 0
         for who, numbers in known.items()
-        if "score_beyond_gold" in numbers
+        for key in ("score_beyond_gold", "judge_beyond_gold")
+        if key in numbers
     }
     for key in [key for key in order if key.endswith(".large_below_data")]:
         claims[f"order_worse_on_{key.split('.')[0]}"] = beyond(order, key) > 0

@@ -58,7 +58,7 @@ class RepliesCompared(Result):
     Attributes:
         described: (set, policy) -> the keys of `reply_metrics`, means over replicates.
         steps: Set -> pair of policies -> the keys of `step_metrics` and, where gold is known,
-            `explained_by_gold`.
+            `explained_by_gold` and `judge_beyond_gold`.
         order: How often scores order pairs as gold does: the keys of `order_metrics` for validation prompts.
         price: Points that the reward models pay for a unit of gold; None if that is unknown.
         best_of_n: `n`, `kl` and gains of best-of-n sampling, one row for each n; empty without samples.
@@ -105,15 +105,14 @@ def compare(
 
     Returns:
         Metrics `inference.<set>.<policy>.*` (levels), `steps.<set>.<pair>.*`, `steps.price` (points for a
-        unit of gold), `order.<source>.*`, `best_of_n.*`; claims as in `step_claims`, `parting_claims` and
-        `BestOfN`.
+        unit of gold), `steps.replicates`, `order.<source>.*`, `best_of_n.*`.
 
     Raises:
         InputError: two policies' replies are to other prompts, or in another order.
     """
     sets = {name: comparable(name, policies, world) for name, policies in sets.items()}
     samples = [table if world else without_gold(table) for table in samples]
-    price = price_of_gold(pairs, seed=seed) if world else None
+    price = price_of_gold(pairs if world else (), seed=seed)
     values = {name: pair_values(known, (moved or {}).get(name, {}), parts) for name, known in sets.items()}
     steps = {name: all_steps(sets[name], found, price, seed) for name, found in values.items()}
     held_out, prompts = sets["validation"], sets["validation"]["base"][0]["prompt_key"]
@@ -122,17 +121,16 @@ def compare(
     chosen = best_of_n(samples, price, seed=seed) if samples else None
     described = {(n, p): levels(tables, p, seed) for n, known in sets.items() for p, tables in known.items()}
     metrics = numbers_by_key(described, steps, price) | prefixed("order", order)
+    metrics["steps.replicates"] = len(held_out["dpo"])
     rows = telling_replies({policy: tables[0] for policy, tables in held_out.items()}, describe)
     return RepliesCompared(
         metrics=metrics | (prefixed("best_of_n", chosen.metrics) if chosen else {}),
-        claims=step_claims(steps["validation"])
-        | parting_claims(steps["validation"], order)
-        | (chosen.claims if chosen else {}),
+        claims=all_claims(steps["validation"], order) | (chosen.claims if chosen else {}),
         tables={"samples": rows} if show_texts else {},
         described=described,
         steps=steps,
         order=order,
-        price=price.replicated.value if price else None,
+        price=metrics.get("steps.price"),
         best_of_n=chosen.curves if chosen else pd.DataFrame(),
         scores={n: {NAMES[p]: t[0]["score"] for p, t in known.items()} for n, known in sets.items()},
         lengths={NAMES[p]: (t[0]["score"], word_counts(t[0]["response"])) for p, t in held_out.items()},
@@ -154,9 +152,14 @@ def add_what_validation_knows(
         steps["dpo_sft"] |= implicit_agreement(implicit, seed)
 
 
+def all_claims(steps: Mapping[str, Mapping[str, float]], order: Mapping[str, float]) -> dict[str, bool]:
+    """What the steps on validation prompts allow to say, and where approval and truth part."""
+    return step_claims(steps) | parting_claims(steps, order)
+
+
 def numbers_by_key(described: Mapping, steps: Mapping, price: Price | None) -> dict[str, float]:
     """Levels, steps and the price of gold under their whole keys."""
-    metrics = {} if price is None else prefixed("steps", price.replicated.named("price"))
+    metrics: dict[str, float] = {} if price is None else prefixed("steps", price.replicated.named("price"))
     for (name, policy), numbers in described.items():
         metrics |= prefixed(f"inference.{name}.{policy}", numbers)
     for name, found in steps.items():
@@ -224,6 +227,12 @@ def all_steps(
         found[pair] = step_metrics(change, prompts, seed=seed)
         if price is not None and "gold" in change:
             found[pair] |= explained_by_gold(change["score"], change["gold"], price, prompts, seed=seed)
+            if "judge" in change:
+                known = explained_by_gold(
+                    change["judge"], change["gold"], price.of_judges, prompts, seed=seed
+                )
+                rest = {key: value for key, value in known.items() if key.startswith("score_beyond_gold")}
+                found[pair] |= {key.replace("score", "judge"): value for key, value in rest.items()}
     return found
 
 

@@ -51,6 +51,7 @@ def test_selection_by_a_good_score_is_selection_by_gold():
     assert found.metrics["gold_8"] == pytest.approx(found.metrics["gold_best_8"], abs=0.05)
     assert found.metrics["gold_8"] == pytest.approx(1.42, abs=0.1)  # mean of the largest of eight normals
     assert found.metrics["explained"] == pytest.approx(1, abs=0.05)
+    assert (found.metrics["n"], found.metrics["gold"]) == (8, found.metrics["gold_8"])
     assert found.metrics["kl_8"] == kl_bound(8) and "gold_8_trainings_low" in found.metrics
     assert found.claims["best_of_n_raises_gold"] and not found.claims["best_of_n_score_beyond_gold"]
 

@@ -19,6 +19,7 @@ def test_the_price_is_the_slope_that_was_put_in():
     value, prompts, trainings = price.replicated
     assert value == pytest.approx(PRICE, abs=0.02) and price.drawn.shape == (2000, 3)
     assert prompts.low < PRICE < prompts.high and trainings.low < value < trainings.high
+    assert price.of_judges.values.tolist() == [*price.values[1:], price.values[0]]
     assert price_of_gold([]) is None
     unknown = [table.drop(columns="meta") for table in data_pairs(2)]
     assert price_of_gold(unknown) is None

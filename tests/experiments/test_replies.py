@@ -38,6 +38,7 @@ def test_a_dpo_that_raises_the_score_and_lowers_gold_is_found_out():
         "dpo_lowers_gold",
         "dpo_win_rate_beyond_judge",
         "dpo_score_beyond_gold",
+        "dpo_judge_beyond_gold",
         "dpo_length_controlled_survives",
         "dpo_above_reference_by_score",
         "dpo_below_reference_by_gold",
