@@ -65,8 +65,12 @@ class Stage:
 
 
 def replica(artefact: str, replicate: int) -> str:
-    """What an artefact of one replicate is called: the first has the plain name, others their number."""
-    return artefact if replicate == 0 else f"{artefact}-{replicate}"
+    """What an artefact of one replicate is called: the first has the plain name, others their number.
+
+    A score file has it before its ending: `scores/validation-1.jsonl`.
+    """
+    name, ending, _ = artefact.partition(".jsonl")
+    return artefact if replicate == 0 else f"{name}-{replicate}{ending}"
 
 
 RECORDED_RUN = "07_recorded_run"  # the one whose figures need no run: the repository has them
