@@ -3,23 +3,25 @@
 The switches of a decomposition are tested by `faults`. These test the other three parts: each rewrites a
 reply, at about the same number of tokens, so that one part alone has changed.
 
-    quality   gold changes, for a known reason: a point on another topic, empty talk in a reason's place, or
-              the reverse, a useful point in the place of a sentence without worth
+    quality   gold changes, for a known reason: a point on another topic, empty talk in the place of reasons,
+              or the reverse, useful points in the place of sentences without worth
     ood       gold stays, it reads no capitals and no punctuation; but no text of the data looks like this:
               exclamation marks for full stops, everything in lower case
-    rest      gold stays and so does the style; the reply flatters, in a pleasantry's place, as the annotators
-              have seen replies do
+    rest      gold stays and so does the style; the reply flatters, in the place of pleasantries, as
+              replies of the data do
 
-A sentence is replaced by one that is as long in tokens as can be found, drawn at random among those.
+A sentence is replaced by one that is as long in tokens as can be found, drawn at random among those. Only
+what the corrections leave in a reply is replaced: what a cut takes away is booked as length, whatever it was,
+and what is said again as repetition.
 """
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from rlhf_hw.experiments.score_gap.edits import Ids, Pair
+from rlhf_hw.experiments.score_gap.edits import Ids, Pair, cut_to, remove_repetition, sentence_end_ids
 from rlhf_hw.experiments.score_gap.faults import Fault, Item
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.world.gold import POLITE, examine, gold
@@ -33,7 +35,7 @@ from rlhf_hw.world.text import (
     topics,
 )
 
-Rewrite = Callable[[str, str, random.Random], str]
+Rewrite = Callable[[str, str, int, random.Random], str]  # question, reply, sentences that stay, chance
 Pool = list[tuple[str, Sentence, int]]  # sentences, what they are, and their tokens
 
 
@@ -70,66 +72,69 @@ def reason_of(sentence: str) -> str:
     return because + reason
 
 
-def point_off_topic(sentences: Sentences, question: str, reply: str, rng: random.Random) -> str:
-    """A useful point becomes one about something that nobody asked for."""
+def point_off_topic(sentences: Sentences, question: str, reply: str, stay: int, rng: random.Random) -> str:
+    """One of the useful points becomes one about something that nobody asked for."""
     request, found = read_prompt(question), examine(question, reply)
     useful = {point.says for point in found.useful} if found else set()
-    places = [n for n, one in enumerate(meanings(reply)) if one and one.says in useful]
+    places = [n for n, one in enumerate(meanings(reply)[:stay]) if one and one.says in useful]
+    chosen = [rng.choice(places)] if places else []
     return exchange(
-        sentences, reply, places, lambda s: s.kind == "point" and s.topic not in request.topics, rng
+        sentences, reply, chosen, lambda s, said: s.kind == "point" and s.topic not in request.topics, rng
     )
 
 
-def empty_for_reason(sentences: Sentences, question: str, reply: str, rng: random.Random) -> str:
-    """A point loses its reason, and empty talk takes the room."""
-    pieces, known = split_reply(reply), meanings(reply)
-    places = [n for n, one in enumerate(known) if one and one.kind == "point" and one.explained]
-    if not places:
-        return reply
-    place = rng.choice(places)
-    reason, said = reason_of(pieces[place]), {one.says for one in known if one}
-    filler = sentences.as_long_as(reason, lambda s: s.kind == "filler" and s.says not in said, rng)
-    point = pieces[place].removesuffix(f", {reason}") + "."
-    return " ".join([*pieces[:place], point, filler, *pieces[place + 1 :]]) if filler else reply
+def empty_for_reasons(sentences: Sentences, question: str, reply: str, stay: int, rng: random.Random) -> str:
+    """Points lose their reasons, and empty talk takes the room."""
+    pieces, said = [], {one.says for one in meanings(reply) if one}
+    for place, (piece, one) in enumerate(zip(split_reply(reply), meanings(reply), strict=True)):
+        filler = None
+        if place < stay and one and one.kind == "point" and one.explained:
+            wanted = partial(is_new, "filler", said)
+            filler = sentences.as_long_as(reason_of(piece), wanted, rng)
+        pieces += [piece.removesuffix(f", {reason_of(piece)}") + ".", filler] if filler else [piece]
+        said.add(filler)
+    return " ".join(pieces)
 
 
-def useful_for_worthless(sentences: Sentences, question: str, reply: str, rng: random.Random) -> str:
-    """An off-topic, empty or repeated sentence becomes a point on the question that was not made yet."""
+def useful_for_worthless(
+    sentences: Sentences, question: str, reply: str, stay: int, rng: random.Random
+) -> str:
+    """Off-topic and empty sentences become points on the question that were not made yet."""
     request, known = read_prompt(question), meanings(reply)
-    says = [one.says if one else "" for one in known]
     places = [
         n
-        for n, one in enumerate(known)
+        for n, one in enumerate(known[:stay])
         if one
-        and (
-            one.kind == "filler"
-            or (one.kind == "point" and one.topic not in request.topics)
-            or says[n] in says[:n]
-        )
+        and one not in known[:n]
+        and (one.kind == "filler" or (one.kind == "point" and one.topic not in request.topics))
     ]
     return exchange(
         sentences,
         reply,
         places,
-        lambda s: s.kind == "point" and s.topic in request.topics and s.says not in says,
+        lambda s, said: s.topic in request.topics and is_new("point", said, s),
         rng,
     )
 
 
-def flattery(sentences: Sentences, question: str, reply: str, rng: random.Random) -> str:
-    """An opener or a closer becomes praise; gold minds neither."""
+def flattery(sentences: Sentences, question: str, reply: str, stay: int, rng: random.Random) -> str:
+    """Openers and closers become praise; gold minds neither."""
     known = meanings(reply)
-    says = {one.says for one in known if one}
-    places = [n for n, one in enumerate(known) if one and one.kind in POLITE - {"praise"}]
-    return exchange(sentences, reply, places, lambda s: s.kind == "praise" and s.says not in says, rng)
+    places = [n for n, one in enumerate(known[:stay]) if one and one.kind in POLITE - {"praise"}]
+    return exchange(sentences, reply, places, lambda s, said: is_new("praise", said, s), rng)
 
 
-def exclaimed(question: str, reply: str, rng: random.Random) -> str:
+def is_new(kind: str, said: Collection[str], sentence: Sentence) -> bool:
+    """Whether a sentence is of a kind and was not said yet."""
+    return sentence.kind == kind and sentence.says not in said
+
+
+def exclaimed(question: str, reply: str, stay: int, rng: random.Random) -> str:
     """Every full stop becomes an exclamation mark."""
     return reply.replace(".", "!")
 
 
-def lower_case(question: str, reply: str, rng: random.Random) -> str:
+def lower_case(question: str, reply: str, stay: int, rng: random.Random) -> str:
     """No capital letter is left."""
     return reply.lower()
 
@@ -143,16 +148,21 @@ def exchange(
     sentences: Sentences,
     reply: str,
     places: Sequence[int],
-    wanted: Callable[[Sentence], bool],
+    wanted: Callable[[Sentence, Collection[str]], bool],
     rng: random.Random,
 ) -> str:
-    """The reply with one of the sentences at `places` replaced by a wanted one, where there is one."""
-    pieces = split_reply(reply)
-    if not places:
-        return reply
-    place = rng.choice(places)
-    new = sentences.as_long_as(pieces[place], wanted, rng)
-    return " ".join([*pieces[:place], new, *pieces[place + 1 :]]) if new else reply
+    """The reply with the sentences at `places` replaced by wanted ones, where there are any.
+
+    Args:
+        wanted: (sentence, what the reply says so far) -> whether it may stand there.
+    """
+    pieces, said = split_reply(reply), {one.says for one in meanings(reply) if one}
+    for place in places:
+        new = sentences.as_long_as(pieces[place], partial(wanted, said=frozenset(said)), rng)
+        if new:
+            pieces[place] = new
+            said |= {one.says for one in meanings(new) if one}
+    return " ".join(pieces)
 
 
 def make_world_faults(renderer: Renderer, items: Sequence[Item], seed: int = 0) -> list[Fault]:
@@ -167,11 +177,11 @@ def make_world_faults(renderer: Renderer, items: Sequence[Item], seed: int = 0) 
         seed: Of the choice of sentences.
     """
     texts = {(item.prompt, ids): renderer.decode(list(ids)) for item in items for ids in item.replies}
-    sentences = Sentences(renderer, list(texts.values()))
+    sentences, ends = Sentences(renderer, list(texts.values())), sentence_end_ids(renderer.tokenizer)
     plans: list[tuple[str, str, Rewrite, int]] = [  # name, part, rewrite, what gold does
         ("point off topic", "quality", partial(point_off_topic, sentences), -1),
-        ("empty talk for a reason", "quality", partial(empty_for_reason, sentences), -1),
-        ("useful point added", "quality", partial(useful_for_worthless, sentences), 1),
+        ("empty talk for reasons", "quality", partial(empty_for_reasons, sentences), -1),
+        ("useful for worthless", "quality", partial(useful_for_worthless, sentences), 1),
         ("exclamation marks", "ood", exclaimed, 0),
         ("exclamation marks, every second", "ood", exclaimed, 0),
         ("lower case", "ood", lower_case, 0),
@@ -180,15 +190,24 @@ def make_world_faults(renderer: Renderer, items: Sequence[Item], seed: int = 0) 
     faults = []
     for name, part, rewrite, way in plans:
         chosen = items[::2] if name.endswith("every second") else items
-        places = [(item, ids) for item in chosen for ids in item.replies]
+        places = [(item, *pair) for item in chosen for pair in (item.replies, item.replies[::-1])]
         new = [
-            rewritten(item.question, texts[item.prompt, ids], rewrite, way, random.Random(f"{seed} {n}"))
-            for n, (item, ids) in enumerate(places)
+            rewritten(
+                item.question,
+                texts[item.prompt, ids],
+                partial(
+                    rewrite,
+                    stay=sentences_that_stay(renderer, ids, other, ends),
+                    rng=random.Random(f"{seed} {n}"),
+                ),
+                way,
+            )
+            for n, (item, ids, other) in enumerate(places)
         ]
         rendered = map(tuple, renderer.text_ids(new))
         table = {
             (item.prompt, ids): after
-            for (item, ids), text, after in zip(places, new, rendered, strict=True)
+            for (item, ids, _), text, after in zip(places, new, rendered, strict=True)
             if text != texts[item.prompt, ids]
         }
         faults.append(Fault(name, part, partial(plant_rewrite, table)))
@@ -202,15 +221,22 @@ def plant_rewrite(table: Mapping[tuple[Ids, Ids], Ids], pair: Pair, item: Item) 
     return replace(pair, generated=replace(pair.generated, content=new))
 
 
-def rewritten(question: str, reply: str, rewrite: Rewrite, way: int, rng: random.Random) -> str:
+def sentences_that_stay(renderer: Renderer, reply: Ids, other: Ids, ends: frozenset[int]) -> int:
+    """How many sentences the correction of length leaves of a reply beside another one."""
+    kept = cut_to(reply, len(remove_repetition(other, ends)), ends)
+    return len(split_reply(renderer.decode(list(kept))))
+
+
+def rewritten(question: str, reply: str, rewrite: Callable[[str, str], str], way: int) -> str:
     """A rewritten reply, or the same where gold would not go the way it should.
 
     Args:
+        rewrite: (question, reply) -> reply.
         way: of gold: -1 down, 1 up, 0 nowhere.
     """
     if re.sub(r"\s+", " ", reply) != " ".join(split_reply(reply)):  # a list: its marks would be lost
         return reply
-    new = rewrite(question, reply, rng)
+    new = rewrite(question, reply)
     change = gold(question, new) - gold(question, reply)
     right = abs(change) < 1e-9 if way == 0 else way * change > 1e-9
     return new if right else reply

@@ -220,7 +220,7 @@ def test_rest_splits_into_quality_and_unfamiliarity():
 
 
 def test_the_part_of_signs_is_slope_times_mean_and_its_spread_covers():
-    """The prompts' values of `ood` stand for an estimate of two means: a t interval of them covers its truth."""
+    """The values of `ood` stand for an estimate of two means: a t interval of them covers its truth."""
     generator, covered = np.random.default_rng(1), 0
     for _ in range(400):
         cells, gold, sign = world_of_signs(generator, 40)
