@@ -158,6 +158,8 @@ def statements(
             if name != "gap":
                 way = side(part) if is_borne(counted, name) else 0
                 found |= {f"{step}_gain_from_{name}": way > 0, f"{step}_loss_from_{name}": way < 0}
+        shown = any(holds for name, holds in found.items() if name.startswith(f"{step}_"))
+        found[f"score_gap_{step}_parts_shown"] = shown
     for name, part in parts["dpo"].items():
         if name != "gap":
             found[f"score_gap_{name}_in_gap"] = is_borne(counted, name) and side(part) != 0

@@ -11,6 +11,7 @@ planted with every reward model; a part of the decomposition is `borne` out only
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ class Counted:
         borne: Groups that are tested and right often enough with every reward model.
     """
 
-    metrics: dict[str, float]
+    metrics: dict[str, float | str]
     table: pd.DataFrame
     heard: dict[str, bool]
     borne: dict[str, bool]
@@ -84,13 +85,14 @@ def of_group(trials: Sequence[Trial], group: str) -> list[Trial]:
     return [t for t in trials if len(t.planted) == 1 and t.factors <= GROUPS[group]]
 
 
-def counts(trials: Sequence[Trial]) -> dict[str, float]:
+def counts(trials: Sequence[Trial]) -> dict[str, float | str]:
     """How trials of planted faults went.
 
     Returns:
         `planted` and `heard`; of those heard `right` (the share is in `planted_trials.SHARE`), `named` (the
-        planted part, and nothing before it) and the smallest and largest share, `share_min` and `share_max`;
-        `noisy`, trials with a coin, and `noisy_named`. Without a trial that is heard there are no shares.
+        planted part, and nothing before it) and the smallest and largest share, `share_min` and `share_max`,
+        which without a trial that is heard are not there; `shares`, both as text; `noisy`, trials with a
+        coin, and `noisy_named`.
     """
     without_coin = [t for t in trials if not t.noisy]
     heard, noisy = [t for t in without_coin if not t.silent], [t for t in trials if t.noisy]
@@ -103,7 +105,10 @@ def counts(trials: Sequence[Trial]) -> dict[str, float]:
         "noisy_named": sum(t.found for t in noisy),
     }
     shares = [t.share for t in heard]
-    return found | ({"share_min": min(shares), "share_max": max(shares)} if shares else {})
+    if not shares:
+        return found | {"shares": "–"}
+    least, most = min(shares), max(shares)
+    return found | {"share_min": least, "share_max": most, "shares": f"{least:.0%} / {most:.0%}"}
 
 
 def rightness(trials: Sequence[Trial]) -> float | None:
@@ -112,15 +117,13 @@ def rightness(trials: Sequence[Trial]) -> float | None:
     return found["right"] / found["heard"] if found["heard"] else None
 
 
-def shown(counted: Mapping[str, Mapping[str, float]], metrics: Mapping[str, float]) -> pd.DataFrame:
+def shown(counted: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Any]) -> pd.DataFrame:
     """The counts as texts."""
     rows = {
         name: {
             "heard": f"{c['heard']} of {c['planted']}",
             "share right": f"{c['right']} of {c['heard']}",
-            "smallest and largest share": f"{c['share_min']:.0%} to {c['share_max']:.0%}"
-            if c["heard"]
-            else "",
+            "smallest / largest share": c["shares"],
             "named": f"{c['named']} of {c['heard']}",
             "named, noisy": f"{c['noisy_named']} of {c['noisy']}" if c["noisy"] else "",
             "false alarms": "",
