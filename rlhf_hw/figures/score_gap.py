@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from rlhf_hw.errors import InputError
@@ -20,7 +21,8 @@ PART_NAMES = {
     "ood": "unfamiliar text",
     "rest": "unexplained rest",
 }
-UNPROVEN = "unproven"  # beside a part that the trials with planted faults do not bear out
+UNPROVEN = "(?) unproven by trials"  # of a part that the trials with planted faults do not bear out
+HATCHED = {"alpha": 0.4, "hatch": "////", "edgecolor": "white"}
 WHISKERS = {  # of the two intervals
     "prompts": {"linewidth": 1},
     "trainings": {"linewidth": 4, "alpha": 0.3, "capsize": 0},
@@ -99,7 +101,7 @@ def draw_bars(axes: Axes, bars: Sequence[Bar]) -> None:
     for place, bar in enumerate(bars):
         end = bar.start + bar.number.value
         colour = GREY if bar.total else BLUE if bar.number.value >= 0 else ORANGE
-        look = {"alpha": 0.4, "hatch": "////", "edgecolor": "white"} if bar.unproven else {"alpha": 0.85}
+        look = HATCHED if bar.unproven else {"alpha": 0.85}
         axes.bar(place, bar.number.value, bottom=bar.start, color=colour, width=0.66, linewidth=0, **look)
         highest = max(bar.start, end)
         for kind, interval in (("prompts", bar.number.prompts), ("trainings", bar.number.trainings)):
@@ -120,14 +122,19 @@ def draw_bars(axes: Axes, bars: Sequence[Bar]) -> None:
         if place:
             level = end if bar.total else bar.start
             axes.plot([place - 0.67, place + 0.33], [level, level], color=GREY, linewidth=0.6)
-    names = [f"{bar.name}\n({UNPROVEN})" if bar.unproven else bar.name for bar in bars]
+    names = [f"{bar.name} (?)" if bar.unproven else bar.name for bar in bars]
     turned = {} if len(names) <= 6 else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     axes.axhline(0, color=GREY, linewidth=0.9)
     axes.set_xticks(range(len(names)), names, **turned)
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.14)
     axes.set_ylabel(SCORE)
-    axes.legend(title="95% intervals", loc="best", ncols=2, title_fontsize=8)
+    handles, labels = axes.get_legend_handles_labels()
+    labels = [f"95% interval {label}" for label in labels]
+    if any(bar.unproven for bar in bars):
+        handles.append(Patch(facecolor=BLUE, **HATCHED))
+        labels.append(UNPROVEN)
+    axes.legend(handles, labels, loc="best")
 
 
 def part_name(name: str) -> str:
