@@ -124,31 +124,34 @@ STAGES: Mapping[str, Stage] = {
         ),
     ),
     "05_dpo_inference_analysis": Stage(
-        needs={"base": REPLIES, "dpo": REPLIES, "reward_model": REPLIES},
+        needs={"base": REPLIES},
+        replicated={
+            "sft": REPLIES,
+            "dpo": REPLIES,
+            "reward_model": REPLIES,
+            "scores/validation.jsonl": REPLIES,
+        },
         makes=("scores/generated_*.jsonl", "tables/samples.json", "metrics/05.json"),
         figures=(
             "inference_validation",
             "inference_train",
+            "inference_steps",
             "inference_win_rate",
+            "best_of_n",
             "inference_length",
-            "inference_gold",
         ),
     ),
     "06_score_gap": Stage(
-        needs={
+        replicated={
             "reward_model": (),
             "scores/validation.jsonl": (),
             "scores/generated_validation_base.jsonl": (),
+            "scores/generated_validation_sft.jsonl": (),
             "scores/generated_validation_dpo.jsonl": (),
             "scores/generated_validation_reference.jsonl": (),
         },
         makes=("metrics/06.json",),
-        figures=(
-            "score_gap_waterfall",
-            "score_gap_waterfall_base",
-            "score_gap_waterfall_gain",
-            "score_gap_planted",
-        ),
+        figures=("score_gap_steps", "score_gap_waterfall", "score_gap_planted"),
     ),
     RECORDED_RUN: Stage(
         makes=("metrics/07.json",),
