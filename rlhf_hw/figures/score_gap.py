@@ -24,8 +24,8 @@ PART_NAMES = {
 UNPROVEN = "(?) unproven by trials"  # of a part that the trials with planted faults do not bear out
 HATCHED = {"alpha": 0.4, "hatch": "////", "edgecolor": "white"}
 WHISKERS = {  # of the two intervals
-    "prompts": {"linewidth": 1},
-    "trainings": {"linewidth": 4, "alpha": 0.3, "capsize": 0},
+    "prompts": {"linewidth": 4, "alpha": 0.35, "capsize": 0},
+    "trainings": {"linewidth": 1},
 }
 Parts = Mapping[str, Replicated]
 
@@ -97,7 +97,7 @@ def part_bars(parts: Parts, start: float, unproven: Collection[str]) -> list[Bar
 
 
 def draw_bars(axes: Axes, bars: Sequence[Bar]) -> None:
-    """Draws bars with both intervals: a thin line over prompts, a broad pale one over trainings."""
+    """Draws bars with both intervals: a thick pale line over prompts, a thin one over trainings."""
     for place, bar in enumerate(bars):
         end = bar.start + bar.number.value
         colour = GREY if bar.total else BLUE if bar.number.value >= 0 else ORANGE

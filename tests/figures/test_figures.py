@@ -79,14 +79,23 @@ DRAWINGS = {
             {"step": 9, "value": 0.7, "low": 0.6, "high": 0.8},
         ],
         training=CURVE,
+        others=[CURVE, CURVE],
     ),
     "dpo_rewards": lambda: dpo_rewards(CURVE, CURVE, CURVE),
     "dpo_log_probabilities": lambda: dpo_log_probabilities(CURVE, CURVE),
     "learning_curve": lambda: learning_curve(
         {
             name: [
-                {"pairs": n, "accuracy": rate, "low": rate - 0.1, "high": rate + 0.1}
-                for n, rate in ((500, 0.6), (1500, 0.7), (6000, high))
+                {
+                    "pairs": n,
+                    **Replicated(rate, Estimate(rate, rate - 0.1, rate + 0.1), trainings).named("accuracy"),
+                }
+                for n, rate, trainings in (
+                    (0, 0.5, None),
+                    (500, 0.6, RATE),
+                    (1500, 0.7, RATE),
+                    (6000, high, RATE),
+                )
             ]
             for name, high in (("reward model", 0.8), ("length", 0.63), ("words", 0.75))
         },
