@@ -141,14 +141,14 @@ def share_table(trials: Sequence[Trial]) -> tuple[np.ndarray, list[str], list[st
     """Mean shares for `figures.score_gap.planted_matrix`: what was planted against what it was attributed to.
 
     Returns:
-        Shape (planted, attributed), names of the rows, names of the columns. Silent and noisy trials are left
-        out, and so are couples.
+        Shape (planted, attributed), names of the rows, in the order of the parts to blame, names of the
+        columns. Silent and noisy trials are left out, and so are couples.
     """
     heard = [t for t in trials if len(t.planted) == 1 and not t.silent and not t.noisy]
     if not heard:
         raise InputError("every planted fault was silent: this reward model minds none of them")
     columns = [name for name in PARTS if name in heard[0].shares]
     rows: dict[str, list[list[float]]] = {}
-    for trial in heard:
+    for trial in sorted(heard, key=lambda t: PARTS.index(*t.factors)):
         rows.setdefault(trial.planted[0], []).append([trial.shares[name] for name in columns])
     return np.array([np.mean(values, axis=0) for values in rows.values()]), list(rows), columns
