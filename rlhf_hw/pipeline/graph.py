@@ -65,8 +65,12 @@ class Stage:
 
 
 def replica(artefact: str, replicate: int) -> str:
-    """What an artefact of one replicate is called: the first has the plain name, others their number."""
-    return artefact if replicate == 0 else f"{artefact}-{replicate}"
+    """What an artefact of one replicate is called: the first has the plain name, others their number.
+
+    A score file has it before its ending: `scores/validation-1.jsonl`.
+    """
+    name, ending, _ = artefact.partition(".jsonl")
+    return artefact if replicate == 0 else f"{name}-{replicate}{ending}"
 
 
 RECORDED_RUN = "07_recorded_run"  # the one whose figures need no run: the repository has them
@@ -75,25 +79,28 @@ STAGES: Mapping[str, Stage] = {
     "00_base_model": Stage(makes=("base", "metrics/00.json")),
     "01_reward_model_training": Stage(
         needs={"base": ()},
-        makes=("reward_model", "metrics/01.json"),
+        makes=("reward_model", "reward_model-*", "learning_curve", "metrics/01.json"),
         figures=("rm_train_accuracy", "rm_train_loss", "rm_eval_accuracy"),
     ),
     "02_reward_model_evaluation": Stage(
-        needs={"reward_model": ("scores", "reward_model"), "base": ("scores",)},
+        needs={"base": ("scores",)},
+        replicated={"reward_model": ("scores", "reward_model")},
+        uses=("learning_curve",),
         makes=(
-            "scores/validation.jsonl",
-            "scores/train.jsonl",
-            "scores/ood.jsonl",
-            "scores/replies_beside_data.jsonl",
+            "scores/validation*.jsonl",
+            "scores/train*.jsonl",
+            "scores/ood*.jsonl",
+            "scores/untrained.jsonl",
+            "scores/replies_beside_data*.jsonl",
             "scores/learning_curve_*.jsonl",
             "metrics/02.json",
         ),
         figures=("rm_baselines", "learning_curve", "rm_calibration", "rm_accuracy_by_length"),
     ),
     "03_preference_visualization": Stage(
-        needs={"base": ("scores",), "scores/validation.jsonl": ("scores",)},
-        uses=("scores/train.jsonl",),
-        makes=("scores/untrained.jsonl", "metrics/03.json"),
+        needs={"scores/validation.jsonl": ("scores",)},
+        uses=("scores/untrained.jsonl", "scores/train.jsonl"),
+        makes=("metrics/03.json",),
         figures=(
             "scores_untrained",
             "scores_validation",
@@ -105,35 +112,46 @@ STAGES: Mapping[str, Stage] = {
     ),
     "04_dpo_training": Stage(
         needs={"base": ()},
-        makes=("dpo", "metrics/04.json"),
-        figures=("dpo_train_accuracy", "dpo_train_loss", "dpo_rewards", "dpo_log_probabilities"),
+        replicated={"reward_model": ("settings_fixed",)},
+        makes=("sft", "sft-*", "dpo", "dpo-*", "dpo_settings", "tables/dpo_settings.json", "metrics/04.json"),
+        figures=(
+            "sft_loss",
+            "dpo_settings",
+            "dpo_train_accuracy",
+            "dpo_train_loss",
+            "dpo_rewards",
+            "dpo_log_probabilities",
+        ),
     ),
     "05_dpo_inference_analysis": Stage(
-        needs={"base": REPLIES, "dpo": REPLIES, "reward_model": REPLIES},
+        needs={"base": REPLIES},
+        replicated={
+            "sft": REPLIES,
+            "dpo": REPLIES,
+            "reward_model": REPLIES,
+            "scores/validation.jsonl": REPLIES,
+        },
         makes=("scores/generated_*.jsonl", "tables/samples.json", "metrics/05.json"),
         figures=(
             "inference_validation",
             "inference_train",
+            "inference_steps",
             "inference_win_rate",
+            "best_of_n",
             "inference_length",
-            "inference_gold",
         ),
     ),
     "06_score_gap": Stage(
-        needs={
+        replicated={
             "reward_model": (),
             "scores/validation.jsonl": (),
             "scores/generated_validation_base.jsonl": (),
+            "scores/generated_validation_sft.jsonl": (),
             "scores/generated_validation_dpo.jsonl": (),
             "scores/generated_validation_reference.jsonl": (),
         },
         makes=("metrics/06.json",),
-        figures=(
-            "score_gap_waterfall",
-            "score_gap_waterfall_base",
-            "score_gap_waterfall_gain",
-            "score_gap_planted",
-        ),
+        figures=("score_gap_steps", "score_gap_waterfall", "score_gap_planted"),
     ),
     RECORDED_RUN: Stage(
         makes=("metrics/07.json",),

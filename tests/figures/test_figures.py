@@ -9,6 +9,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -20,8 +21,14 @@ from rlhf_hw.figures.recorded import (
     recorded_length,
     recorded_win_rate,
 )
-from rlhf_hw.figures.replies import gold_gain, inference_distributions, win_rate_forest
-from rlhf_hw.figures.score_gap import planted_matrix, waterfall
+from rlhf_hw.figures.replies import (
+    best_of_n_curves,
+    inference_distributions,
+    judged_wins,
+    step_gains,
+    win_rate_forest,
+)
+from rlhf_hw.figures.score_gap import planted_matrix, step_waterfall, waterfall
 from rlhf_hw.figures.scores import (
     accuracy_by_length,
     calibration_curve,
@@ -42,6 +49,7 @@ from rlhf_hw.imports import room
 from rlhf_hw.paths import ROOT
 from rlhf_hw.stats import calibration, length
 from rlhf_hw.stats.intervals import Estimate
+from rlhf_hw.stats.replicates import Replicated
 
 DRAWN_ONCE = {f"rlhf_hw.figures.{name}" for name in ("diagrams", "house")}  # no run draws them
 GENERATOR = np.random.default_rng(0)
@@ -49,7 +57,20 @@ CHOSEN, REJECTED = GENERATOR.normal(1, 1, 300), GENERATOR.normal(0, 1, 300)
 LENGTHS = GENERATOR.integers(5, 200, 300)
 CURVE = [{"step": step, "value": step / 60 + float(GENERATOR.normal(0, 0.1))} for step in range(60)]
 RATE = Estimate(0.6, 0.5, 0.7)
+GAP, MORE, LESS = (
+    Replicated(value, Estimate(value, value - 0.5, value + 0.5), Estimate(value, value - 1, value + 1))
+    for value in (1, 1.5, -0.5)
+)
 
+STEP = {"kl": 1.0}  # as `experiments.steps.step_metrics` gives it, of three trainings
+for judge in ("score", "judge", "gold"):
+    rate = "win_rate" if judge == "score" else f"{judge}_win_rate"
+    STEP |= Replicated(0.6, Estimate(0.6, 0.5, 0.7), Estimate(0.6, 0.4, 0.8)).named(rate)
+    STEP |= Replicated(0.3, Estimate(0.3, 0.1, 0.5), Estimate(0.3, -0.1, 0.7)).named(f"{judge}_difference")
+BEST_OF_N = pd.DataFrame({"n": [1, 2, 4], "kl": [0, 0.19, 0.64]})
+for judge in ("score", "judge", "gold"):
+    for end, shift in (("", 0), ("_low", -0.1), ("_high", 0.1)):
+        BEST_OF_N[f"{judge}{end}"] = [0.0, 0.5 + shift, 0.9 + shift]
 DRAWINGS = {
     "training_curve": lambda: training_curve(CURVE, "accuracy (share of pairs)", chance=0.5, limits=(0, 1)),
     "evaluation_curve": lambda: evaluation_curve(
@@ -58,14 +79,23 @@ DRAWINGS = {
             {"step": 9, "value": 0.7, "low": 0.6, "high": 0.8},
         ],
         training=CURVE,
+        others=[CURVE, CURVE],
     ),
     "dpo_rewards": lambda: dpo_rewards(CURVE, CURVE, CURVE),
     "dpo_log_probabilities": lambda: dpo_log_probabilities(CURVE, CURVE),
     "learning_curve": lambda: learning_curve(
         {
             name: [
-                {"pairs": n, "accuracy": rate, "low": rate - 0.1, "high": rate + 0.1}
-                for n, rate in ((500, 0.6), (1500, 0.7), (6000, high))
+                {
+                    "pairs": n,
+                    **Replicated(rate, Estimate(rate, rate - 0.1, rate + 0.1), trainings).named("accuracy"),
+                }
+                for n, rate, trainings in (
+                    (0, 0.5, None),
+                    (500, 0.6, RATE),
+                    (1500, 0.7, RATE),
+                    (6000, high, RATE),
+                )
             ]
             for name, high in (("reward model", 0.8), ("length", 0.63), ("words", 0.75))
         },
@@ -83,9 +113,13 @@ DRAWINGS = {
     ),
     "inference_distributions": lambda: inference_distributions({"base": CHOSEN, "DPO": REJECTED}),
     "win_rate_forest": lambda: win_rate_forest({"validation": RATE, "training": RATE}),
-    "gold_gain": lambda: gold_gain({"validation": RATE}, {"validation": RATE}),
-    "waterfall": lambda: waterfall(
-        {"gap": Estimate(1, 0.5, 2), "a": Estimate(1.5, 1, 2), "b": Estimate(-0.5, -1, 0)}
+    "judged_wins": lambda: judged_wins({"SFT - base": STEP, "DPO - SFT": STEP}),
+    "step_gains": lambda: step_gains({"SFT - base": STEP, "DPO - SFT": STEP}, price=1.2),
+    "best_of_n_curves": lambda: best_of_n_curves(BEST_OF_N, price=1.2, policies={"DPO": STEP}),
+    "waterfall": lambda: waterfall({"gap": GAP, "a": MORE, "b": LESS}, unproven={"b"}),
+    "step_waterfall": lambda: step_waterfall(
+        {"base": LESS, "DPO": Replicated(0.5, Estimate(0.5, 0, 1), None)},
+        {"DPO": {"gap": GAP, "a": MORE, "b": LESS}},
     ),
     "planted_matrix": lambda: planted_matrix(np.eye(2), ["a", "b"], ["a", "b"]),
     "recorded_distributions": lambda: recorded_distributions({"base": CHOSEN, "reference": REJECTED}),
@@ -118,10 +152,10 @@ def test_figure_is_labelled_and_leaves_no_setting_behind(name):
     assert dict(mpl.rcParams) == before
     assert isinstance(figure, Figure) and figure.get_figwidth() <= 6.31
     labels = [axes.get_xlabel() for axes in figure.axes] + [figure.get_supxlabel()]
-    assert any(labels) or name == "waterfall"  # the bars of a waterfall are named one by one
+    assert any(labels) or "waterfall" in name  # the bars of a waterfall are named one by one
     assert any(axes.get_ylabel() for axes in figure.axes) or name in (
         "win_rate_forest",
-        "gold_gain",
+        "judged_wins",
         "recorded_win_rate",
     )
 
@@ -204,8 +238,8 @@ def test_constant_scores_can_be_drawn():
 
 
 def test_a_waterfall_whose_parts_do_not_sum_is_refused():
-    with pytest.raises(ValueError, match="the parts sum to 0.6"):
-        waterfall({"gap": Estimate(1, 0, 2), "a": RATE})
+    with pytest.raises(ValueError, match="the parts sum to 1.5"):
+        waterfall({"gap": GAP, "a": MORE})
 
 
 def test_empty_curves_and_wrong_shapes_are_refused():
@@ -213,5 +247,20 @@ def test_empty_curves_and_wrong_shapes_are_refused():
         training_curve([], "loss")
     with pytest.raises(ValueError, match=r"expected \(1, 2\)"):
         planted_matrix(np.eye(2), ["a"], ["a", "b"])
-    with pytest.raises(ValueError, match="same rows"):
-        gold_gain({"a": RATE}, {"b": RATE})
+
+
+def test_gains_stand_where_they_were_measured_and_without_gold_beside_the_judge():
+    axes = step_gains({"DPO - SFT": STEP}, price=2.0).axes[0]
+    mark = next(line for line in axes.lines if line.get_label() == "DPO - SFT")
+    assert (*mark.get_xdata(), *mark.get_ydata()) == (0.3, 0.3) and "gold" in axes.get_xlabel()
+    unknown = {key: value for key, value in STEP.items() if "gold" not in key}
+    axes = step_gains({"DPO - SFT": unknown}).axes[0]
+    assert "judge" in axes.get_xlabel()
+    assert len(judged_wins({"DPO - SFT": unknown}).axes[0].get_legend().get_texts()) == 2
+
+
+def test_best_of_n_shows_gold_in_points():
+    axes = best_of_n_curves(BEST_OF_N, price=2.0).axes[0]
+    lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert lines["gold x price"] == [0, 1.0, 1.8] and lines["judge"] == [0, 0.5, 0.9]
+    assert "gold x price" not in {line.get_label() for line in best_of_n_curves(BEST_OF_N).axes[0].lines}
