@@ -88,8 +88,8 @@ def correlation(first: ArrayLike, second: ArrayLike) -> float:
 def correlation_interval(first: ArrayLike, second: ArrayLike) -> Estimate:
     """Spearman's correlation of independent rows with the interval of Bonett and Wright (2000).
 
-    Fisher's z = atanh(r) has the standard error sqrt((1 + r^2 / 2) / (rows - 3)). With three rows or fewer, or
-    where one side is constant, nothing is known: [-1, 1].
+    Fisher's z = atanh(r) has the standard error sqrt((1 + r^2 / 2) / (rows - 3)). With three rows or fewer,
+    or where one side is constant, nothing is known: [-1, 1].
     """
     value, rows = correlation(first, second), len(np.asarray(first))
     if rows < 4 or np.ptp(first) == 0 or np.ptp(second) == 0:
