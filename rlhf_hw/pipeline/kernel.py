@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import nbformat
 import papermill
-from jupyter_client.manager import KernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -27,6 +27,12 @@ KERNEL_ENVIRONMENT = {
 KERNEL_CONFIG = Config({"KernelManager": {"transport_encryption": "auto"}})
 
 
+class Ready(Protocol):
+    """A kernel that runs already, see `warm.ReadyKernel`."""
+
+    def end(self) -> None: ...
+
+
 class NotebookFailed(RunFailed):
     """A notebook stopped; the message names notebook, cell, error and the kept file."""
 
@@ -36,7 +42,7 @@ def execute(
     output: Path,
     parameters: Parameters,
     added: Mapping[str, str],
-    manager: KernelManager | None = None,
+    manager: Ready | None = None,
 ) -> None:
     """Run a notebook in a kernel of its own; the executed file is kept also when it fails.
 
@@ -67,7 +73,7 @@ def execute(
             raise NotebookFailed(_died(path, output, error)) from error
         finally:
             if manager is not None:
-                manager.shutdown_kernel(now=True)
+                manager.end()
     _check_complete(path, output)
 
 

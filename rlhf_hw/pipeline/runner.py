@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.manager import KernelManager
-
 from rlhf_hw.errors import InputError
 from rlhf_hw.files import write_json
 from rlhf_hw.paths import NOTEBOOKS
@@ -40,7 +38,7 @@ from rlhf_hw.pipeline.profiles import (
 )
 from rlhf_hw.pipeline.progress import logger
 from rlhf_hw.pipeline.run_folder import MAKE_AGAIN, Run
-from rlhf_hw.pipeline.warm import NextKernel
+from rlhf_hw.pipeline.warm import NextKernel, ReadyKernel
 
 
 def run_profile(
@@ -113,7 +111,7 @@ def run_notebook(
     parameters: Parameters | None = None,
     stages: Mapping[str, Stage] = STAGES,
     force: bool = False,
-    manager: KernelManager | None = None,
+    manager: ReadyKernel | None = None,
 ) -> Path:
     """Run one notebook into `runs/<run>/notebooks/`, give it its stamp and note it in the run record.
 
