@@ -20,7 +20,7 @@ import pandas as pd
 from rlhf_hw.experiments.result import Result, averaged, prefixed
 from rlhf_hw.experiments.scored_pairs import (
     best_judge,
-    best_possible,
+    expected_best,
     gold_columns,
     right_orders,
     score_columns,
@@ -155,7 +155,7 @@ def ceiling(pairs: pd.DataFrame) -> dict[str, float]:
         reward model reaches is measured on the same ones. best_expected_accuracy: over all labels that these
         annotators might have given.
     """
-    best, expected = best_judge(pairs), best_possible(pairs)
+    best, expected = best_judge(pairs), expected_best(pairs)
     if best is None or expected is None:
         return {}
     rate = rate_interval(best, pairs["prompt_key"])
