@@ -54,7 +54,7 @@ def execute(
         manager: A kernel that is already there (`warm.NextKernel`); it is shut down afterwards.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    with LiveLine(path.stem) as live, environment(added):
+    with LiveLine(path.stem) as live, kernel_environment(added):
         try:
             papermill.execute_notebook(
                 literal_path(path),
@@ -78,7 +78,7 @@ def execute(
 
 
 @contextmanager
-def environment(added: Mapping[str, str]) -> Iterator[None]:
+def kernel_environment(added: Mapping[str, str]) -> Iterator[None]:
     """Give kernels these variables, and the defaults above where the person has set nothing, for a while."""
     defaults = {key: value for key, value in KERNEL_ENVIRONMENT.items() if key not in os.environ}
     before = {key: os.environ.get(key) for key in {**defaults, **added}}

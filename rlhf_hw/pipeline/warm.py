@@ -17,7 +17,7 @@ import nbformat
 from jupyter_client.manager import KernelManager
 
 from rlhf_hw.imports import imported, modules
-from rlhf_hw.pipeline.kernel import KERNEL_CONFIG, environment
+from rlhf_hw.pipeline.kernel import KERNEL_CONFIG, kernel_environment
 
 
 class ReadyKernel(KernelManager):
@@ -49,7 +49,7 @@ class NextKernel:
         """Start the kernel of a notebook, in the environment in which it will run, and let it import."""
         self._end()
         manager = ReadyKernel(kernel_name="python3", config=KERNEL_CONFIG)
-        with environment(added):
+        with kernel_environment(added):
             manager.start_kernel(extra_arguments=["--HistoryManager.hist_file=:memory:"])
         self._path, self._manager = path, manager
         client = manager.client()
