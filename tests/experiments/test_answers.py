@@ -82,7 +82,7 @@ def test_policies_draw_with_the_same_random_numbers(answers):
 
 
 def test_divergences_are_those_of_the_steps(answers):
-    moved = answers[0].moved["validation"]
+    moved = answers[0].moved
     assert moved["sft_base"].shape == (2, 6) and set(moved) == {"sft_base", "dpo_sft", "dpo_base"}
     assert (moved["sft_base"][0] > 0).all() and np.abs(moved["sft_base"][1]).max() < 1e-4
     assert np.abs(moved["dpo_base"][0]).max() < 1e-4 and (moved["dpo_sft"] > 0).all()
