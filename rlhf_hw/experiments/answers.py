@@ -44,8 +44,8 @@ class Answers:
     Attributes:
         tables: Set -> "base", "sft", "dpo", "reference" -> score files as tables, one a replicate. The base's
             replies and the references are the same in all; their scores are not.
-        moved: On validation prompts, "sft_base", "dpo_sft", "dpo_base" -> exact KL of the first from the
-            second on the first's own replies, in nats, shape (replicates, prompts).
+        moved: On validation prompts, all or the first of them: "sft_base", "dpo_sft", "dpo_base" -> exact
+            KL of the first from the second on the first's own replies, in nats, (replicates, prompts).
         implicit: For each replicate, on validation prompts: `implicit` and `score`, DPO's implicit reward
             over beta and the reward model's score of its reply, both minus those of the SFT reply to the
             same prompt.
@@ -160,12 +160,13 @@ def _judge_all(
         calls.append((score_sets, checkpoints["reward_model"], prompts, wanted, settings))
     for k, checkpoints in enumerate(replicates):
         mine = {
-            policy: replies
+            policy: replies[: settings.kl_prompts or None]
             for (name, policy, replicate), replies in written.items()
             if name == "validation" and (policy == "base" or (policy in STARTS and replicate == k))
         }
         known = {"base": base, **checkpoints}
-        calls.append((divergences, known, prompts["validation"], mine, settings))
+        asked = prompts["validation"][: settings.kl_prompts or None]
+        calls.append((divergences, known, asked, mine, settings))
     found = in_workers(_call, calls, title="scoring")
     by_model, moved = found[:count], found[count:]
     scores = []
@@ -192,7 +193,7 @@ def _implicit(tables: Mapping[str, Sequence[pd.DataFrame]], moved: Sequence[Mapp
         for dpo, sft in zip(tables["dpo"], tables["sft"], strict=True)
     ]
     return [
-        pd.DataFrame({"implicit": one["implicit"], "score": score})
+        pd.DataFrame({"implicit": one["implicit"], "score": score[: len(one["implicit"])]})
         for one, score in zip(moved, scores, strict=True)
     ]
 

@@ -20,6 +20,7 @@ from rlhf_hw.preferences.templates import Message
 
 Checkpoints = Mapping[str, Path]  # "sft", "dpo" and "reward_model" of one replicate
 Prompts = Mapping[str, Sequence[Sequence[Message]]]  # set -> conversations
+TOGETHER = 4  # replies behind one copy of their prompt: each also pays for masked places of the others
 STARTS = {"sft": "base", "dpo": "sft"}  # what a policy was trained from
 
 
@@ -32,6 +33,7 @@ class AnswerSettings:
         dtype: Of scoring, "auto", "bf16" or "fp32".
         sampling: Passed to `generation.generate`.
         best_of: Samples of the SFT policy to each of `best_of_prompts` validation prompts; 0 for none.
+        kl_prompts: Validation prompts on which divergences are measured; 0 for all.
     """
 
     limits: Mapping[str, int] = field(default_factory=dict)
@@ -39,6 +41,7 @@ class AnswerSettings:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     best_of: int = 0
     best_of_prompts: int = 0
+    kl_prompts: int = 0
 
 
 def sample_sets(
@@ -57,7 +60,7 @@ def score_sets(
 ) -> dict[tuple, np.ndarray]:
     """One reward model's scores of many replies, (set, policy, replicate) -> shape (replies,).
 
-    Each prompt is computed once for all replies to it.
+    Each prompt is computed once for several replies to it.
     """
     reward_model, scores = RewardModel(checkpoint, dtype=settings.dtype, **settings.limits), {}
     for name, texts in prompts.items():
@@ -71,7 +74,10 @@ def score_sets(
             ]
             for i in range(len(texts))
         ]
-        found = reward_model.score(texts, groups)
+        columns = np.array_split(np.arange(sum(each)), -(-sum(each) // TOGETHER))
+        found = np.concatenate(
+            [reward_model.score(texts, [[g[i] for i in part] for g in groups]) for part in columns], axis=1
+        )
         parts = np.split(found, np.cumsum(each)[:-1], axis=1)
         scores |= {key: part.ravel() for key, part in zip(keys, parts, strict=True)}
     return scores
