@@ -28,7 +28,7 @@ from rlhf_hw.experiments.replicate_work import (
 )
 from rlhf_hw.models.generation import Reply
 from rlhf_hw.models.rendering import Renderer
-from rlhf_hw.preferences.score_files import read_replies, write_scores
+from rlhf_hw.preferences.score_files import prompt_fields, read_replies, write_scores
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.workers import in_workers
 
@@ -111,7 +111,7 @@ def answer(
             asked_for = [p for p in known for _ in range(len(replies) // len(known))]
             score, judge = scores[k][name, policy]
             extra = {"row": [p.row for p in asked_for]} | ({} if judge is None else {JUDGE: judge})
-            write_scores(path, reply_rows([p.question for p in asked_for], replies, score, gold, **extra))
+            write_scores(path, reply_rows(asked_for, replies, score, gold, **extra))
             tables[name].setdefault(policy, []).append(read_replies(path))
     samples = tables.pop(SAMPLES, {}).get("sft", [])
     by_pair = {pair: np.array([one[pair] for one in moved]) for pair in moved[0] if pair != "implicit"}
@@ -211,7 +211,7 @@ def meta_column(table: pd.DataFrame, name: str) -> np.ndarray | None:
 
 
 def reply_rows(
-    prompts: Sequence[str],
+    asked: Sequence[Preference],
     replies: Sequence,
     scores: np.ndarray,
     gold: Gold | None = None,
@@ -220,21 +220,21 @@ def reply_rows(
     """Records of generated replies in the layout of reply score files.
 
     Args:
-        prompts: The last user turns.
+        asked: The pairs whose prompts are answered.
         replies: `generation.Reply` objects, one a prompt.
         scores: Their rewards, shape (P,).
         gold: The simulated world's true reward, or None.
         extra: Further values for `meta`, one a prompt each.
     """
     rows = []
-    for number, (prompt, reply, score) in enumerate(zip(prompts, replies, scores, strict=True)):
+    for number, (pair, reply, score) in enumerate(zip(asked, replies, scores, strict=True)):
         meta = {name: values[number] for name, values in extra.items()}
         if gold is not None:
-            meta["gold"] = gold(prompt, reply.text)
+            meta["gold"] = gold(pair.question, reply.text)
         rows.append(
             {
                 "id": number,
-                "prompt": prompt,
+                **prompt_fields(pair.prompt, pair.question),
                 "response": reply.text,
                 "score": float(score),
                 "tokens": len(reply.ids),

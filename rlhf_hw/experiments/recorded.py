@@ -214,7 +214,8 @@ def rise_metrics(references: pd.DataFrame, replies: pd.DataFrame) -> dict[str, f
             within_prompts=within,
         )
         for name in RISE_NAMES if not within else RISE_NAMES[1:]:
-            found |= {f"{name}{ending}{end}": part[f"{name}{end}"] for end in ("", "_low", "_high")}
+            if name in part:  # the share of a rise that may be none is left out
+                found |= {f"{name}{ending}{end}": part[f"{name}{end}"] for end in ("", "_low", "_high")}
     return found
 
 

@@ -89,7 +89,7 @@ def score_beside(beside: RepliesBeside, reward_model: RewardModel, path: Path) -
     texts, known = [[reply.text for reply in group] for group in beside.replies], iter(beside.gold)
     scores = reward_model.score([p.prompt for p in asked], texts)
     rows = reply_rows(
-        [p.question for p in asked for _ in range(size)],
+        [p for p in asked for _ in range(size)],
         [reply for group in beside.replies for reply in group],
         scores.ravel(),
         lambda _prompt, _reply: next(known),

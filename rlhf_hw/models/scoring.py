@@ -15,6 +15,7 @@ from rlhf_hw.models.batches import TokenizedGroups, group_tokens, tokenize_prefe
 from rlhf_hw.models.forward import inference, over_groups, score_batch
 from rlhf_hw.models.loading import load_reward_model, pick_device
 from rlhf_hw.models.rendering import Renderer
+from rlhf_hw.preferences.score_files import prompt_fields
 from rlhf_hw.preferences.templates import Message, Preference
 
 
@@ -96,7 +97,7 @@ def pair_records(
     return [
         {
             "id": p.row,
-            "prompt": p.question,
+            **prompt_fields(p.prompt, p.question),
             "chosen": p.chosen,
             "rejected": p.rejected,
             "chosen_score": float(scores[i, 0]),

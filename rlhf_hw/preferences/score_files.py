@@ -6,7 +6,8 @@ Rows are of two kinds.
               "chosen_tokens", "rejected_tokens", "meta": {...}}
     replies  {"id", "prompt", "response", "score", "tokens", "finished", "meta": {...}}
 
-Required are the texts and the scores; `prompt` is a text or a list of messages. Read are JSON lines and JSON
+Required are the texts and the scores; `prompt` is a text or a list of messages. Where it is only the last turn
+of a longer conversation, `conversation` has all messages: two that end alike are two prompts. Read are JSON lines and JSON
 lists, plain or gzip, and the names other frameworks use (`LAYOUTS`); for any other name there is `mapping`,
 from the name here to the name in the file:
 
@@ -91,7 +92,8 @@ def read_table(path: Path, keys: Sequence[str], mapping: Mapping[str, str] | Non
         for key in (*keys, *extra):
             value = take(path, number, row, key, place[key])
             record[key] = score(path, number, place[key], value) if "score" in key else value
-        record["prompt_key"] = prompt_key(record["prompt"])
+        whole = find(row, names.get("conversation", "conversation"))
+        record["prompt_key"] = prompt_key(record["prompt"] if whole is MISSING else whole)
         records.append(record)
     return pd.DataFrame(records)
 
@@ -175,7 +177,7 @@ def choose_names(
         ValueError: the mapping has a name that this kind of file does not know.
         KeyError: no layout fits.
     """
-    mapping, known = mapping or {}, [*keys, "id", *OPTIONAL]
+    mapping, known = mapping or {}, [*keys, "id", "conversation", *OPTIONAL]
     unknown = sorted(set(mapping) - set(known))
     if unknown:
         raise InputError(f"{path}: mapping has {unknown}, but the names it can map are {known}")
@@ -229,6 +231,21 @@ def score(path: Path, number: int, name: str, value: Any) -> float:
 def prompt_key(prompt: Any) -> str:
     """A text that is equal exactly for equal prompts: the prompt itself, or its messages as JSON."""
     return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, ensure_ascii=False)
+
+
+def prompt_fields(prompt: Sequence[Any], question: str) -> dict[str, Any]:
+    """What a row of a score file says about its prompt: the last user turn, and the conversation if it is longer.
+
+    Args:
+        prompt: Its messages, with `role` and `content`.
+        question: The last user turn, for tables to read.
+
+    Returns:
+        `prompt` and, where the prompt is more than that turn, `conversation`, from which its key is made.
+    """
+    if len(prompt) == 1:
+        return {"prompt": question}
+    return {"prompt": question, "conversation": [{"role": m.role, "content": m.content} for m in prompt]}
 
 
 def write_scores(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:

@@ -1,8 +1,8 @@
 """How often do the intervals of this room hold the truth? Simulations behind `docs/statistics.md`.
 
-Each method meets data whose truth is known, many times over: n = 10, 20, 50, 200 prompts with one row each or
-with four rows that resemble each other, rates of 0.5, 0.9 and 0.97. A 95% interval should hold the truth in 93
-to 97 of 100 cases. `make coverage` writes the table; the seed is fixed, so that it comes out the same again.
+Each method meets data whose truth is known, many times over: n = 10, 20, 50, 200 prompts with one row each
+or with four rows that resemble each other, rates of 0.5, 0.9 and 0.97. A 95% interval should hold the truth
+in 93 to 97 of 100 cases. `make coverage` writes the table; the seed is fixed: it comes out the same again.
 
     python -m rlhf_hw.stats.coverage docs/statistics.md
 """
@@ -104,7 +104,7 @@ def difference_covers(generator: Generator, prompts: int, each: int, rate: float
 
 
 def share_covers(generator: Generator, prompts: int, each: int, rate: float) -> bool:
-    """Share of best: the judge is right on 0.93 of the labels, the model agrees with him on a share `rate`."""
+    """Share of best: the judge is right on 0.93 of the labels, the model sides with him on `rate`."""
     best = (generator.random(prompts * each) < 0.93).astype(float)
     agrees, codes = clustered_outcomes(generator, prompts, rate, each)
     found = share_of_best(np.where(agrees > 0, best, 1 - best), best, codes)
@@ -139,7 +139,7 @@ def possible_coverages(trials: int, rate: float) -> list[float]:
     return np.cumsum(np.sort(chances)[::-1]).tolist()
 
 
-def table(methods: Iterable[str] = METHODS) -> list[str]:
+def coverage_table(methods: Iterable[str] = METHODS) -> list[str]:
     """The coverages as lines of a Markdown table: a row a method and rate, a column a number of prompts."""
     heads = [f"{n} prompts{'' if each == 1 else f' x {each}'}" for each in EACH for n in PROMPTS]
     lines = [f"| method | rate | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
@@ -152,7 +152,7 @@ def table(methods: Iterable[str] = METHODS) -> list[str]:
     return lines
 
 
-def write_table(path: Path) -> None:
+def write_coverage(path: Path) -> None:
     """Puts the table between the marks of a Markdown file.
 
     Raises:
@@ -164,11 +164,11 @@ def write_table(path: Path) -> None:
             f"{path} lacks the lines {START!r} and {END!r}: add them where the table should stand"
         )
     head, rest = text.split(START)
-    lines = "\n".join(table())
-    with replacing(path, "w", encoding="utf-8") as file:
+    lines = "\n".join(coverage_table())
+    with replacing(path) as file:
         file.write(f"{head}{START}\n{lines}\n{END}{rest.split(END)[1]}")
     logging.getLogger(__name__).info("wrote the table of coverages into %s", path)
 
 
 if __name__ == "__main__":
-    write_table(Path(sys.argv[1]))
+    write_coverage(Path(sys.argv[1]))

@@ -33,6 +33,7 @@ from rlhf_hw.stats.intervals import (
     rate_interval,
 )
 from rlhf_hw.stats.length import length_metrics
+from rlhf_hw.stats.replicates import independent_difference
 
 
 def accuracy(margins: ArrayLike, prompts: Sequence | None = None, *, seed: int = 0) -> dict[str, float]:
@@ -230,8 +231,7 @@ def sign_flip_p_value(differences: np.ndarray) -> float:
 def accuracy_gap(first, second, first_prompts=None, second_prompts=None, *, seed: int = 0) -> Estimate:
     """Accuracy on one set of pairs minus that on another (training - validation: over-fitting).
 
-    The sets share no prompts, so their intervals are independent, and the ends of the difference are as far
-    from it as the root of the squared distances of the two ends concerned (Newcombe 1998, method 10).
+    The sets share no prompts: `independent_difference` of the two rates.
 
     Args:
         first, second: margins on the two sets, shapes (pairs,).
@@ -242,10 +242,7 @@ def accuracy_gap(first, second, first_prompts=None, second_prompts=None, *, seed
         rate_interval(outcomes(margins), prompts)
         for margins, prompts in ((first, first_prompts), (second, second_prompts))
     )
-    value = left.value - right.value
-    below = np.hypot(left.value - left.low, right.high - right.value)
-    above = np.hypot(left.high - left.value, right.value - right.low)
-    return Estimate(value, float(value - below), float(value + above))
+    return independent_difference(left, right)
 
 
 def confident_mistakes(margins: ArrayLike, count: int = 5) -> np.ndarray:

@@ -5,11 +5,15 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from rlhf_hw.experiments.answers import reply_rows
+from rlhf_hw.models.scoring import pair_records
 from rlhf_hw.preferences import score_files
+from rlhf_hw.preferences.templates import Message, Preference
 
 REAL = os.environ.get("RLHF_HW_REAL_DATA")
 PAIR = {
@@ -134,6 +138,27 @@ def test_prompts_of_messages_have_a_key(tmp_path):
         score_files.write_scores(tmp_path / "x.jsonl", [REPLY | {"prompt": prompt}] * 2)
     )
     assert table["prompt"][0] == prompt and table["prompt_key"].nunique() == 1
+
+
+def test_conversations_that_end_alike_are_prompts_of_their_own(tmp_path):
+    pairs = [
+        Preference(
+            (Message("user", f"Tea {n}?"), Message("assistant", "Yes."), Message("user", "Go on.")), "a", "b"
+        )
+        for n in range(5)
+    ]
+    groups = SimpleNamespace(reply_lengths=np.ones((5, 2), dtype=int))
+    records = pair_records(pairs, groups, np.array([[1.0, 0.0]] * 5))
+    table = score_files.read_pairs(score_files.write_scores(tmp_path / "pairs.jsonl", records))
+    assert table["prompt"].unique().tolist() == ["Go on."] and table["prompt_key"].nunique() == 5
+    replies = [SimpleNamespace(text="Well.", ids=[1], finished=True)] * 5
+    rows = reply_rows(pairs, replies, np.zeros(5))
+    answered = score_files.read_replies(score_files.write_scores(tmp_path / "replies.jsonl", rows))
+    assert answered["prompt_key"].tolist() == table["prompt_key"].tolist()
+
+
+def test_a_single_turn_needs_no_conversation_beside_it():
+    assert score_files.prompt_fields([Message("user", "Why?")], "Why?") == {"prompt": "Why?"}
 
 
 @pytest.mark.parametrize(

@@ -23,3 +23,16 @@ def test_distribution_metrics_of_a_worked_example():
     found = distributions.distribution_metrics([1.0, 3.0], [0.0, 0.0 + 1e-9])
     assert found["chosen_mean"] == 2 and found["margin_mean"] == pytest.approx(2) and found["pairs"] == 2
     assert found["margin_sd"] == pytest.approx(np.sqrt(2))
+
+
+def test_interval_of_a_correlation_covers_and_does_not_collapse():
+    generator, covered = np.random.default_rng(0), 0
+    for _ in range(1000):
+        first = generator.normal(size=40)
+        second = 0.6 * first + 0.8 * generator.normal(size=40)
+        found = distributions.correlation_interval(first, second)
+        covered += found.low <= 6 / np.pi * np.arcsin(0.3) <= found.high  # Spearman's where Pearson's is 0.6
+    assert 930 <= covered <= 975
+    same = distributions.correlation_interval(range(10), range(10))
+    assert same.value == pytest.approx(1) and same.high >= same.value and same.low < 0.95
+    assert distributions.correlation_interval([1, 2, 3], [3, 4, 9])[1:] == (-1, 1)

@@ -31,7 +31,9 @@ def test_chunks_make_no_difference(monkeypatch):
     values, codes = np.random.default_rng(0).normal(size=30), np.arange(30) // 2
     whole = jackknife.jackknife_intervals(weighted_mean(values), codes)
     monkeypatch.setattr(jackknife, "CHUNK", 60)
-    assert jackknife.jackknife_intervals(weighted_mean(values), codes) == whole
+    assert jackknife.jackknife_intervals(weighted_mean(values), codes) == [
+        pytest.approx(estimate) for estimate in whole
+    ]
 
 
 def test_fieller_covers_a_ratio_and_has_no_bounds_where_the_denominator_may_be_zero():

@@ -1,5 +1,6 @@
 """Metrics against worked examples, scikit-learn, scipy, simulation, and a real recorded run where at hand."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from rlhf_hw.stats.pairs import (
     group_metrics,
     preference_metrics,
     random_heads_accuracy,
-    share_of_best,
+    sign_flip_p_value,
 )
 
 REAL = os.environ.get("RLHF_HW_REAL_DATA")
@@ -120,9 +121,6 @@ def test_groups_and_gold():
     assert table.index.tolist() == ["a", "b"] and table["accuracy"].tolist() == [1.0, 0.5]
     gold = gold_metrics([3.0, 1.0, 5.0], [2.0, 2.0, 0.0], [1.0, 1.0, 2.0], [0.0, 0.0, 2.0])
     assert gold["gold_accuracy"] == 0.5  # the third pair has equal gold
-    assert share_of_best(0.7, 0.9) == pytest.approx(0.5)
-    with pytest.raises(ValueError, match="nothing above chance"):
-        share_of_best(0.7, 0.5)
 
 
 def test_mcnemar_is_the_exact_binomial_test():
@@ -132,6 +130,25 @@ def test_mcnemar_is_the_exact_binomial_test():
     assert found["p_value"] == pytest.approx(stats.binomtest(6, 7).pvalue)
     assert found["accuracy_difference"] == pytest.approx(5 / 8)
     assert compare_reward_models(first, first)["p_value"] == 1
+
+
+def test_sign_flips_are_counted_exactly():
+    differences = np.array([3, -1, 2, 2, 0])
+    signs = np.array(list(itertools.product([-1, 1], repeat=5)))
+    expected = (np.abs(signs @ differences) >= 6).mean()
+    assert sign_flip_p_value(differences) == pytest.approx(expected)
+    assert sign_flip_p_value(np.zeros(4, int)) == 1
+
+
+def test_mcnemar_knows_that_pairs_of_a_prompt_agree():
+    """Two equally good models, 50 prompts with 4 equal pairs each: at most one false alarm in twenty."""
+    generator, alarms, blind = np.random.default_rng(0), 0, 0
+    prompts = np.repeat(np.arange(50), 4)
+    for _ in range(600):
+        first, second = (np.repeat(generator.choice([-1.0, 1.0], 50), 4) for _ in range(2))
+        alarms += compare_reward_models(first, second, prompts)["p_value"] <= 0.05
+        blind += compare_reward_models(first, second)["p_value"] <= 0.05
+    assert 0.01 < alarms / 600 < 0.07 and blind / 600 > 0.2
 
 
 def test_accuracy_gap_and_mistakes():
@@ -151,7 +168,7 @@ def test_all_metrics_are_finite_plain_numbers(pairs):
         rejected_lengths=rejected_lengths,
         gold_chosen=chosen + 1,
         gold_rejected=rejected,
-        best_accuracy=0.9,
+        best_right=np.ones(400),
     )
     assert all(type(value) in (int, float) and np.isfinite(value) for value in found.values())
     assert found["accuracy_low"] < found["accuracy"] < found["accuracy_high"]

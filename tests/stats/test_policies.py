@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import special
-from sklearn.linear_model import LogisticRegression
 
+from rlhf_hw.errors import InputError
 from rlhf_hw.preferences import score_files
 from rlhf_hw.stats import length, pairs, policies, text
 
@@ -73,39 +72,6 @@ def test_statements_need_intervals_beyond_zero():
     assert [name for name, holds in policies.statements(same).items() if holds] == ["dpo_gold_open"]
 
 
-def test_logistic_fit_is_sklearns():
-    generator = np.random.default_rng(0)
-    term = generator.normal(size=500)
-    wins = (generator.random(500) < special.expit(0.4 + 0.9 * term)).astype(float)
-    design = np.stack([np.ones(500), term], axis=1)
-    expected = LogisticRegression(C=1 / length.RIDGE, fit_intercept=False, tol=1e-10).fit(design, wins)
-    found = length.fit_logistic(term, wins, np.ones((1, 500)))[0]
-    assert found == pytest.approx(expected.coef_[0], abs=1e-4)
-
-
-def test_length_control_removes_a_win_rate_that_is_only_length():
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(20, 200, (2, 1500))
-    lengths[0] += 60
-    gap = (lengths[0] - lengths[1]) / 50
-    first = gap + generator.logistic(size=1500)  # scores pay for length and nothing else
-    found = policies.compare_policies(first, np.zeros(1500), None, *lengths)
-    assert found["win_rate_low"] > 0.6
-    assert found["win_rate_length_controlled_low"] < 0.5 < found["win_rate_length_controlled_high"]
-    assert (
-        found["score_difference_length_controlled_low"] < 0 < found["score_difference_length_controlled_high"]
-    )
-
-
-def test_length_control_changes_nothing_at_equal_lengths_and_survives_a_clean_sweep():
-    first = np.array([1.0, 2.0, -1.0, 3.0] * 50)
-    found = policies.compare_policies(first, np.zeros(200), None, np.full(200, 9), np.full(200, 9))
-    assert found["win_rate_length_controlled"] == pytest.approx(0.75, abs=1e-3)
-    assert "score_difference_length_controlled" not in found
-    sweep = length.length_controlled_win_rate(np.ones(50), np.zeros(50), range(50), range(1, 51))
-    assert 0.99 < sweep["win_rate_length_controlled"] <= 1
-
-
 def test_gold_agreement_counts_prompts_with_unequal_gold_and_ties_one_half():
     found = pairs.gold_agreement([1.0, -1.0, 0.0, 4.0], [1.0, 1.0, 1.0, 0.0])
     assert found["gold_agreement"] == pytest.approx((1 + 0 + 0.5) / 3)
@@ -137,6 +103,24 @@ def test_length_share_finds_the_part_that_length_pays(within_prompts):
     )
     assert found["rise_length_share_low"] < 0.8 / 1.8 < found["rise_length_share_high"]
     assert found["rise_length"] + found["rise_rest"] == pytest.approx(found["rise"])
+
+
+def test_length_share_is_finite_without_shared_prompts():
+    generator = np.random.default_rng(1)
+    lengths, new_lengths = generator.uniform(20, 120, 24), generator.uniform(60, 160, 6)
+    arguments = (0.02 * lengths, lengths, 0.02 * new_lengths + 1, new_lengths)
+    found = length.length_share(*arguments, list("abcdefghijkl") * 2, range(6))
+    assert np.isfinite(list(found.values())).all()
+    assert found["rise_length_low"] < found["rise"] - 1 < found["rise_length_high"]
+    with pytest.raises(InputError, match="two reference replies of different length"):
+        length.length_share(*arguments, range(24), range(6), within_prompts=True)
+
+
+def test_the_share_of_a_rise_that_may_be_none_is_left_out():
+    generator = np.random.default_rng(2)
+    scores, lengths = generator.normal(size=(2, 20)), generator.uniform(20, 120, (2, 20))
+    found = length.length_share(scores[0], lengths[0], scores[1], lengths[1], range(20), range(20))
+    assert found["rise_low"] < 0 < found["rise_high"] and "rise_length_share" not in found
 
 
 def test_slope_is_the_least_squares_line():
@@ -188,11 +172,3 @@ def test_a_real_recorded_run():
     assert (np.mean(words[1]), np.mean(words[0])) == pytest.approx((172, 139), abs=0.5)
     # DPO's replies are shorter, so that its gain is larger at equal length.
     assert found["win_rate_length_controlled_low"] > found["win_rate_high"]
-
-
-def test_length_control_among_few_prompts_leaves_out_draws_without_a_line():
-    found = length.length_controlled_difference(
-        [2.0, 3.0, 5.0, 4.0], [1.0, 1.0, 1.0, 1.0], [10, 12, 14, 12], [10, 10, 10, 10]
-    )
-    assert found["score_difference_length_controlled"] == pytest.approx(1.0)  # the intercept
-    assert all(np.isfinite(value) for value in found.values())
