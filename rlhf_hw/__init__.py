@@ -13,7 +13,8 @@ The library's rooms (sub-packages), in the order in which data flows through the
     report        numbers and figures in a text in two languages, typeset
 
 `cli` is the command line, `rlhf-hw`. All rooms may use `paths`, `files` (written whole or not at all),
-`errors` and `imports` (who imports whom). `make house` draws the rooms and prints their sizes.
+`errors`, `imports` (who imports whom) and `workers` (the same work in processes side by side). `make house`
+draws the rooms and prints their sizes.
 """
 
 import os

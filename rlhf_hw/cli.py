@@ -19,7 +19,7 @@ from rlhf_hw.errors import Explained, InputError, one_line
 from rlhf_hw.files import write_text
 from rlhf_hw.report import LANGUAGES
 
-TRAINERS = {"rm": "a reward model", "dpo": "a policy by DPO"}
+TRAINERS = {"rm": "a reward model", "sft": "a policy on chosen replies", "dpo": "a policy by DPO"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +55,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_report(commands)
     train = commands.add_parser(
-        "train", help="one training run: rlhf-hw train rm|dpo --help lists its settings"
+        "train", help="one training run: rlhf-hw train rm|sft|dpo --help lists its settings"
     )
     train.add_argument("method", choices=sorted(TRAINERS))
     _add_score(commands)
@@ -194,7 +194,7 @@ def _report_is_current(done: Path, stamp: str) -> bool:
 
 
 def train(options: argparse.Namespace) -> None:
-    """`rlhf-hw train rm|dpo`"""
+    """`rlhf-hw train rm|sft|dpo`"""
     from rlhf_hw.training.launch import run_training
 
     run_training(options.method, training_config(options))

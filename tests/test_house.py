@@ -39,7 +39,7 @@ SHARED_MODULES = {
     "build": "makes what leaves the room: the world's data files, the report",
     "text": "the texts of the room: the world's sentences, what is counted in any reply",
 }
-FOUNDATION = {"rlhf_hw", "paths", "files", "errors", "imports"}  # for everyone, and above nothing
+FOUNDATION = {"rlhf_hw", "paths", "files", "errors", "imports", "workers"}  # for everyone, and above nothing
 
 
 def misplaced(graph: dict[str, set[str]]) -> list[str]:

@@ -35,6 +35,7 @@ class Stage:
     Attributes:
         needs: What it reads, each with the parameters that name something to read instead: where one of them
             is set, the artefact is not needed.
+        replicated: What it reads once for each replicate (`replica`), with the parameters as in `needs`.
         uses: What it reads where it is there.
         makes: All that it can make for others, for the report and for itself. With some parameters or data
             it makes less; `*` stands for any part of a name.
@@ -42,18 +43,30 @@ class Stage:
     """
 
     needs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    replicated: Mapping[str, Sequence[str]] = field(default_factory=dict)
     uses: Sequence[str] = ()
     makes: Sequence[str] = ()
     figures: Sequence[str] = ()
 
     def needed(self, parameters: Mapping[str, Any]) -> list[str]:
         """What it needs with these parameters."""
-        return [name for name, instead in self.needs.items() if not any(map(parameters.get, instead))]
+        wanted = {
+            name: not any(map(parameters.get, instead))
+            for name, instead in {**self.needs, **self.replicated}.items()
+        }
+        once = [name for name in self.needs if wanted[name]]
+        replicates = range(int(parameters.get("replicates") or 1))
+        return once + [replica(name, k) for name in self.replicated if wanted[name] for k in replicates]
 
     def files(self) -> list[str]:
         """Everything that it can leave in the run's folder, figures with both their files."""
         figures = [f"fig/{name}.{kind}" for name in self.figures for kind in ("pdf", "png")]
         return [*self.makes, *figures]
+
+
+def replica(artefact: str, replicate: int) -> str:
+    """What an artefact of one replicate is called: the first has the plain name, others their number."""
+    return artefact if replicate == 0 else f"{artefact}-{replicate}"
 
 
 RECORDED_RUN = "07_recorded_run"  # the one whose figures need no run: the repository has them

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Protocol, TypeVar
@@ -18,6 +18,7 @@ from rlhf_hw.errors import InputError
 from rlhf_hw.files import folder_name, write_json
 from rlhf_hw.paths import RUNS
 from rlhf_hw.pipeline.fingerprints import code_of, content, hash_of, identity, packages
+from rlhf_hw.pipeline.graph import replica
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -62,8 +63,8 @@ class Run:
         path.parent.mkdir(exist_ok=True)
         return path
 
-    def need(self, artefact: str) -> Path:
-        """Path of an artefact; if it is missing, its notebook makes it first.
+    def need(self, artefact: str, replicate: int = 0) -> Path:
+        """Path of an artefact, or of one replicate of it; if it is missing, its notebook makes it first.
 
         That notebook runs with the parameters that this run's record holds for it: those it last ran with,
         else those of the profile that was last run here, else its own defaults. It gets its stamp, so that
@@ -72,6 +73,7 @@ class Run:
         Raises:
             ValueError: no notebook makes it, or the one that can did not with these parameters.
         """
+        artefact = replica(artefact, replicate)
         path = self.path / artefact
         if not path.exists() and self.make is not None:
             self.make(artefact, self.name)
@@ -101,21 +103,54 @@ class Run:
         Raises:
             ValueError: `make` names nothing of the library, so that no change of code would be seen.
         """
-        path, note = self.path / artefact, self.path / "kept" / f"{artefact.replace('/', '-')}.json"
-        depends = {key: value for key, value in settings.items() if key not in OUTPUTS}
-        call, modules = _named_in(make)
+        return self.kept_all([artefact], lambda _: [make()], load, [settings], of=make)[0]
+
+    def kept_all(
+        self,
+        artefacts: Sequence[str],
+        make: Callable[[list[int]], list[T]],
+        load: Callable[[Path], T],
+        settings: Sequence[Mapping[str, Any]],
+        of: Callable | None = None,
+    ) -> list[T]:
+        """`kept` for several artefacts that are made together, for instance one for each replicate.
+
+            train = lambda which: run_trainings("rm", [configs[n] for n in which])
+            trained = results.kept_all(names, train, load_result, settings)
+
+        Args:
+            artefacts: Files or folders of the run.
+            make: Makes those whose numbers it is given, and returns their results in that order.
+            load: Reads a result back from its artefact's path.
+            settings: Of each.
+            of: The function whose names count as the call; default: `make`.
+        """
+        call, modules = _named_in(of or make)
         code = code_of("\n".join(f"import {module}" for module in modules))
-        key = hash_of(settings=identity(depends), call=call, code=code, versions=packages())
-        again = os.environ.get(MAKE_AGAIN) or settings.get("resume")
-        if not again and path.exists():
-            if _read_note(note) == {"key": key, "content": content(path)}:
+        keys, found, left = [], {}, []
+        for number, (artefact, values) in enumerate(zip(artefacts, settings, strict=True)):
+            path, note = self.path / artefact, self._note(artefact)
+            depends = {key: value for key, value in values.items() if key not in OUTPUTS}
+            key = hash_of(settings=identity(depends), call=call, code=code, versions=packages())
+            keys.append(key)
+            again = os.environ.get(MAKE_AGAIN) or values.get("resume")
+            if not again and path.exists() and _read_note(note) == {"key": key, "content": content(path)}:
                 log.warning("%s: read back, the same settings, data and code made it before", artefact)
-                return load(path)
-        note.unlink(missing_ok=True)
-        made = make()
-        if not settings.get("resume"):
-            write_json(note, {"key": key, "content": content(path)})
-        return made
+                found[number] = load(path)
+            else:
+                note.unlink(missing_ok=True)
+                left.append(number)
+        if left:
+            found |= dict(zip(left, make(left), strict=True))
+        for number in left:
+            if not settings[number].get("resume"):
+                written = {"key": keys[number], "content": content(self.path / artefacts[number])}
+                write_json(self._note(artefacts[number]), written)
+        return [found[number] for number in range(len(artefacts))]
+
+    def _note(self, artefact: str) -> Path:
+        """Where stands under which settings an artefact was made."""
+        return self.path / "kept" / f"{artefact.replace('/', '-')}.json"
 
     def record(self, stage: str, found: Mapping[str, Any] | Recordable) -> None:
         """Replace the numbers of one stage and rewrite `metrics.json`; a result's tables are written, too.

@@ -142,7 +142,7 @@ def _suffix(path: Path) -> str:
 
 
 def load_preferences(
-    source: str, template: str, split: str = "train", limit: int | None = None
+    source: str, template: str, split: str = "train", limit: int | None = None, skip: int = 0
 ) -> tuple[list[Preference], DataReport]:
     """Read a source through a template; rows that cannot be used are dropped and counted by reason.
 
@@ -151,6 +151,8 @@ def load_preferences(
         template: Name of a registered template.
         split: Name of the split.
         limit: Keep at most this many pairs (the first ones); None keeps all.
+        skip: Begin after so many usable pairs; past the end the set begins anew, so that every part of it is
+            as large as the first.
 
     Returns:
         The usable preferences, each with its row number, and the report.
@@ -164,7 +166,7 @@ def load_preferences(
     preferences: list[Preference] = []
     seen: set[tuple] = set()
     for number, row in enumerate(read_rows(source, split)):
-        if limit is not None and len(preferences) >= limit:
+        if limit is not None and len(preferences) >= skip + limit:
             break
         report.rows += 1
         try:
@@ -188,6 +190,9 @@ def load_preferences(
     report.used = len(preferences)
     if not preferences:
         raise InputError(f"no usable pair:\n{report.summary()}")
+    start = skip % len(preferences)
+    preferences = [*preferences[start:], *preferences[:start]][:limit]
+    report.used = len(preferences)
     report.statistics = statistics(preferences)
     if report.dropped:
         log.info(report.summary())

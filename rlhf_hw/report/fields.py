@@ -4,6 +4,8 @@
     {{estimate:rm.validation.accuracy:.3f}}   0.884 (0.863 to 0.902), from the keys NAME, NAME_low, NAME_high
     {{estimate:rm.validation.accuracy:.1%|95% interval}}    88.4% (95% interval 86.3% to 90.2%)
     {{interval:rm.validation.accuracy:.3f}}   0.863 to 0.902, where something stands between it and the value
+    {{headline:rm.validation.accuracy:.3f}}   0.884 (prompts 0.863 to 0.902; trainings 0.851 to 0.917), these from
+                                              NAME_trainings_low and _high where a run has several trainings
     {{run.processor}}                         a text or a whole number, as it is
 
 Nothing is guessed: an unknown key or a float without a format is an error that names file and line. Text
@@ -29,6 +31,7 @@ REMEDY = "a key that is new is there when its notebook has run again"
 WORD_LIMIT = 24  # characters; a longer unbroken word would run out of a narrow column
 INTERVAL = {"en": "{low} to {high}", "zh": "{low} 至 {high}"}
 ESTIMATE = {"en": "{value} ({words}{interval})", "zh": "{value}（{words}{interval}）"}
+BOTH = {"en": "prompts {prompts}; trainings {trainings}", "zh": "提示 {prompts}；训练 {trainings}"}
 _FIELD = re.compile(r"\{\{(.*?)\}\}")
 _ZERO = re.compile(r"[-+]0(\.0*)?%?")
 _TYPOGRAPHY = "–—‘’“”…•€™"
@@ -84,16 +87,22 @@ class Facts:
         kind, _, rest = content.strip().partition(":")
         if kind == "table":
             raise InputError(f"{place} must stand alone on its line")
-        if kind not in ("estimate", "interval"):
+        if kind not in ("estimate", "interval", "headline"):
             return self._number(kind.strip(), rest.strip(), place)
         asked, _, words = (part.strip() for part in rest.partition("|"))
         key, _, spec = (part.strip() for part in asked.partition(":"))
-        value = self._number(key, spec, place) if kind == "estimate" else ""
-        low, high = (self._number(f"{key}_{end}", spec, place) for end in ("low", "high"))
-        interval = INTERVAL[self.language].format(low=low, high=high)
+        interval = self._interval(key, spec, place)
         if kind == "interval":
             return interval
+        if kind == "headline" and f"{key}_trainings_low" in self.values:
+            trainings = self._interval(f"{key}_trainings", spec, place)
+            interval = BOTH[self.language].format(prompts=interval, trainings=trainings)
+        value = self._number(key, spec, place)
         return ESTIMATE[self.language].format(value=value, words=words and words + " ", interval=interval)
+
+    def _interval(self, key: str, spec: str, place: str) -> str:
+        low, high = (self._number(f"{key}_{end}", spec, place) for end in ("low", "high"))
+        return INTERVAL[self.language].format(low=low, high=high)
 
     def _number(self, key: str, spec: str, place: str) -> str:
         if key not in self.values:

@@ -61,6 +61,9 @@ class Training(Settings):
     eval_template: str = Field("HOMEWORK", description="template of the evaluation set")
     eval_split: str = Field("validation", description="split used for evaluation")
     max_train: int | None = Field(None, ge=1, description="use at most this many training examples")
+    skip_train: int = Field(
+        0, ge=0, description="begin after so many training examples; past the end the set begins anew"
+    )
     max_eval: int | None = Field(None, ge=1, description="use at most this many evaluation examples")
     max_prompt_tokens: int = Field(512, ge=2, description="longer prompts lose their start")
     max_reply_tokens: int = Field(512, ge=2, description="longer replies lose tokens before their end token")
@@ -233,5 +236,15 @@ class LanguageModelTraining(Training):
         return False  # a mean over all tokens
 
 
-# what `rlhf-hw train` and `launch` call the trainings on pairs
-SETTINGS: Mapping[str, type[PairTraining]] = {"rm": RewardTraining, "dpo": DPOTraining}
+class SupervisedTraining(LanguageModelTraining):
+    """Supervised fine-tuning (SFT): the likelihood of the chosen replies of preference pairs."""
+
+    learning_rate: float = Field(
+        2.0e-5, gt=0, description="peak learning rate; of muon, that of the matrices"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of matrices and embeddings")
+    train_on_prompt: bool = Field(False, description="count the prompt's tokens in the loss too")
+
+
+# what `rlhf-hw train` and `launch` call the trainings on preference pairs
+SETTINGS: Mapping[str, type[Training]] = {"rm": RewardTraining, "sft": SupervisedTraining, "dpo": DPOTraining}

@@ -11,7 +11,7 @@ from rlhf_hw.models.batches import TokenizedGroups, tokenize_preferences
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.preferences.reading import DataReport, load_preferences
 from rlhf_hw.preferences.templates import Preference
-from rlhf_hw.training.config import PairTraining
+from rlhf_hw.training.config import PairTraining, Training
 
 
 def read_groups(
@@ -27,17 +27,14 @@ def load_groups(
     config: PairTraining, renderer: Renderer, part: str
 ) -> tuple[TokenizedGroups | None, DataReport | None]:
     """Read and tokenize the "train" or "eval" pairs of a config; (None, None) when it names none."""
-    source, template, split, limit = (
-        (config.train_dataset, config.train_template, config.train_split, config.max_train)
-        if part == "train"
-        else (config.eval_dataset, config.eval_template, config.eval_split, config.max_eval)
-    )
-    if source is None:
+    preferences, report = load_pairs(config, part)
+    if report is None:
         return None, None
-    preferences, report = load_preferences(source, template, split, limit)
     groups, kept, counts = tokenize_preferences(preferences, renderer)
     names = config.loss_entry.columns(config)
-    columns = {name: read_column(preferences, name, f"{source} ({split})")[kept] for name in names}
+    columns = {
+        name: read_column(preferences, name, f"{report.source} ({report.split})")[kept] for name in names
+    }
     groups = replace(groups, columns=columns)
     report.dropped["equal after truncation"] += counts.pop("equal_after_truncation")
     report.used = len(groups)
@@ -47,6 +44,17 @@ def load_groups(
         "reply tokens, mean": float(groups.reply_lengths.mean()),
     }
     return groups, report
+
+
+def load_pairs(config: Training, part: str) -> tuple[list[Preference], DataReport | None]:
+    """The "train" or "eval" pairs that a config names; none and None when it names none."""
+    if part == "train":
+        source, skip = (config.train_dataset, config.train_template, config.train_split), config.skip_train
+    else:
+        source, skip = (config.eval_dataset, config.eval_template, config.eval_split), 0
+    if source[0] is None:
+        return [], None
+    return load_preferences(*source, config.max_train if part == "train" else config.max_eval, skip)
 
 
 def read_column(preferences: Sequence[Preference], key: str, source: str) -> np.ndarray:

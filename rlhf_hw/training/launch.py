@@ -1,6 +1,6 @@
 """Start one training run on several processes, from a notebook or a script, through DeepSpeed's launcher.
 
-The processes run `rlhf-hw train rm|dpo` with a settings file, so a run started here is the run that
+The processes run `rlhf-hw train rm|sft|dpo` with a settings file, so a run started here is the run that
 
     deepspeed --num_accelerators 2 --no_local_rank --module rlhf_hw.cli train rm --config settings.yaml
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -22,9 +23,10 @@ from rlhf_hw.errors import InputError, RunFailed
 from rlhf_hw.training.checkpoints import TrainingResult, load_result
 from rlhf_hw.training.config import SETTINGS, Training
 from rlhf_hw.training.distributed import free_port
-from rlhf_hw.training.run import train_dpo, train_reward_model
+from rlhf_hw.training.run import train_dpo, train_reward_model, train_sft
+from rlhf_hw.workers import in_workers
 
-TRAIN = {"rm": train_reward_model, "dpo": train_dpo}
+TRAIN = {"rm": train_reward_model, "sft": train_sft, "dpo": train_dpo}
 LINES_KEPT = 40
 
 
@@ -32,7 +34,7 @@ def run_training(kind: str, config: Training, num_processes: int = 1) -> Trainin
     """Train in this process, or with `num_processes` > 1 in processes of their own.
 
     Args:
-        kind: "rm" or "dpo".
+        kind: "rm", "sft" or "dpo".
         config: The settings; `batch_size` is that of one process.
         num_processes: Processes on this machine, each with a GPU or a share of the processor's threads.
     """
@@ -43,11 +45,27 @@ def run_training(kind: str, config: Training, num_processes: int = 1) -> Trainin
     return launch_training(kind, config, num_processes)
 
 
+def run_trainings(
+    kind: str, configs: Sequence[Training], num_processes: int = 1, title: str = ""
+) -> list[TrainingResult]:
+    """Several trainings that do not depend on each other: side by side on a processor, one a core.
+
+    Args:
+        kind: As in `run_training`.
+        configs: The settings of each.
+        num_processes: Above 1 they run after each other, each on so many processes.
+        title: What the progress bar calls them.
+    """
+    if num_processes != 1:
+        return [run_training(kind, config, num_processes) for config in configs]
+    return in_workers(run_training, [(kind, config) for config in configs], title)
+
+
 def launch_training(kind: str, config: Training, num_processes: int) -> TrainingResult:
     """Train in `num_processes` new processes; their progress goes to standard error.
 
     Args:
-        kind: "rm" or "dpo".
+        kind: "rm", "sft" or "dpo".
         config: The settings, of the class that belongs to `kind`.
         num_processes: Processes on this machine.
 

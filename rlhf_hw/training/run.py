@@ -31,12 +31,18 @@ from rlhf_hw.training.checkpoints import (
     last_resumable,
     readable_by_transformers_4,
 )
-from rlhf_hw.training.config import DPOTraining, LanguageModelTraining, RewardTraining, Training
+from rlhf_hw.training.config import (
+    DPOTraining,
+    LanguageModelTraining,
+    RewardTraining,
+    SupervisedTraining,
+    Training,
+)
 from rlhf_hw.training.distributed import is_main, join_processes
 from rlhf_hw.training.estimate import estimate
 from rlhf_hw.training.folders import RECORD, UNFINISHED, publish, take_folder, unfinished
 from rlhf_hw.training.group_trainer import GroupTrainer
-from rlhf_hw.training.groups import read_groups
+from rlhf_hw.training.groups import load_pairs, read_groups
 from rlhf_hw.training.lora import add_lora, merge_lora
 from rlhf_hw.training.reference import reference_log_probs
 from rlhf_hw.training.trainers import DPOTrainer, LanguageModelTrainer, RewardTrainer
@@ -103,12 +109,38 @@ def train_dpo(config: DPOTraining) -> TrainingResult:
     return _fit(trainer, config, renderer, reports, {"reference_seconds": seconds}, adapters)
 
 
+def train_sft(config: SupervisedTraining) -> TrainingResult:
+    """Fine-tune a policy on the chosen replies of preference pairs: the first step of RLHF, and DPO's start.
+
+    The DPO paper begins so where no fine-tuned model is at hand (Rafailov et al. 2023, section 5), because
+    the reference model should know the kind of replies that were compared.
+
+    Raises:
+        ValueError: no training or no evaluation set is named.
+    """
+    _begin(config)
+    parts = {part: load_pairs(config, part) for part in ("train", "eval")}
+    for part, (_, report) in parts.items():
+        if report is None:
+            raise InputError(f"{part}_dataset is empty: SFT needs one; give a file, a folder or a hub id")
+    renderer = Renderer.load(
+        config.model, max_prompt_tokens=config.max_prompt_tokens, max_reply_tokens=config.max_reply_tokens
+    )
+    said = {part: [Conversation(p.prompt, p.chosen) for p in pairs] for part, (pairs, _) in parts.items()}
+    model = load_policy(config.model)
+    adapters = add_lora(model, config.lora_rank, config.seed) if config.lora_rank else None
+    reports = {part: report for part, (_, report) in parts.items()}
+    return train_language_model(config, model, renderer, said["train"], said["eval"], reports, adapters)
+
+
 def train_language_model(
     config: LanguageModelTraining,
     model: PreTrainedModel,
     renderer: Renderer,
     examples: Sequence[Conversation],
     held_out: Sequence[Conversation],
+    reports: dict[str, DataReport] | None = None,
+    adapters: LoraModel | None = None,
 ) -> TrainingResult:
     """Train a language model on conversations.
 
@@ -117,6 +149,8 @@ def train_language_model(
         model: A causal language model, fresh or trained.
         renderer: Its renderer.
         examples, held_out: Conversations for training and evaluation.
+        reports: What reading them dropped.
+        adapters: LoRA adapters of the model.
 
     Raises:
         ValueError: nothing of a conversation would be learned, or its reply would be left out.
@@ -141,7 +175,7 @@ def train_language_model(
         renderer.pad_id,
         "language model",
     )
-    return _fit(trainer, config, renderer, {})
+    return _fit(trainer, config, renderer, reports or {}, adapters=adapters)
 
 
 def _begin(config: Training) -> None:

@@ -82,3 +82,10 @@ def test_an_artefact_that_nobody_makes_is_named() -> None:
     assert maker_of("scores/generated_ood_dpo.jsonl") == "05_dpo_inference_analysis"
     with pytest.raises(ValueError, match="no notebook makes 'sft'"):
         maker_of("sft")
+
+
+def test_what_is_replicated_is_needed_once_for_each_replicate() -> None:
+    stage = Stage(needs={"base": ()}, replicated={"dpo": ("scores",)})
+    assert stage.needed({"replicates": 3}) == ["base", "dpo", "dpo-1", "dpo-2"]
+    assert stage.needed({}) == ["base", "dpo"]
+    assert stage.needed({"replicates": 3, "scores": "mine.jsonl"}) == ["base"]

@@ -101,3 +101,22 @@ def test_what_names_nothing_of_the_library_is_refused(trials: Trials) -> None:
     with pytest.raises(ValueError, match="names nothing of the library"):
         trials.run.kept("model", lambda: Path("a"), Path.read_text, {})
     assert trials.run.kept("other", lambda: files.write_text(trials.run / "other", "a"), Path, {}) is None
+
+
+def test_of_several_only_those_are_made_that_changed(trials: Trials) -> None:
+    run, made = trials.run, []
+
+    def keep(*epochs: int) -> list[str]:
+        def make(which: list[int]) -> list[None]:
+            made.append(which)
+            return [write_text(run / f"model-{n}", f"{epochs[n]} epochs") for n in which]
+
+        names = [f"model-{n}" for n in range(len(epochs))]
+        run.kept_all(names, make, Path, [{"epochs": number} for number in epochs])
+        return [(run / name).read_text() for name in names]
+
+    assert keep(1, 2, 3) == ["1 epochs", "2 epochs", "3 epochs"]
+    assert keep(1, 5, 3) == ["1 epochs", "5 epochs", "3 epochs"]
+    (run / "model-2").unlink()
+    assert keep(1, 5, 3) == ["1 epochs", "5 epochs", "3 epochs"]
+    assert made == [[0, 1, 2], [1], [2]]

@@ -248,3 +248,15 @@ def test_pku_safe_rlhf() -> None:
     safer, _ = load_preferences("PKU-Alignment/PKU-SafeRLHF", "PKUSafeRLHF_safer", "sample")
     assert len(better) == len(safer) == 32
     assert {p.chosen for p in better} != {p.chosen for p in safer}
+
+
+def test_a_part_begins_where_it_is_told_and_goes_on_from_the_start(tmp_path) -> None:
+    path = write(tmp_path / "a.jsonl", [row(f"Q{n}?") for n in range(5)])
+
+    def asked(limit: int | None, skip: int) -> str:
+        pairs, report = load_preferences(str(path), "HOMEWORK", limit=limit, skip=skip)
+        assert report.used == len(pairs)
+        return "".join(p.question[1] for p in pairs)
+
+    assert [asked(2, skip) for skip in (0, 2, 4, 6)] == ["01", "23", "40", "12"]
+    assert asked(None, 3) == "34012" and asked(9, 1) == "12340"

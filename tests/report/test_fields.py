@@ -120,3 +120,12 @@ def test_texts_start_no_typst_markup(text):
 def test_line_breaks_become_pilcrows_and_long_words_breakable():
     assert escape("one\n\n two \r\nthree") == "one ¶ two ¶ three"
     assert max(len(part) for part in escape("x" * 100).split("\u200b")) < 30
+
+
+def test_a_headline_shows_both_intervals_where_there_are_two() -> None:
+    one = {"a": 0.5, "a_low": 0.4, "a_high": 0.6}
+    two = one | {"a_trainings_low": 0.3, "a_trainings_high": 0.7}
+    assert Facts(one).fill("{{headline:a:.1f}}", "x") == "0.5 (0.4 to 0.6)"
+    assert Facts(two).fill("{{headline:a:.1f}}", "x") == "0.5 (prompts 0.4 to 0.6; trainings 0.3 to 0.7)"
+    chinese = Facts(two, language="zh").fill("{{headline:a:.1f}}", "x")
+    assert chinese == "0.5（提示 0.4 至 0.6；训练 0.3 至 0.7）"

@@ -10,7 +10,12 @@ from rlhf_hw.pipeline.profiles import declared_parameters
 from rlhf_hw.training import distributed
 from rlhf_hw.training.config import DPOTraining, NewModel, RewardTraining
 
-OWN = {"model": "the run's base model", "output_dir": "the run's folder", "log_dir": "the run's folder"}
+OWN = {
+    "model": "the run's base model",
+    "output_dir": "the run's folder",
+    "log_dir": "the run's folder",
+    "skip_train": "replicate_pairs, once for each replicate",
+}
 
 
 def test_config_reads_empty_values_as_none() -> None:

@@ -10,7 +10,7 @@ from rlhf_hw.models.log_probs import log_probs_groups
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.preferences.templates import Conversation
 from rlhf_hw.training import run
-from rlhf_hw.training.config import LanguageModelTraining
+from rlhf_hw.training.config import LanguageModelTraining, SupervisedTraining
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,30 @@ def test_conversations_of_which_nothing_would_be_learned_are_refused(settings, p
 def test_muon_is_not_for_split_matrices() -> None:
     with pytest.raises(ValueError, match="muon needs whole"):
         LanguageModelTraining(model="new", output_dir="x", optimizer="muon", deepspeed="zero2")
+
+
+def test_sft_learns_the_chosen_replies_alone(
+    settings, pairs_file, preferences, policy_folder, renderer, groups
+) -> None:
+    config = settings(
+        SupervisedTraining,
+        eval_dataset=str(pairs_file),
+        eval_split="train",
+        batch_size=8,
+        epochs=6,
+        learning_rate=1e-3,
+        evaluations=1,
+    )
+    result = run.train_sft(config)
+    before, after = load_policy(policy_folder), load_policy(config.output_dir)
+    gained = [log_probs_groups(m, groups, renderer.pad_id, "fp32") for m in (before, after)]
+    change = (gained[1] - gained[0]).mean(axis=0)
+    assert change[0] > 1 and change[0] > change[1]  # chosen replies gain, and more than rejected ones
+    loss = -gained[0][:, 0].sum() / groups.reply_lengths[:, 0].sum()
+    assert result.curve("eval_loss")[0]["value"] == pytest.approx(loss, rel=5e-3)
+    assert result.reports["train"].used == len(preferences)
+
+
+def test_sft_without_data_says_which_are_missing(settings) -> None:
+    with pytest.raises(ValueError, match="eval_dataset is empty: SFT needs one"):
+        run.train_sft(settings(SupervisedTraining, eval_dataset=None))

@@ -1,0 +1,73 @@
+"""The same work for several inputs, in processes side by side: one thread each, one process a core.
+
+Small models keep two threads busy badly: two trainings with a thread each take much less time than the same
+two after each other with two threads each. So work that is done once for each replicate goes through here.
+
+    in_workers(train, [(config,) for config in configs], title="reward models")
+
+`function` must be importable by its module's name, its arguments and results must be picklable. On a GPU, and
+where there is one core or one call, the calls run after each other in this process.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+COUNT = "RLHF_HW_WORKERS"  # environment: at most so many processes
+
+
+def in_workers(function: Callable[..., T], calls: Sequence[Sequence[Any]], title: str = "") -> list[T]:
+    """What `function(*call)` returns for each call, in their order.
+
+    Args:
+        function: Of a module; it may use torch.
+        calls: Arguments of each call.
+        title: What the progress bar calls them.
+
+    Raises:
+        Exception: what a call has raised; calls that have not begun are then left out.
+    """
+    count = min(len(calls), worker_count())
+    if count <= 1:
+        return [function(*call) for call in calls]
+    # A server that has loaded the libraries forks the workers: each begins at once, and none is a copy of a
+    # process whose threads already run.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([function.__module__])
+    threads = max(1, cores() // count)
+    with ProcessPoolExecutor(count, context, _begin, (threads,)) as pool:
+        futures = [pool.submit(function, *call) for call in calls]
+        try:
+            for future in tqdm(as_completed(futures), total=len(calls), desc=title, leave=False):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        return [future.result() for future in futures]
+
+
+def worker_count() -> int:
+    """How many processes work side by side: one a core, or what `RLHF_HW_WORKERS` says; one with a GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return 1
+    return max(1, int(os.environ.get(COUNT) or cores()))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _begin(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
