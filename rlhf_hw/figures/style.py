@@ -24,12 +24,13 @@ INK, GREY, LIGHT = "#222222", "#6B7076", "#D9DCE0"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, GOLD, SKY)
 # One colour for one thing; a chosen reply is the REFERENCE where generated replies are compared.
 CHOSEN, REJECTED, MARGIN = BLUE, ORANGE, GREEN
-BASE, DPO, REFERENCE, PAIRS = GREY, BLUE, GOLD, PURPLE
+BASE, SFT, DPO, REFERENCE, PAIRS = GREY, SKY, BLUE, GOLD, PURPLE
 KNOWN_COLOURS = {
     "chosen": CHOSEN,
     "rejected": REJECTED,
     "pairs": PAIRS,  # chosen and rejected replies together
     "base": BASE,
+    "SFT": SFT,
     "DPO": DPO,
     "reference": REFERENCE,
 }

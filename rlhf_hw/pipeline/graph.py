@@ -105,8 +105,16 @@ STAGES: Mapping[str, Stage] = {
     ),
     "04_dpo_training": Stage(
         needs={"base": ()},
-        makes=("dpo", "metrics/04.json"),
-        figures=("dpo_train_accuracy", "dpo_train_loss", "dpo_rewards", "dpo_log_probabilities"),
+        replicated={"reward_model": ("settings_fixed",)},
+        makes=("sft", "sft-*", "dpo", "dpo-*", "dpo_settings", "tables/dpo_settings.json", "metrics/04.json"),
+        figures=(
+            "sft_loss",
+            "dpo_settings",
+            "dpo_train_accuracy",
+            "dpo_train_loss",
+            "dpo_rewards",
+            "dpo_log_probabilities",
+        ),
     ),
     "05_dpo_inference_analysis": Stage(
         needs={"base": REPLIES, "dpo": REPLIES, "reward_model": REPLIES},

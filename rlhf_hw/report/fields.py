@@ -4,8 +4,8 @@
     {{estimate:rm.validation.accuracy:.3f}}   0.884 (0.863 to 0.902), from the keys NAME, NAME_low, NAME_high
     {{estimate:rm.validation.accuracy:.1%|95% interval}}    88.4% (95% interval 86.3% to 90.2%)
     {{interval:rm.validation.accuracy:.3f}}   0.863 to 0.902, where something stands between it and the value
-    {{headline:rm.validation.accuracy:.3f}}   0.884 (prompts 0.863 to 0.902; trainings 0.851 to 0.917), these from
-                                              NAME_trainings_low and _high where a run has several trainings
+    {{headline:rm.validation.accuracy:.3f}}   0.884 (prompts 0.863 to 0.902; trainings 0.851 to 0.917), where
+                                              there are NAME_trainings_low and _high, too
     {{run.processor}}                         a text or a whole number, as it is
 
 Nothing is guessed: an unknown key or a float without a format is an error that names file and line. Text

@@ -102,6 +102,17 @@ def publish(folder: str | Path) -> None:
         handle.close()
 
 
+def copy_finished(source: str | Path, folder: str | Path) -> Path:
+    """Put a copy of a finished checkpoint of ours into a folder, as if a run had made it there."""
+    take_folder(folder)
+    prepared = unfinished(folder)
+    for path in Path(source).iterdir():
+        if path.is_file() and not path.name.startswith(".rlhf_hw"):
+            shutil.copyfile(path, prepared / path.name)
+    publish(folder)
+    return Path(folder)
+
+
 def _move_to_its_place(folder: Path) -> None:
     """Move what is prepared, remove what the older checkpoint had besides, and note what is there now."""
     found, prepared = notes(folder), folder / UNFINISHED

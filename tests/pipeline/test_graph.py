@@ -48,7 +48,7 @@ def test_every_notebook_is_declared() -> None:
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_the_declaration_says_what_the_notebook_does(path: Path) -> None:
     stage, found = STAGES[path.stem], _mentioned(path)
-    reads = [*stage.needs, *stage.uses]
+    reads = [*stage.needs, *stage.replicated, *stage.uses]
     for pattern in found["need"]:
         assert any(fnmatchcase(name, pattern) for name in reads), f"needs {pattern}, undeclared"
     for pattern in found["show"] | found["save"]:
@@ -60,7 +60,7 @@ def test_the_declaration_says_what_the_notebook_does(path: Path) -> None:
 
 def test_makers_come_before_those_who_need_what_they_make() -> None:
     for stem, stage in STAGES.items():
-        for artefact in [*stage.needs, *stage.uses]:
+        for artefact in [*stage.needs, *stage.replicated, *stage.uses]:
             assert maker_of(artefact) < stem
 
 
@@ -80,8 +80,8 @@ def test_a_parameter_can_stand_in_for_a_need() -> None:
 
 def test_an_artefact_that_nobody_makes_is_named() -> None:
     assert maker_of("scores/generated_ood_dpo.jsonl") == "05_dpo_inference_analysis"
-    with pytest.raises(ValueError, match="no notebook makes 'sft'"):
-        maker_of("sft")
+    with pytest.raises(ValueError, match="no notebook makes 'critic'"):
+        maker_of("critic")
 
 
 def test_what_is_replicated_is_needed_once_for_each_replicate() -> None:
