@@ -1,21 +1,19 @@
 """Accuracy against the number of training pairs: would more data help?
 
-Smaller reward models are trained from the same base on the first n pairs, with the settings that the full
-model's checkpoint keeps of its own training, and judged on the same held-out pairs; so are the baselines,
-fitted to the same n pairs. A curve that still rises at its end asks for more pairs, one that lies flat below
-the best possible for another model. Each point is one training run: intervals cover the choice of held-out
-prompts only.
+Each replicate of the reward model has smaller brothers, trained from the same base with the same settings on
+the first n of its own pairs, and judged on the same held-out pairs; so are the baselines, fitted to the same
+n pairs. The curve begins where nothing was learned: at 0 pairs the network has a random head, and its
+accuracy is the average over many such heads; the baselines are undecided there. A curve that still rises at
+its end asks for more pairs, one that lies flat below the best possible for another model. Each point carries
+an interval over prompts and, with several replicates, one over trainings.
 
-    settings, train = trained_on(checkpoint)
-    sizes = curve_sizes("500,1500", len(train))
-    tables = {n: train_and_score(settings, n, held_out, path(n)) for n in sizes} | {len(train): scored}
-    found = measure_curve(tables, train)
+    sizes = curve_sizes("500,1500", pairs)
+    configs += [smaller(config, n, folder) for n in sizes for config in configs]
+    found = measure_curve({500: tables, 1500: tables, pairs: tables}, train, heads)
     found.metrics["learning_curve.rise"], found.claims["more_pairs_help"]
 """
 
-import json
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,17 +23,15 @@ import pandas as pd
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.result import Result, prefixed
-from rlhf_hw.experiments.scored_pairs import baseline_margins, score_pairs
-from rlhf_hw.models.scoring import RewardModel
-from rlhf_hw.preferences.reading import load_preferences
+from rlhf_hw.experiments.scored_pairs import BASELINES, baseline_orders, right_orders
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.stats.intervals import Estimate
-from rlhf_hw.stats.pairs import accuracy, compare_reward_models
-from rlhf_hw.training.checkpoints import RECORD
+from rlhf_hw.stats.pairs import random_heads_accuracy
+from rlhf_hw.stats.replicates import beyond, replicated_lead, replicated_rate
 from rlhf_hw.training.config import RewardTraining
-from rlhf_hw.training.launch import run_training
 
 log = logging.getLogger(__name__)
+Heads = tuple[np.ndarray, Sequence]  # margins of random heads, shape (pairs, heads), and each pair's prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,23 +44,6 @@ class LearningCurve(Result):
     def accuracies(self) -> pd.DataFrame:
         """One row a size, one column a scorer."""
         return pd.DataFrame({n: {p["pairs"]: p["accuracy"] for p in c} for n, c in self.points.items()})
-
-
-def trained_on(checkpoint: str | Path) -> tuple[RewardTraining, list[Preference]]:
-    """The settings a reward model was trained with, from the record beside its weights, and its pairs.
-
-    Raises:
-        FileNotFoundError: there is no record; another system trained it.
-    """
-    path = Path(checkpoint) / RECORD
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path}: no record of how this reward model was trained, so that smaller ones could be trained "
-            "alike; leave learning_curve_pairs empty"
-        )
-    settings = RewardTraining.model_validate(json.loads(path.read_text(encoding="utf-8"))["config"])
-    source = (settings.train_dataset, settings.train_template, settings.train_split, settings.max_train)
-    return settings, load_preferences(*source)[0]
 
 
 def curve_sizes(text: str, pairs: int) -> list[int]:
@@ -83,103 +62,101 @@ def curve_sizes(text: str, pairs: int) -> list[int]:
     if not all(part.isdecimal() and int(part) for part in parts):
         raise InputError(f"learning_curve_pairs: expected numbers such as '500,1500', found {text!r}")
     sizes = sorted({int(part) for part in parts})
-    smaller = [size for size in sizes if size < pairs]
-    if smaller != sizes:
-        log.warning("learning curve: the full model has %d pairs, so its sizes are %s", pairs, smaller)
-    return smaller
+    smaller_ones = [size for size in sizes if size < pairs]
+    if smaller_ones != sizes:
+        log.warning("learning curve: the full model has %d pairs, so its sizes are %s", pairs, smaller_ones)
+    return smaller_ones
 
 
-def train_and_score(
-    settings: RewardTraining, size: int, held_out: Sequence[Preference], path: Path, num_processes: int = 1
-) -> pd.DataFrame:
-    """Train on the first `size` pairs and score the held-out ones; the scores stay, the weights do not.
+def smaller(config: RewardTraining, pairs: int, folder: Path) -> RewardTraining:
+    """The settings that train a reward model alike on the first `pairs` of its pairs, without a log.
 
     Args:
-        settings: of the full model.
-        size: number of pairs.
-        held_out: pairs to judge by.
-        path: the score file.
-        num_processes: as in `launch.run_training`.
+        config: Of the full model.
+        pairs: Training pairs.
+        folder: Where its checkpoint goes.
     """
-    folder = path.with_suffix(".model")
-    changes = {"max_train": size, "output_dir": folder, "log_dir": None, "eval_dataset": None}
-    smaller = settings.model_copy(update=changes | {"report_to": "none", "save_steps": 0, "resume": False})
-    run_training("rm", smaller, num_processes)
-    model = RewardModel(
-        folder,
-        dtype=settings.dtype,
-        max_prompt_tokens=settings.max_prompt_tokens,
-        max_reply_tokens=settings.max_reply_tokens,
-    )
-    table = score_pairs(model, held_out, path)
-    shutil.rmtree(folder)
-    return table
+    silent = {"log_dir": None, "eval_dataset": None, "report_to": "none", "save_steps": 0, "resume": False}
+    return config.model_copy(update=silent | {"max_train": pairs, "output_dir": folder})
 
 
 def measure_curve(
-    tables: Mapping[int, pd.DataFrame], train: Sequence[Preference], seed: int = 0
+    tables: Mapping[int, Sequence[pd.DataFrame]],
+    train: Sequence[Sequence[Preference]],
+    heads: Heads | None = None,
+    seed: int = 0,
 ) -> LearningCurve:
     """The curve of a reward model and of the baselines.
 
     Args:
-        tables: number of training pairs -> scored held-out pairs; the full model's is the largest.
-        train: the training pairs, in the order of training sets.
+        tables: number of training pairs -> the held-out pairs as each replicate scored them; the full
+            model's number is the largest.
+        train: each replicate's training pairs, in the order of training.
+        heads: margins of random heads on the held-out pairs, for the start of the curve.
         seed: of resampling.
     """
-    points = curves(tables, train, seed)
-    numbers = curve_metrics(tables, points, seed)
+    points = curves(tables, train, heads, seed)
+    numbers = curve_metrics(tables, points)
     return LearningCurve(
         metrics=prefixed("learning_curve", numbers),
-        claims={"more_pairs_help": numbers["rise_low"] > 0},
+        claims={"more_pairs_help": beyond(numbers, "rise") > 0},
         points=points,
     )
 
 
 def curves(
-    tables: Mapping[int, pd.DataFrame], train: Sequence[Preference], seed: int = 0
+    tables: Mapping[int, Sequence[pd.DataFrame]],
+    train: Sequence[Sequence[Preference]],
+    heads: Heads | None = None,
+    seed: int = 0,
 ) -> dict[str, list[dict[str, float]]]:
     """Points of the reward model's curve and of the baselines', which learn from the same first pairs.
 
     Args:
-        tables: number of training pairs -> scored held-out pairs.
-        train: the training pairs, in the order of training sets.
-        seed: of resampling.
+        tables, train, heads, seed: as in `measure_curve`.
 
     Returns:
-        "reward model", "length" and "words" -> points {"pairs", "accuracy", "low", "high"}, by size.
+        "reward model", "length" and "words" -> points {"pairs", "accuracy", "accuracy_low", "accuracy_high",
+        with several replicates "accuracy_trainings_low", "accuracy_trainings_high"}, by size.
     """
-    found: dict[str, list] = {"reward model": [], "length": [], "words": []}
-    for size, table in sorted(tables.items()):
-        margins = {"reward model": table["margin"]} | baseline_margins(train[:size], table)
-        for name, values in margins.items():
-            rate = Estimate(*list(accuracy(values, table["prompt_key"], seed=seed).values())[:3])
-            point = {"pairs": size, "accuracy": rate.value, "low": rate.low, "high": rate.high}
-            found[name].append(point)
+    found: dict[str, list] = {"reward model": [], **{name: [] for name in BASELINES}}
+    sizes = sorted(tables)
+    if heads is not None:
+        guess = Estimate.of(random_heads_accuracy(*heads, seed=seed), "accuracy")
+        found["reward model"].append({"pairs": 0, **guess.named("accuracy")})
+        for name in BASELINES:
+            found[name].append({"pairs": 0, **Estimate(0.5, 0.5, 0.5).named("accuracy")})
+    for size in sizes:
+        prompts = tables[size][0]["prompt_key"]
+        right = {"reward model": right_orders(tables[size])}
+        right |= baseline_orders([part[:size] for part in train], tables[size][0])
+        for name, values in right.items():
+            rate = replicated_rate(values, prompts, seed=seed)
+            found[name].append({"pairs": size, **rate.named("accuracy")})
     return found
 
 
 def curve_metrics(
-    tables: Mapping[int, pd.DataFrame], points: Mapping[str, list[dict[str, float]]], seed: int = 0
+    tables: Mapping[int, Sequence[pd.DataFrame]], points: Mapping[str, list[dict[str, float]]]
 ) -> dict[str, float]:
     """Numbers of the curve; the caller adds the prefix of the keys.
 
     Returns:
-        `<n>.accuracy` (+_low, _high), `<n>.length`, `<n>.words`; `first_pairs`, `first_accuracy`,
-        `last_pairs`, `last_accuracy`, `previous_pairs`, and `rise` (+_low, _high): accuracy of the full model
-        minus that of the next smaller one on the same held-out pairs.
+        `<n>.accuracy` with its intervals, `<n>.length`, `<n>.words`, also for n = 0 where random heads are
+        known; `first_pairs`, `first_accuracy` (of the smallest training), `last_pairs`, `last_accuracy`,
+        `previous_pairs`, and `rise` with its intervals: accuracy of the full model minus that of the next
+        smaller one, of the same replicate on the same held-out pairs.
     """
     found: dict[str, float] = {}
     for point in points["reward model"]:
-        rate = Estimate(point["accuracy"], point["low"], point["high"])
-        found |= rate.named(f"{point['pairs']}.accuracy")
-    for name in ("length", "words"):
+        found |= {f"{point['pairs']}.{key}": value for key, value in point.items() if key != "pairs"}
+    for name in BASELINES:
         found |= {f"{point['pairs']}.{name}": point["accuracy"] for point in points[name]}
+    first, *_ = sorted(tables)
     *_, before, last = sorted(tables)
-    ends = {"first": points["reward model"][0], "last": points["reward model"][-1]}
-    found |= {f"{end}_{key}": point[key] for end, point in ends.items() for key in ("pairs", "accuracy")}
-    table = tables[last]
-    rise = compare_reward_models(
-        table["margin"], np.asarray(tables[before]["margin"]), table["prompt_key"], seed=seed
+    for end, size in {"first": first, "last": last}.items():
+        found |= {f"{end}_pairs": size, f"{end}_accuracy": found[f"{size}.accuracy"]}
+    rise = replicated_lead(
+        right_orders(tables[last]), right_orders(tables[before]), tables[last][0]["prompt_key"]
     )
-    keys = {f"rise{end}": rise[f"accuracy_difference{end}"] for end in ("", "_low", "_high")}
-    return found | {"previous_pairs": before} | keys
+    return found | {"previous_pairs": before} | rise.named("rise")

@@ -1,38 +1,47 @@
 """How good a reward model is on preference pairs: accuracy, baselines, over-fitting, calibration, length.
 
-Everything the analysis uses passes through a score file, so that recorded scores take the same way as fresh
-ones and the figures can be drawn again without a model: first `scored_pairs.score_pairs`, then `evaluate`.
+Everything the analysis uses passes through score files, so that recorded scores take the same way as fresh
+ones and the figures can be drawn again without a model: first `score_replicates.score_jobs`, then `evaluate`.
 
-    pairs = score_pairs(reward_model, held_out, folder / "validation.jsonl")
-    found = evaluate(pairs, train)
+Several trainings of the reward model, its replicates, score the same held-out pairs. Numbers are means over
+them; headline numbers carry an interval over prompts and one over trainings, and a claim holds only where it
+does beyond both. With a single file, or a single training, the interval over prompts stands alone.
+
+    found = evaluate([pairs, pairs_1, pairs_2], [train, train_1, train_2])
     found.metrics["rm.validation.accuracy"], found.claims["rm_beats_length"]
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from rlhf_hw.experiments.result import Result, prefixed, table_metrics
-from rlhf_hw.experiments.scored_pairs import baseline_margins, best_possible, gold_columns, score_columns
+from rlhf_hw.experiments.result import Result, averaged, prefixed
+from rlhf_hw.experiments.scored_pairs import (
+    best_judge,
+    best_possible,
+    gold_columns,
+    right_orders,
+    score_columns,
+)
+from rlhf_hw.experiments.scorers import Scorers, compare_scorers, shorter_wins
 from rlhf_hw.experiments.within_prompts import order_within_prompts
 from rlhf_hw.preferences.templates import Preference
-from rlhf_hw.stats.baselines import length_direction
 from rlhf_hw.stats.calibration import reliability_curve, scale_margins
-from rlhf_hw.stats.intervals import Estimate
+from rlhf_hw.stats.ceiling import share_of_best
+from rlhf_hw.stats.intervals import rate_interval
 from rlhf_hw.stats.length import accuracy_by_length_gap
-from rlhf_hw.stats.pairs import (
-    accuracy,
-    accuracy_gap,
-    compare_reward_models,
-    confident_mistakes,
-    group_metrics,
-    preference_metrics,
+from rlhf_hw.stats.pairs import confident_mistakes, group_metrics, preference_metrics
+from rlhf_hw.stats.replicates import (
+    Replicated,
+    beyond,
+    independent_difference,
+    replicated,
+    replicated_rate,
 )
 
-BASELINES = ("length", "words")
-OOD_KEYS = ("accuracy", "accuracy_low", "accuracy_high", "gold_spearman")
+DROP = "rm.validation.gold_spearman_drop"  # where replies to one prompt are more alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,27 +49,26 @@ class PairEvaluation(Result):
     """What scored pairs say about a reward model.
 
     Attributes:
-        validation: Numbers of the held-out pairs, the keys of `preference_metrics`, and the best possible
-            accuracy where it is known.
-        best: The best possible accuracy, or None.
-        scorers: Accuracy of the reward model, the baselines and the second model, one row each.
-        tests: McNemar's test of the reward model against each of the others, one row each.
-        fitted: Accuracy on pairs it was trained on; overfitting: that minus the accuracy on held-out pairs.
-            Without such pairs empty and None.
-        reliability: Calibration curves by name, for `figures.scores.calibration_curve`.
-        margins: Of the held-out pairs.
-        by_length: Accuracy by how much longer the chosen reply is; None where lengths are unknown.
-        groups: Accuracy by group, the lowest first; None where a pair has no group.
+        validation: Numbers of the held-out pairs, averaged over replicates: the keys of `preference_metrics`,
+            and what the best possible judge reaches where that is known.
+        best: The accuracy of that judge on these labels, or None.
+        scorers: The reward model beside the baselines and a second model.
+        fitted: Accuracy on pairs it was trained on, with its intervals; overfitting: that minus the accuracy
+            on held-out pairs. Without such pairs empty and None.
+        reliability: Calibration curves of the first replicate, for `figures.scores.calibration_curve`.
+        margins: Of the held-out pairs, first replicate.
+        by_length: Its accuracy by how much longer the chosen reply is; None where lengths are unknown.
+        groups: Its accuracy by group, the lowest first; None where a pair has no group.
         outside: Numbers out of distribution; within: order of several replies to one prompt. May be empty.
-        examples: Pairs to read: the surest, the closest call, the most confident mistakes.
+        examples: Pairs to read, by the first replicate: the surest, the closest call, the most confident
+            mistakes.
     """
 
     validation: dict[str, float]
     best: float | None
-    scorers: pd.DataFrame
-    tests: pd.DataFrame
+    scorers: Scorers
     fitted: dict[str, float]
-    overfitting: Estimate | None
+    overfitting: Replicated | None
     reliability: dict[str, pd.DataFrame]
     margins: pd.Series
     by_length: pd.DataFrame | None
@@ -69,19 +77,14 @@ class PairEvaluation(Result):
     within: dict[str, float]
     examples: pd.DataFrame
 
-    @property
-    def rates(self) -> dict[str, Estimate]:
-        """Accuracy of each scorer with its interval."""
-        return {name: Estimate.of(row, "accuracy") for name, row in self.scorers.iterrows()}
-
 
 def evaluate(
-    pairs: pd.DataFrame,
-    train: Sequence[Preference] = (),
+    replicates: Sequence[pd.DataFrame],
+    train: Sequence[Sequence[Preference]] = (),
     *,
-    fitted: pd.DataFrame | None = None,
-    outside: pd.DataFrame | None = None,
-    beside: pd.DataFrame | None = None,
+    fitted: Sequence[pd.DataFrame] = (),
+    outside: Sequence[pd.DataFrame] = (),
+    beside: Sequence[pd.DataFrame] = (),
     second: np.ndarray | None = None,
     curve: Result | None = None,
     group: str = "",
@@ -91,38 +94,41 @@ def evaluate(
     """Evaluate a reward model by its scores; what is not given is left out.
 
     Args:
-        pairs: Held-out pairs with its scores, from `score_files.read_pairs`.
-        train: Its training pairs, to fit the baselines on.
-        fitted: Scored pairs of the training set. outside: scored pairs out of distribution.
-        beside: Scored replies, several to a prompt, from `within_prompts.replies_beside_data`.
+        replicates: The same held-out pairs with the scores of each replicate, from `score_files.read_pairs`;
+            one table for a single reward model.
+        train: Each replicate's training pairs, to fit the baselines on.
+        fitted: Scored pairs of each replicate's training set. outside: scored pairs out of distribution.
+        beside: Scored replies, several to a prompt, from `within_prompts.score_beside`.
         second: Margins of another reward model for the same pairs, from `scored_pairs.same_pairs`.
         curve: The learning curve.
         group: Key of the rows' `meta` whose groups are judged apart. examples: confident mistakes to show.
         seed: Of resampling.
+
+    Raises:
+        InputError: the replicates scored different pairs.
     """
-    margins, prompts, best = pairs["margin"], pairs["prompt_key"], best_possible(pairs)
-    validation = preference_metrics(**score_columns(pairs), best_accuracy=best, seed=seed)
-    metrics = prefixed("rm.validation", validation)
-    known = {} if best is None else {"best_possible_accuracy": best}
-    scorers, tests = compare_scorers(pairs, train, second, seed)
-    metrics |= prefixed("data", known) | scorer_metrics(scorers, tests)
-    claims = baseline_claims(tests, train) if train else {}
-    claims["reaches_95_percent_of_best"] = best is not None and validation["accuracy"] >= 0.95 * best
-    on_train, gap = ({}, None) if fitted is None else overfitting(fitted, pairs, seed)
+    pairs, right = replicates[0], right_orders(replicates)
+    margins, prompts = pairs["margin"], pairs["prompt_key"]
+    validation, claims = validation_metrics(replicates, right, seed)
+    scorers = compare_scorers(replicates, right, train, second, seed)
+    metrics = prefixed("rm.validation", validation) | prefixed("data", ceiling(pairs)) | scorers.metrics
+    claims |= scorers.claims | ({"shorter_wins": shorter_wins(train)} if train else {})
+    on_train, gap = overfitting(fitted, right, prompts) if fitted else ({}, None)
     if gap is not None:
         metrics |= prefixed("rm.trained_on", on_train) | gap.named("rm.overfitting_gap")
-        claims["overfits"] = gap.low > 0
-    strange = {} if outside is None else outside_metrics(outside, seed)
-    within = {} if beside is None else order_within_prompts(beside, seed)
+        claims["overfits"] = beyond(metrics, "rm.overfitting_gap") > 0
+    strange = outside_metrics(outside, right, prompts, seed) if outside else {}
+    within = order_within_prompts(beside, seed) if beside else {}
     metrics |= prefixed("rm.ood", strange) | prefixed("rm.validation", within)
+    for claim, key in {"ood_is_harder": "rm.ood.drop", "alike_is_harder": DROP}.items():
+        claims |= {claim: beyond(metrics, key) > 0} if key in metrics else {}
     curve = curve or Result()
     return PairEvaluation(
         metrics=metrics | curve.metrics,
         claims=claims | curve.claims,
-        validation=validation | known,
-        best=best,
+        validation=validation | ceiling(pairs),
+        best=ceiling(pairs).get("best_possible_accuracy"),
         scorers=scorers,
-        tests=tests,
         fitted=on_train,
         overfitting=gap,
         reliability=reliability(margins, prompts, seed),
@@ -135,79 +141,97 @@ def evaluate(
     )
 
 
-def compare_scorers(
-    pairs: pd.DataFrame, train: Sequence[Preference], second: np.ndarray | None, seed: int = 0
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The reward model beside the baselines and another model on the same pairs.
+def ceiling(pairs: pd.DataFrame) -> dict[str, float]:
+    """What a judge who knows each annotator's probabilities reaches; empty where they are unknown.
 
     Returns:
-        `accuracy_table` of all of them, and `mcnemar_table` of the reward model against the others.
+        best_possible_accuracy (+_low, _high): on these very labels, which were drawn; the share of it that a
+        reward model reaches is measured on the same ones. best_expected_accuracy: over all labels that these
+        annotators might have given.
     """
-    margins = {"reward model": pairs["margin"].to_numpy()}
-    margins |= baseline_margins(train, pairs) if train else {}
-    margins |= {} if second is None else {"second model": second}
-    return tuple(table(margins, pairs["prompt_key"], seed) for table in (accuracy_table, mcnemar_table))
+    best, expected = best_judge(pairs), best_possible(pairs)
+    if best is None or expected is None:
+        return {}
+    rate = rate_interval(best, pairs["prompt_key"])
+    return rate.named("best_possible_accuracy") | {"best_expected_accuracy": expected}
 
 
-def scorer_metrics(scorers: pd.DataFrame, tests: pd.DataFrame) -> dict[str, float]:
-    """Numbers of the tables of `compare_scorers`: accuracy (+_low, _high) of the baselines, and all tests."""
-    rates = {name: Estimate.of(row, "accuracy") for name, row in scorers.iterrows() if name in BASELINES}
-    found = {k: v for name, rate in rates.items() for k, v in rate.named(f"baseline.{name}.accuracy").items()}
-    return found | table_metrics("mcnemar", tests)
+def validation_metrics(
+    replicates: Sequence[pd.DataFrame], right: np.ndarray, seed: int = 0
+) -> tuple[dict[str, float], dict[str, bool]]:
+    """Numbers of the held-out pairs, averaged over replicates, and the claims that rest on them.
+
+    Rates carry their intervals (`Replicated.named`); ties are counted over all replicates.
+    """
+    pairs, prompts = replicates[0], replicates[0]["prompt_key"]
+    found = averaged([preference_metrics(**score_columns(table), seed=seed) for table in replicates])
+    found["ties"] = int((right == 0.5).sum())
+    found |= replicated_rate(right, prompts, seed=seed).named("accuracy")
+    gold = gold_columns(pairs)
+    if gold:
+        gap = gold["gold_chosen"] - gold["gold_rejected"]
+        agrees = np.where(gap > 0, right, 1 - right)[:, gap != 0]
+        found |= rate_of(agrees, prompts[gap != 0], "gold_accuracy", seed)
+    claims = {}
+    if "accuracy_balanced" in found:
+        longer = (pairs["chosen_tokens"] - pairs["rejected_tokens"]).to_numpy()
+        parts = {"longer_chosen": longer > 0, "longer_rejected": longer < 0}
+        rates = {n: replicated_rate(right[:, rows], prompts[rows], seed=seed) for n, rows in parts.items()}
+        for name, rate in rates.items():
+            found |= rate.named(f"accuracy_{name}")
+        chosen, rejected = (right[:, rows].mean(axis=1) for rows in parts.values())
+        difference = independent_difference(*(rate.prompts for rate in rates.values()))
+        found |= replicated(difference, chosen - rejected).named("length_gap")
+        claims["goes_with_length"] = beyond(found, "length_gap") > 0
+    best = best_judge(pairs)
+    if best is not None:
+        found |= share_of_best(right, best, prompts)
+    known = "share_of_best_low" in found
+    claims["reaches_95_percent_of_best"] = known and beyond(found, "share_of_best", 0.95) > 0
+    return found, claims
 
 
-def accuracy_table(margins: Mapping[str, np.ndarray], prompts: Sequence, seed: int = 0) -> pd.DataFrame:
-    """Accuracy with interval of several scorers on the same pairs, one row each."""
-    rows = {name: accuracy(values, prompts, seed=seed) for name, values in margins.items()}
-    return pd.DataFrame(rows).T[["accuracy", "accuracy_low", "accuracy_high", "pairs", "ties"]]
+def rate_of(right: np.ndarray, prompts: pd.Series, name: str, seed: int = 0) -> dict[str, float]:
+    """A rate over replicates under its name; empty where there are no pairs."""
+    return replicated_rate(right, prompts, seed=seed).named(name) if right.size else {}
 
 
-def mcnemar_table(margins: Mapping[str, np.ndarray], prompts: Sequence, seed: int = 0) -> pd.DataFrame:
-    """McNemar's test of the first scorer against each of the others on the same pairs, one row each.
+def overfitting(
+    fitted: Sequence[pd.DataFrame], right: np.ndarray, prompts: Sequence
+) -> tuple[dict[str, float], Replicated]:
+    """Accuracy on pairs of the training sets, and that minus the one on held-out pairs, with their intervals.
 
     Args:
-        margins: name -> margins, the reward model in question first.
-        prompts: prompt of each pair.
-
-    Returns:
-        Index: the other scorer. Columns: `only_first`, `only_second` (pairs that one alone has right),
-        `p_value`, `accuracy_difference` (+_low, _high).
+        fitted: Pairs of each replicate's own training set.
+        right: Outcomes of the held-out pairs, shape (replicates, pairs). prompts: of these.
     """
-    first, *others = margins
-    rows = {n: compare_reward_models(margins[first], margins[n], prompts, seed=seed) for n in others}
-    names = ["only_first", "only_second", "p_value"]
-    names += [f"accuracy_difference{end}" for end in ("", "_low", "_high")]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+    own = [right_orders([table])[0] for table in fitted]
+    everyone = rate_interval(np.concatenate(own), [key for table in fitted for key in table["prompt_key"]])
+    means, held_out = np.array([part.mean() for part in own]), replicated_rate(right, prompts)
+    gap = independent_difference(everyone, held_out.prompts)
+    on_train = replicated(everyone, means).named("accuracy")
+    return on_train, replicated(gap, means - right.mean(axis=1))
 
 
-def verdict(row: Mapping[str, float]) -> str:
-    """What a row of `mcnemar_table` allows to say of the first scorer: better, worse, no difference shown."""
-    low, high = (row[f"accuracy_difference{end}"] for end in ("_low", "_high"))
-    words = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-    return f"{words} [{low:+.3f}, {high:+.3f}]"
+def outside_metrics(
+    outside: Sequence[pd.DataFrame], right: np.ndarray, prompts: Sequence, seed: int = 0
+) -> dict[str, float]:
+    """Accuracy of pairs out of distribution, drop (accuracy in distribution minus that), gold_spearman.
 
-
-def baseline_claims(tests: pd.DataFrame, train: Sequence[Preference]) -> dict[str, bool]:
-    """What the tests against the baselines allow to say, and which length the length rule prefers."""
-    low, high = (tests[f"accuracy_difference{end}"] for end in ("_low", "_high"))
-    shorter = length_direction([p.chosen for p in train], [p.rejected for p in train]) < 0
-    said = {f"rm_beats_{name}": low[name] > 0 for name in BASELINES}
-    said |= {"words_beat_rm": high["words"] < 0, "shorter_wins": shorter}
-    return {name: bool(holds) for name, holds in said.items()}
-
-
-def overfitting(fitted: pd.DataFrame, pairs: pd.DataFrame, seed: int = 0) -> tuple[dict, Estimate]:
-    """Accuracy (+_low, _high) on pairs of the training set, and that minus the one on held-out pairs."""
-    on_train = accuracy(fitted["margin"], fitted["prompt_key"], seed=seed)
-    keys = (fitted["prompt_key"], pairs["prompt_key"])
-    gap = accuracy_gap(fitted["margin"], pairs["margin"], *keys, seed=seed)
-    return Estimate.of(on_train, "accuracy").named("accuracy"), gap
-
-
-def outside_metrics(outside: pd.DataFrame, seed: int = 0) -> dict[str, float]:
-    """Accuracy (+_low, _high) of pairs out of distribution, and where gold is known gold_spearman."""
-    found = preference_metrics(**score_columns(outside), seed=seed)
-    return {key: found[key] for key in OOD_KEYS if key in found}
+    Args:
+        outside: The pairs out of distribution, by replicate.
+        right: Outcomes in distribution, shape (replicates, pairs). prompts: of these.
+        seed: Of resampling.
+    """
+    strange = right_orders(outside)
+    rate = replicated_rate(strange, outside[0]["prompt_key"], seed=seed)
+    inside = replicated_rate(right, prompts, seed=seed)
+    drop = independent_difference(inside.prompts, rate.prompts)
+    found = rate.named("accuracy") | replicated(drop, (right.mean(axis=1) - strange.mean(axis=1))).named(
+        "drop"
+    )
+    numbers = averaged([preference_metrics(**score_columns(table), seed=seed) for table in outside])
+    return found | {key: numbers[key] for key in ("gold_spearman",) if key in numbers}
 
 
 def reliability(margins: pd.Series, prompts: pd.Series, seed: int = 0) -> dict[str, pd.DataFrame]:

@@ -13,7 +13,7 @@ To add an experiment X:
 5. `report/report.en.md` and `report.zh.md` get a section each, with the same keys.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,17 @@ class Result:
 def prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
     """The same metrics with `prefix.` before each key."""
     return {f"{prefix}.{key}": value for key, value in metrics.items()}
+
+
+def averaged(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each number over several trainings; whole numbers that are alike in all stay whole.
+
+    Args:
+        found: The numbers of each training; names that one of them lacks are left out.
+    """
+    names = [name for name in found[0] if all(name in other for other in found)]
+    columns = {name: [numbers[name] for numbers in found] for name in names}
+    return {n: v[0] if len(set(v)) == 1 else sum(v) / len(v) for n, v in columns.items()}
 
 
 def table_metrics(prefix: str, table: pd.DataFrame) -> dict[str, float]:

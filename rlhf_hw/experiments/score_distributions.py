@@ -6,11 +6,13 @@ may go with length, style or quality in either sense, and these with the prefere
 untrained model is the average over draws, with an interval that resamples the draws too
 (`stats.pairs.random_heads_accuracy`). The hidden states are computed once; a head is one matrix product.
 
-    found = describe_scores({"untrained": ..., "validation": ...}, head_margins(base, held_out))
+    untrained = score_untrained(base, held_out, path)
+    found = describe_scores({"untrained": untrained, "validation": ...}, head_margins(untrained))
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,13 +22,15 @@ from rlhf_hw.experiments.result import Result, prefixed
 from rlhf_hw.models.batches import tokenize_preferences
 from rlhf_hw.models.forward import end_states
 from rlhf_hw.models.loading import random_head
-from rlhf_hw.models.scoring import RewardModel
+from rlhf_hw.models.scoring import RewardModel, pair_records
+from rlhf_hw.preferences.score_files import read_pairs, write_scores
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.stats.distributions import distribution_metrics
 from rlhf_hw.stats.pairs import random_heads_accuracy
 from rlhf_hw.stats.text import reply_table
 
 SIDES = ("chosen", "rejected")
+HEADS = "random_heads"  # in the `meta` of a score file of the untrained model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,21 +91,35 @@ def random_heads(width: int, heads: int, seed: int = 0) -> np.ndarray:
     return torch.cat([random_head(width, seed + n) for n in range(heads)]).numpy().T
 
 
-def head_margins(
-    base: RewardModel, preferences: Sequence[Preference], heads: int = 32, seed: int = 0
-) -> tuple[np.ndarray, list[tuple]]:
-    """Margins of the pairs under random heads.
+def score_untrained(
+    base: RewardModel, preferences: Sequence[Preference], path: Path, heads: int = 32, seed: int = 0
+) -> pd.DataFrame:
+    """Score pairs by random heads on the base model's hidden states, which are computed once.
 
     Args:
-        base: the base model, loaded as a reward model with a random head.
-        preferences: the pairs; those that truncation makes equal are left out.
-        heads: number of draws.
-        seed: of the first; with that of `base` the first head is the one `base` scores with.
+        base: The base model, loaded as a reward model.
+        preferences: The pairs; those that truncation makes equal are left out.
+        path: The score file: the scores of the first head, and in `meta` each pair's margin under every head.
+        heads: Number of draws.
+        seed: Of the first.
 
     Returns:
-        Margins, shape (pairs, heads), and the prompt of each pair.
+        The score file as a table.
     """
     groups, kept, _ = tokenize_preferences(preferences, base.renderer)
-    states = end_states(base.model, groups, base.renderer.pad_id, base.dtype)
-    difference = states[:, 0].astype(float) - states[:, 1]
-    return difference @ random_heads(states.shape[-1], heads, seed), [preferences[k].prompt for k in kept]
+    states = end_states(base.model, groups, base.renderer.pad_id, base.dtype).astype(float)
+    drawn = random_heads(states.shape[-1], heads, seed)
+    rows = pair_records([preferences[k] for k in kept], groups, states @ drawn[:, 0])
+    for row, margins in zip(rows, (states[:, 0] - states[:, 1]) @ drawn, strict=True):
+        row["meta"][HEADS] = margins.tolist()
+    write_scores(path, rows)
+    return read_pairs(path)
+
+
+def head_margins(untrained: pd.DataFrame) -> tuple[np.ndarray, pd.Series]:
+    """Margins under each random head, shape (pairs, heads), and the prompt of each pair.
+
+    Args:
+        untrained: From `score_untrained`.
+    """
+    return np.array([meta[HEADS] for meta in untrained["meta"]]), untrained["prompt_key"]

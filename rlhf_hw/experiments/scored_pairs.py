@@ -11,7 +11,10 @@ from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.preferences.score_files import read_pairs, write_scores
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.stats.baselines import bag_of_words_margins, length_margins
+from rlhf_hw.stats.calibration import outcomes
 from rlhf_hw.world.annotators import best_possible_accuracy
+
+BASELINES = ("length", "words")  # scorers that understand nothing, and do not see the prompt
 
 
 def score_pairs(reward_model: RewardModel, preferences: Sequence[Preference], path: Path) -> pd.DataFrame:
@@ -24,6 +27,24 @@ def score_pairs(reward_model: RewardModel, preferences: Sequence[Preference], pa
     """
     write_scores(path, reward_model.score_preferences(preferences))
     return read_pairs(path)
+
+
+def right_orders(tables: Sequence[pd.DataFrame]) -> np.ndarray:
+    """Which pairs each replicate orders as labelled: 1, 0, or 1/2 for a tie, shape (replicates, pairs).
+
+    Args:
+        tables: The same pairs in the same order, scored by each replicate.
+
+    Raises:
+        InputError: the tables hold different pairs.
+    """
+    keys = ["prompt_key", "chosen", "rejected"]
+    for number, table in enumerate(tables):
+        if not table[keys].reset_index(drop=True).equals(tables[0][keys].reset_index(drop=True)):
+            raise InputError(
+                f"replicate {number} scored other pairs than replicate 0; score the same for all"
+            )
+    return np.stack([outcomes(table["margin"]) for table in tables])
 
 
 def gold_columns(pairs: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -48,6 +69,21 @@ def best_possible(pairs: pd.DataFrame) -> float | None:
     return best_possible_accuracy(m["probability"] for m in meta)
 
 
+def best_judge(pairs: pd.DataFrame) -> np.ndarray | None:
+    """Outcomes on these labels of a judge who knows the annotators' probabilities.
+
+    Returns:
+        Shape (pairs,): 1 where the chosen reply was the likelier one, 1/2 where neither was, else 0; None
+        where the probabilities are unknown.
+    """
+    meta = list(pairs["meta"]) if "meta" in pairs else []
+    if not meta or "probability" not in meta[0]:
+        return None
+    # `probability` is that of the first reply; `chosen_index`, 1 or 2, the reply that the annotator took.
+    lead = np.array([(m["probability"] - 0.5) * (3 - 2 * m["chosen_index"]) for m in meta])
+    return (np.sign(lead) + 1) / 2
+
+
 def score_columns(pairs: pd.DataFrame) -> dict:
     """The columns of scored pairs as arguments of `preference_metrics`."""
     lengths = {}
@@ -65,10 +101,14 @@ def score_columns(pairs: pd.DataFrame) -> dict:
 def baseline_margins(train: Sequence[Preference], pairs: pd.DataFrame) -> dict[str, np.ndarray]:
     """Margins of the two baselines on scored pairs: the reply's length, and its words.
 
+    Neither sees the prompt: they cannot know whether a reply suits its question.
+
     Args:
-        train: Pairs the baselines are fitted on.
+        train: Pairs the baselines are fitted on; without any, both are always undecided (margin 0).
         pairs: Table with `chosen` and `rejected` texts.
     """
+    if not train:
+        return {"length": np.zeros(len(pairs)), "words": np.zeros(len(pairs))}
     texts = (
         [p.chosen for p in train],
         [p.rejected for p in train],
@@ -76,6 +116,16 @@ def baseline_margins(train: Sequence[Preference], pairs: pd.DataFrame) -> dict[s
         list(pairs["rejected"]),
     )
     return {"length": length_margins(*texts), "words": bag_of_words_margins(*texts)}
+
+
+def baseline_orders(train: Sequence[Sequence[Preference]], pairs: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Which pairs the baselines order as labelled, fitted to each replicate's training pairs.
+
+    Returns:
+        "length" and "words" -> outcomes as in `right_orders`, shape (replicates, pairs).
+    """
+    fitted = [baseline_margins(part, pairs) for part in train]
+    return {name: np.stack([outcomes(margins[name]) for margins in fitted]) for name in fitted[0]}
 
 
 def same_pairs(pairs: pd.DataFrame, other: pd.DataFrame, name: str = "the other file") -> np.ndarray:

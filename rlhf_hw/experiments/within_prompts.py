@@ -4,11 +4,13 @@ Best-of-n sampling and reinforcement learning ask for that order. Spearman's cor
 prompt, so that easy and hard prompts play no part: among replies of the data's own writers, and among replies
 that a policy samples.
 
-    table = replies_beside_data(asked, policy, renderer, reward_model, path, gold, written)
-    order_within_prompts(table)["gold_spearman_within"]
+    beside = replies_beside_data(asked, policy, renderer, gold, written)
+    table = score_beside(beside, reward_model, path)
+    order_within_prompts([table])["gold_spearman_within"]
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -22,35 +24,46 @@ from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.preferences.score_files import read_replies, write_scores
 from rlhf_hw.preferences.templates import Preference
-from rlhf_hw.stats.pairs import gold_within_prompts
+from rlhf_hw.stats.distributions import within_prompt_correlations
+from rlhf_hw.stats.replicates import replicated_mean
+
+
+@dataclass(frozen=True)
+class RepliesBeside:
+    """Several replies to each prompt, not yet scored.
+
+    Attributes:
+        preferences: One a prompt.
+        replies: To each prompt, equally many.
+        sources: Of the replies to any prompt, in their order: chosen, rejected, written, sampled.
+        gold: The true reward of every reply, prompt by prompt.
+    """
+
+    preferences: list[Preference]
+    replies: list[list[Reply]]
+    sources: list[str]
+    gold: list[float]
 
 
 def replies_beside_data(
     preferences: Sequence[Preference],
     policy: PreTrainedModel,
     renderer: Renderer,
-    reward_model: RewardModel,
-    path: Path,
     gold: Callable[[str, str], float],
     written: Sequence[Sequence[str]],
     samples: int = 4,
     **sampling,
-) -> pd.DataFrame:
-    """The data's two replies to each prompt, more written and sampled ones, scored by reward model and gold.
+) -> RepliesBeside:
+    """The data's two replies to each prompt, more written ones, and sampled ones.
 
     Args:
         preferences: One a prompt.
         policy: Causal language model to sample from.
         renderer: The policy's renderer.
-        reward_model: Scores the replies.
-        path: The score file; `source` in `meta` is chosen, rejected, written or sampled.
         gold: The simulated world's true reward.
         written: More replies to each prompt, equally many, from the source of the data's own.
         samples: Replies sampled for each prompt.
         sampling: Passed to `generation.generate`.
-
-    Returns:
-        The score file as a table, the replies to one prompt next to each other.
     """
     prompts = [p.prompt for p in preferences]
     sampled = iter(generate(policy, renderer, prompts, samples=samples, title="replies", **sampling))
@@ -59,35 +72,71 @@ def replies_beside_data(
     replies = [
         [*(Reply(text, next(ids), True) for text in texts), *islice(sampled, samples)] for texts in given
     ]
-    scores = reward_model.score(prompts, [[reply.text for reply in group] for group in replies])
-    size = len(replies[0])
     sources = ["chosen", "rejected", *["written"] * len(written[0]), *["sampled"] * samples]
+    worth = [gold(p.question, r.text) for p, group in zip(preferences, replies, strict=True) for r in group]
+    return RepliesBeside(list(preferences), replies, sources, worth)
+
+
+def score_beside(beside: RepliesBeside, reward_model: RewardModel, path: Path) -> pd.DataFrame:
+    """Score these replies; one score file, which is returned as a table, the replies to one prompt together.
+
+    Args:
+        beside: From `replies_beside_data`.
+        reward_model: Scores the replies.
+        path: The score file; `source` in `meta` is chosen, rejected, written or sampled.
+    """
+    asked, size = beside.preferences, len(beside.sources)
+    texts = [[reply.text for reply in group] for group in beside.replies]
+    scores = reward_model.score([p.prompt for p in asked], texts)
     rows = reply_rows(
-        [p.question for p in preferences for _ in range(size)],
-        [reply for group in replies for reply in group],
+        [p.question for p in asked for _ in range(size)],
+        [reply for group in beside.replies for reply in group],
         scores.ravel(),
-        gold,
-        row=[p.row for p in preferences for _ in range(size)],
-        source=sources * len(preferences),
+        row=[p.row for p in asked for _ in range(size)],
+        source=beside.sources * len(asked),
+        gold=beside.gold,
     )
     write_scores(path, rows)
     return read_replies(path)
 
 
-def order_within_prompts(table: pd.DataFrame, seed: int = 0) -> dict[str, float]:
-    """How far the scores of `replies_beside_data` order the replies to one prompt as gold does.
+def order_within_prompts(tables: Sequence[pd.DataFrame], seed: int = 0) -> dict[str, float]:
+    """How far the scores order the replies to one prompt as gold does, on average over prompts and trainings.
 
     Args:
-        table: From `replies_beside_data`.
-        seed: Seed of the bootstrap.
+        tables: From `score_beside`, the same replies scored by each replicate.
+        seed: Of resampling.
 
     Returns:
-        Keys of `stats.pairs.gold_within_prompts`: gold_spearman_within among the replies from the source of
-        the data, gold_spearman_sampled among those that a model sampled.
+        gold_spearman_within among the replies from the source of the data, gold_spearman_sampled among those
+        that a model sampled, gold_spearman_drop: the first minus the second on the same prompts; each with
+        its intervals (`Replicated.named`), and `<name>_prompts`, those whose replies differ in score and in
+        gold. gold_sd_within, gold_sd_sampled: standard deviation of gold among the replies to one prompt.
     """
-    sampled = np.array([meta["source"] == "sampled" for meta in table["meta"]])
-    truth, found = gold_of(table), {}
-    for name, rows in {"gold_spearman_within": ~sampled, "gold_spearman_sampled": sampled}.items():
-        scores, prompts = table["score"][rows], table["prompt_key"][rows]
-        found |= gold_within_prompts(scores, truth[rows], prompts, name=name, seed=seed)
+    sampled, truth = np.array([meta["source"] == "sampled" for meta in tables[0]["meta"]]), gold_of(tables[0])
+    parts = {"within": ~sampled, "sampled": sampled}
+    orders = {name: within_prompt_orders(tables, truth, rows) for name, rows in parts.items()}
+    both = [
+        table.loc[:, table.columns.isin(other.columns)]
+        for table, other in ((orders["within"], orders["sampled"]), (orders["sampled"], orders["within"]))
+    ]
+    orders["drop"] = both[0] - both[1]
+    found: dict[str, float] = {}
+    for name, table in orders.items():
+        if table.size:
+            mean = replicated_mean(table.to_numpy(), seed=seed)
+            found |= mean.named(f"gold_spearman_{name}") | {f"gold_spearman_{name}_prompts": table.shape[1]}
+    for name, rows in parts.items():
+        spread = pd.Series(truth[rows]).groupby(tables[0]["prompt_key"].to_numpy()[rows]).std()
+        found |= {f"gold_sd_{name}": float(spread.mean())} if spread.notna().any() else {}
     return found
+
+
+def within_prompt_orders(tables: Sequence[pd.DataFrame], truth: np.ndarray, rows: np.ndarray) -> pd.DataFrame:
+    """Rank correlation of score and gold within each prompt: one row a replicate, one column a prompt.
+
+    Prompts that some replicate does not order at all are left out for all, so that the rows stay the same.
+    """
+    prompts = tables[0]["prompt_key"][rows]
+    found = [within_prompt_correlations(table["score"][rows], truth[rows], prompts) for table in tables]
+    return pd.DataFrame(found).dropna(axis="columns")

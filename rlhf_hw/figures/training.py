@@ -100,9 +100,20 @@ def training_curve(
 
 @styled
 def evaluation_curve(
-    points: Points, *, training: Points | None = None, limits: tuple[float, float] | None = None
+    points: Points,
+    *,
+    training: Points | None = None,
+    others: Sequence[Points] = (),
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """Accuracy measured now and then on held-out pairs, with its 95% interval, against training if given."""
+    """Accuracy measured now and then on held-out pairs, with its 95% interval, against training if given.
+
+    Args:
+        points: of one training, with "low" and "high" where known.
+        training: its accuracy on the batches that it learned from.
+        others: curves of further trainings, drawn thin.
+        limits: range of the value axis.
+    """
     figure, axes = canvas(width=HALF, height=TALL)
     steps, values = arrays(points)
     if training:
@@ -111,6 +122,9 @@ def evaluation_curve(
     if all("low" in point for point in points):
         low, high = ([p[end] for p in points] for end in ("low", "high"))
         axes.fill_between(steps, low, high, color=ORANGE, alpha=0.2, linewidth=0, label="95% interval")
+    for number, curve in enumerate(others):
+        name = "other trainings" if number == 0 else None
+        axes.plot(*arrays(curve), color=ORANGE, linewidth=0.8, alpha=0.7, linestyle="--", label=name)
     note_line(axes, CHANCE, f"chance ({CHANCE:.3g})")
     dress(axes, "accuracy (share of pairs)", limits)
     return figure
@@ -150,18 +164,28 @@ def dpo_log_probabilities(chosen: Points, rejected: Points) -> Figure:
 def learning_curve(
     curves: Mapping[str, Sequence[Mapping[str, float]]], *, best: float | None = None
 ) -> Figure:
-    """Validation accuracy against the number of training pairs (log scale), with intervals.
+    """Validation accuracy against the number of training pairs (from 0, then on a log scale), with intervals.
 
     Args:
-        curves: name -> [{"pairs", "accuracy", "low", "high"}, ...]; the reward model first, then baselines,
-            whose intervals are bands.
-        best: best possible accuracy under the label noise, where it is known.
+        curves: name -> [{"pairs", "accuracy", "accuracy_low", "accuracy_high", with several trainings also
+            "accuracy_trainings_low", "accuracy_trainings_high"}, ...]; the reward model first, with thick bars
+            for the interval over prompts and thin ones for that over trainings; then baselines, whose
+            intervals over prompts are bands.
+        best: what the best possible judge reaches on these labels, where it is known.
     """
     figure, axes = canvas(width=HALF, height=TALL)
     (name, points), *baselines = curves.items()
     pairs, value, low, high = columns_of(points)
     axes.plot(pairs, value, color=BLUE, marker="o", markersize=4, label=f"{name}, 95%", zorder=3)
-    axes.errorbar(pairs, value, yerr=whiskers(value, low, high), fmt="none", color=BLUE, zorder=3)
+    axes.errorbar(
+        pairs, value, yerr=whiskers(value, low, high), fmt="none", color=BLUE, elinewidth=2, zorder=3
+    )
+    several = [point for point in points if "accuracy_trainings_low" in point]
+    if several:
+        at, middle, *ends = columns_of(several, "accuracy_trainings")
+        bars = whiskers(middle, *ends)
+        axes.errorbar(at, middle, yerr=bars, fmt="none", color=BLUE, elinewidth=0.7, capsize=3, zorder=3)
+        axes.plot([], [], color=BLUE, linewidth=0.7, marker="_", label="95%, over trainings")
     for (name, points), colour, line in zip(baselines, CYCLE[2:], ("-.", "--", ":"), strict=False):
         at, value, low, high = columns_of(points)
         axes.plot(at, value, color=colour, linestyle=line, marker=".", linewidth=1.2, label=name)
@@ -169,7 +193,9 @@ def learning_curve(
     if best is not None:
         axes.axhline(best, color=ORANGE, linestyle=":", linewidth=1.4, label=f"best possible ({best:.2f})")
     note_line(axes, CHANCE, f"chance ({CHANCE:.3g})")
-    axes.set_xscale("log")
+    trained = [n for n in pairs if n > 0]
+    # 0 has no logarithm: up to the smallest training the axis is linear
+    axes.set_xscale("symlog", linthresh=min(trained), linscale=0.6)
     axes.set_xticks(pairs, [f"{n:,.0f}" for n in pairs])
     axes.minorticks_off()
     axes.set_xlabel("training pairs (log scale)")
@@ -178,6 +204,8 @@ def learning_curve(
     return figure
 
 
-def columns_of(points: Sequence[Mapping[str, float]]) -> tuple[list[float], ...]:
-    """Pairs, accuracies and both ends of their intervals."""
-    return tuple([p[key] for p in points] for key in ("pairs", "accuracy", "low", "high"))
+def columns_of(points: Sequence[Mapping[str, float]], interval: str = "accuracy") -> tuple[list[float], ...]:
+    """Pairs, accuracies and both ends of their intervals over prompts, or of another one."""
+    return tuple(
+        [p[key] for p in points] for key in ("pairs", "accuracy", f"{interval}_low", f"{interval}_high")
+    )

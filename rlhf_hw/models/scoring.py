@@ -79,18 +79,31 @@ class RewardModel:
         """Score pairs; returns one record each in the layout of pair score files (see `score_files`)."""
         groups, kept, _ = tokenize_preferences(preferences, self.renderer)
         scores = score_groups(self.model, groups, self.renderer.pad_id, self.dtype)
-        lengths = groups.reply_lengths
-        return [
-            {
-                "id": preferences[k].row,
-                "prompt": preferences[k].question,
-                "chosen": preferences[k].chosen,
-                "rejected": preferences[k].rejected,
-                "chosen_score": float(scores[i, 0]),
-                "rejected_score": float(scores[i, 1]),
-                "chosen_tokens": int(lengths[i, 0]),
-                "rejected_tokens": int(lengths[i, 1]),
-                "meta": dict(preferences[k].meta),
-            }
-            for i, k in enumerate(kept)
-        ]
+        return pair_records([preferences[k] for k in kept], groups, scores)
+
+
+def pair_records(
+    preferences: Sequence[Preference], groups: TokenizedGroups, scores: np.ndarray
+) -> list[dict]:
+    """Records of scored pairs in the layout of pair score files (see `score_files`).
+
+    Args:
+        preferences: The pairs.
+        groups: The same, tokenized.
+        scores: Of chosen and rejected reply, shape (pairs, 2).
+    """
+    lengths = groups.reply_lengths
+    return [
+        {
+            "id": p.row,
+            "prompt": p.question,
+            "chosen": p.chosen,
+            "rejected": p.rejected,
+            "chosen_score": float(scores[i, 0]),
+            "rejected_score": float(scores[i, 1]),
+            "chosen_tokens": int(lengths[i, 0]),
+            "rejected_tokens": int(lengths[i, 1]),
+            "meta": dict(p.meta),
+        }
+        for i, p in enumerate(preferences)
+    ]

@@ -65,8 +65,12 @@ class Stage:
 
 
 def replica(artefact: str, replicate: int) -> str:
-    """What an artefact of one replicate is called: the first has the plain name, others their number."""
-    return artefact if replicate == 0 else f"{artefact}-{replicate}"
+    """What an artefact of one replicate is called: the first has the plain name, others their number.
+
+    A score file has it before its ending: `scores/validation-1.jsonl`.
+    """
+    name, ending, _ = artefact.partition(".jsonl")
+    return artefact if replicate == 0 else f"{name}-{replicate}{ending}"
 
 
 RECORDED_RUN = "07_recorded_run"  # the one whose figures need no run: the repository has them
@@ -75,25 +79,28 @@ STAGES: Mapping[str, Stage] = {
     "00_base_model": Stage(makes=("base", "metrics/00.json")),
     "01_reward_model_training": Stage(
         needs={"base": ()},
-        makes=("reward_model", "metrics/01.json"),
+        makes=("reward_model", "reward_model-*", "learning_curve/*", "metrics/01.json"),
         figures=("rm_train_accuracy", "rm_train_loss", "rm_eval_accuracy"),
     ),
     "02_reward_model_evaluation": Stage(
-        needs={"reward_model": ("scores", "reward_model"), "base": ("scores",)},
+        needs={"base": ("scores",)},
+        replicated={"reward_model": ("scores", "reward_model")},
+        uses=("learning_curve",),
         makes=(
-            "scores/validation.jsonl",
-            "scores/train.jsonl",
-            "scores/ood.jsonl",
-            "scores/replies_beside_data.jsonl",
+            "scores/validation*.jsonl",
+            "scores/train*.jsonl",
+            "scores/ood*.jsonl",
+            "scores/untrained.jsonl",
+            "scores/replies_beside_data*.jsonl",
             "scores/learning_curve_*.jsonl",
             "metrics/02.json",
         ),
         figures=("rm_baselines", "learning_curve", "rm_calibration", "rm_accuracy_by_length"),
     ),
     "03_preference_visualization": Stage(
-        needs={"base": ("scores",), "scores/validation.jsonl": ("scores",)},
-        uses=("scores/train.jsonl",),
-        makes=("scores/untrained.jsonl", "metrics/03.json"),
+        needs={"scores/validation.jsonl": ("scores",)},
+        uses=("scores/untrained.jsonl", "scores/train.jsonl"),
+        makes=("metrics/03.json",),
         figures=(
             "scores_untrained",
             "scores_validation",

@@ -7,6 +7,9 @@ with its interval, calibration, McNemar's test against the reward model) applies
 - Bag of words: logistic regression on the difference of the TF-IDF vectors of the two replies,
   p = sigmoid(w . (x(chosen) - x(rejected))): a Bradley-Terry model whose reward is a weighted count of words.
 
+Neither sees the prompt. So they cannot know whether a reply suits its question: on the topic, of the length
+that was asked for. A reward model that beats them may owe it to reading the prompt alone.
+
     margins = bag_of_words_margins(train_chosen, train_rejected, chosen, rejected)
     pairs.accuracy(margins, prompts)
 """
@@ -61,7 +64,7 @@ def bag_of_words_margins(
     max_features: int = 50_000,
     strength: float = 1.0,
 ) -> np.ndarray:
-    """Margins of a logistic regression on TF-IDF differences of words and word pairs.
+    """Margins of a logistic regression on TF-IDF differences of words and word pairs; the prompt is not seen.
 
     Args:
         train_chosen, train_rejected: replies the vocabulary and the weights are learnt from.

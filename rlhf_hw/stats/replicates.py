@@ -22,7 +22,15 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from rlhf_hw.errors import InputError, UnknownName
-from rlhf_hw.stats.intervals import LEVEL, Estimate, as_vector, cluster_codes, mean_interval, rate_interval
+from rlhf_hw.stats.intervals import (
+    LEVEL,
+    Estimate,
+    as_vector,
+    cluster_codes,
+    mean_interval,
+    rate_difference_interval,
+    rate_interval,
+)
 
 TRAININGS = "_trainings"  # between a key and _low or _high: the interval over trainings
 
@@ -89,6 +97,30 @@ def replicated(prompts: Estimate, values: ArrayLike) -> Replicated:
         values: the statistic of each replicate, shape (replicates,).
     """
     return Replicated(prompts.value, prompts, trainings_interval(values))
+
+
+def independent_difference(first: Estimate, second: Estimate) -> Estimate:
+    """The first rate minus the second, which was measured on other prompts.
+
+    The ends are as far from the difference as the root of the squared distances of the two ends concerned
+    (Newcombe 1998, method 10).
+    """
+    value = first.value - second.value
+    below = np.hypot(first.value - first.low, second.high - second.value)
+    above = np.hypot(first.high - first.value, second.value - second.low)
+    return Estimate(value, float(value - below), float(value + above))
+
+
+def replicated_lead(first: ArrayLike, second: ArrayLike, clusters: Sequence | None = None) -> Replicated:
+    """How far the rate of the first lies above that of the second on the same rows, with both intervals.
+
+    Args:
+        first, second: outcomes in [0, 1], shape (replicates, rows); one that is not trained anew for each
+            replicate may have shape (rows,).
+        clusters: prompt of each row, or None.
+    """
+    ahead = as_replicates(first) - as_replicates(second)
+    return replicated(rate_difference_interval(ahead.mean(axis=0), clusters), ahead.mean(axis=1))
 
 
 def trainings_interval(values: ArrayLike) -> Estimate | None:
