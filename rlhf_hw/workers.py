@@ -1,4 +1,4 @@
-"""The same work for several inputs, in processes side by side: one thread each, one process a core.
+"""The same work for several inputs, in processes side by side, each with its share of the cores.
 
 Small models keep two threads busy badly: two trainings with a thread each take much less time than the same
 two after each other with two threads each. So work that is done once for each replicate goes through here.
@@ -32,7 +32,7 @@ def in_workers(function: Callable[..., T], calls: Sequence[Sequence[Any]], title
     Raises:
         Exception: what a call has raised; calls that have not begun are then left out.
     """
-    count = min(len(calls), worker_count())
+    count = processes_for(len(calls))
     if count <= 1:
         return [function(*call) for call in calls]
     # A server that has loaded the libraries forks the workers: each begins at once, and none is a copy of a
@@ -53,13 +53,19 @@ def in_workers(function: Callable[..., T], calls: Sequence[Sequence[Any]], title
         return [future.result() for future in futures]
 
 
-def worker_count() -> int:
-    """How many processes work side by side: one a core, or what `RLHF_HW_WORKERS` says; one with a GPU."""
+def processes_for(calls: int) -> int:
+    """How many processes share so many calls: one a core, or what `RLHF_HW_WORKERS` says; one with a GPU.
+
+    A few calls more than cores run all at once: three on two cores then take one and a half times as long as
+    one, and not twice, because no core waits for the last of them.
+    """
     import torch
 
     if torch.cuda.is_available():
         return 1
-    return max(1, int(os.environ.get(COUNT) or cores()))
+    if os.environ.get(COUNT):
+        return min(calls, max(1, int(os.environ[COUNT])))
+    return calls if calls < 2 * cores() else cores()
 
 
 def cores() -> int:

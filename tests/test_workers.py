@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from rlhf_hw import workers
 from rlhf_hw.errors import InputError
-from rlhf_hw.workers import COUNT, cores, in_workers
+from rlhf_hw.workers import COUNT, cores, in_workers, processes_for
 
 
 def describe(number: int, wanted: str = "") -> tuple[int, int, int]:
@@ -33,3 +34,11 @@ def test_an_error_of_a_call_arrives_as_it_is(monkeypatch) -> None:
     monkeypatch.setenv(COUNT, "2")
     with pytest.raises(InputError, match="call 1 is wrong"):
         in_workers(describe, [(0,), (1, "error")])
+
+
+def test_a_few_calls_more_than_cores_run_all_at_once(monkeypatch) -> None:
+    monkeypatch.delenv(COUNT, raising=False)
+    monkeypatch.setattr(workers, "cores", lambda: 2)
+    assert [processes_for(calls) for calls in (0, 1, 2, 3, 4, 9)] == [0, 1, 2, 3, 2, 2]
+    monkeypatch.setenv(COUNT, "1")
+    assert processes_for(3) == 1

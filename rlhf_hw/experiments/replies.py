@@ -1,14 +1,14 @@
-"""What DPO did to the replies, from scored answers of the base and the DPO model to the same prompts.
+"""What SFT and DPO did to the replies, from scored answers of base, SFT and DPO to the same prompts.
 
 First what needs models, in `experiments.answers`, whose tables go to score files; then `compare` of these
 tables alone, so that recorded replies of any other system take the same way.
 
-    answers = answer(preferences, {"base": ..., "dpo": ...}, renderer, reward_model, folder, "validation")
-    found = compare({"validation": answers.tables})
-    found.metrics["inference.validation.win_rate"], found.claims["dpo_raises_gold"]
+    answers = answer(asked, base, replicates, results / "scores", setting, gold=gold)
+    found = compare(answers.tables, answers.moved, pairs=..., samples=answers.samples)
+    found.metrics["steps.validation.dpo_sft.gold_difference"], found.claims["dpo_raises_gold"]
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,167 +17,256 @@ from scipy import stats
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.answers import gold_of
+from rlhf_hw.experiments.best_of_n import best_of_n
+from rlhf_hw.experiments.over_optimisation import (
+    Price,
+    explained_by_gold,
+    order_metrics,
+    parting_claims,
+    price_of_gold,
+    sources,
+)
 from rlhf_hw.experiments.result import Result, prefixed
+from rlhf_hw.experiments.steps import (
+    LENGTH_CONTROLLED,
+    PAIRS,
+    Parts,
+    Replicates,
+    at_equal_length,
+    replies_by,
+    step_claims,
+    step_metrics,
+    step_values,
+    word_counts,
+)
 from rlhf_hw.stats.distributions import correlation
-from rlhf_hw.stats.intervals import DRAWS, Estimate, mean_interval, percentile_interval
-from rlhf_hw.stats.policies import case_rows, cases, compare_policies, statements
-from rlhf_hw.stats.text import reply_metrics, words
+from rlhf_hw.stats.intervals import DRAWS, percentile_interval
+from rlhf_hw.stats.policies import case_rows, cases
+from rlhf_hw.stats.replicates import replicated, replicated_mean
+from rlhf_hw.stats.text import reply_metrics
 
-NAMES = {"base": "base", "dpo": "DPO", "reference": "reference"}  # what figures and tables call the policies
+# what figures and tables call the policies
+NAMES = {"base": "base", "sft": "SFT", "dpo": "DPO", "reference": "reference"}
 CASES = 2  # of each kind, to be read
-WIN_RATES = {
-    "win_rate": "reward model",
-    "win_rate_length_controlled": "at equal length",
-    "gold_win_rate": "true reward",
-}
+LEVELS = {"score": "score_mean", "gold": "gold_mean", "length": "words_mean"}  # with intervals
 
 
 @dataclass(frozen=True, kw_only=True)
 class RepliesCompared(Result):
-    """What DPO did to the replies, by set of prompts.
+    """What each step of the training did to the replies.
 
     Attributes:
-        described: (set, policy) -> the keys of `reply_metrics`.
-        against_base: Set -> DPO against base, the keys of `compare_policies`.
-        moved: Set -> the keys of `movement_metrics`; empty without tables of `answers.movement`.
-        scores: Set -> name of the policy -> scores of its replies.
+        described: (set, policy) -> the keys of `reply_metrics`, means over replicates.
+        steps: Set -> pair of policies -> the keys of `step_metrics` and, where gold is known,
+            `explained_by_gold` and `judge_beyond_gold`.
+        order: How often scores order pairs as gold does: the keys of `order_metrics` for validation prompts.
+        price: Points that the reward models pay for a unit of gold; None if that is unknown.
+        best_of_n: `n`, `kl` and gains of best-of-n sampling, one row for each n; empty without samples.
+        scores: Set -> name of the policy -> scores of its replies, of the first replicate, as the others
+            below.
         lengths: Name of the policy -> (scores, words) of its replies to the validation prompts.
-        win_rates: "set: judge" -> share of prompts that DPO wins.
-        score_gains, gold_gains: Set -> mean gain of DPO; without gold the second is empty.
         cases: Largest gains, largest losses and closest calls, one row a reply.
     """
 
     described: dict[tuple[str, str], dict[str, float]]
-    against_base: dict[str, dict[str, float]]
-    moved: dict[str, dict[str, float]]
+    steps: dict[str, dict[str, dict[str, float]]]
+    order: dict[str, float]
+    price: float | None
+    best_of_n: pd.DataFrame
     scores: dict[str, dict[str, pd.Series]]
     lengths: dict[str, tuple[pd.Series, np.ndarray]]
-    win_rates: dict[str, Estimate]
-    score_gains: dict[str, Estimate]
-    gold_gains: dict[str, Estimate]
     cases: list[dict]
 
 
 def compare(
-    sets: Mapping[str, Mapping[str, pd.DataFrame]],
-    movements: Mapping[str, pd.DataFrame] | None = None,
+    sets: Mapping[str, Mapping[str, Replicates]],
+    moved: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     *,
+    implicit: Sequence[pd.DataFrame] = (),
+    pairs: Sequence[pd.DataFrame] = (),
+    samples: Sequence[pd.DataFrame] = (),
     world: bool = True,
+    parts: Parts | None = None,
     describe: Callable[[str, str], str] | None = None,
     show_texts: bool = True,
     seed: int = 0,
 ) -> RepliesCompared:
-    """Compare the replies of the DPO model with those of its base.
+    """Compare the replies of the policies step by step: SFT with base, DPO with SFT, all with the references.
 
     Args:
-        sets: Name of a set of prompts -> "base", "dpo" and perhaps "reference" -> scored replies, in the same
-            order; "validation" must be there.
-        movements: By set, from `answers.movement`; None: no models were at hand.
+        sets: Set -> "base", "dpo" and perhaps "sft" and "reference" -> scored replies of each replicate.
+        moved, implicit, samples: From `answers.Answers`, where models were at hand.
+        pairs: Validation pairs of the data as each replicate's reward model scored them.
         world: Whether `gold` in the rows' `meta` is the simulated world's true reward.
+        parts: What gold consists of, in its units.
         describe: (prompt, reply) -> the parts of gold as text.
         show_texts: Whether the replies of the cases may go into a table of the report.
         seed: Of resampling.
 
     Returns:
-        Metrics under `inference.<set>`, and below that by policy.
+        Metrics `inference.<set>.<policy>.*` (levels), `steps.<set>.<pair>.*`, `steps.price` (points for a
+        unit of gold), `steps.replicates`, `order.<source>.*`, `best_of_n.*`.
 
     Raises:
-        ValueError: base and DPO replies are to other prompts, or in another order.
+        InputError: two policies' replies are to other prompts, or in another order.
     """
-    sets = {name: comparable(name, tables, world) for name, tables in sets.items()}
-    described = {
-        (name, policy): describe_replies(table, policy)
-        for name, tables in sets.items()
-        for policy, table in tables.items()
-    }
-    against = {name: against_base(tables["dpo"], tables["base"], seed) for name, tables in sets.items()}
-    moved = {name: movement_metrics(table, seed=seed) for name, table in (movements or {}).items()}
-    metrics = {}
-    for (name, policy), numbers in described.items():
-        metrics |= prefixed(f"inference.{name}.{policy}", numbers)
-    for name, numbers in against.items():
-        metrics |= prefixed(f"inference.{name}", numbers | moved.get(name, {}))
-    held_out = sets["validation"]
-    rows = telling_replies(held_out, describe)
-    gains = [
-        {name: Estimate.of(numbers, key) for name, numbers in against.items() if key in numbers}
-        for key in ("score_difference", "gold_difference")
-    ]
+    sets = {name: comparable(name, policies, world) for name, policies in sets.items()}
+    samples = [table if world else without_gold(table) for table in samples]
+    price = price_of_gold(pairs if world else (), seed=seed)
+    values = {name: pair_values(known, (moved or {}).get(name, {}), parts) for name, known in sets.items()}
+    steps = {name: all_steps(sets[name], found, price, seed) for name, found in values.items()}
+    held_out, prompts = sets["validation"], sets["validation"]["base"][0]["prompt_key"]
+    add_what_validation_knows(steps["validation"], held_out, implicit, seed)
+    order = order_metrics(sources(pairs if world else (), values["validation"], prompts), seed=seed)
+    chosen = best_of_n(samples, price, seed=seed) if samples else None
+    described = {(n, p): levels(tables, p, seed) for n, known in sets.items() for p, tables in known.items()}
+    metrics = numbers_by_key(described, steps, price) | prefixed("order", order)
+    metrics["steps.replicates"] = len(held_out["dpo"])
+    rows = telling_replies({policy: tables[0] for policy, tables in held_out.items()}, describe)
     return RepliesCompared(
-        metrics=metrics,
-        claims=statements(against["validation"]),
+        metrics=metrics | (prefixed("best_of_n", chosen.metrics) if chosen else {}),
+        claims=all_claims(steps["validation"], order) | (chosen.claims if chosen else {}),
         tables={"samples": rows} if show_texts else {},
         described=described,
-        against_base=against,
-        moved=moved,
-        scores={n: {NAMES[p]: table["score"] for p, table in t.items()} for n, t in sets.items()},
-        lengths={NAMES[p]: (t["score"], word_counts(t["response"])) for p, t in held_out.items()},
-        win_rates=win_rates(against),
-        score_gains=gains[0],
-        gold_gains=gains[1],
+        steps=steps,
+        order=order,
+        price=metrics.get("steps.price"),
+        best_of_n=chosen.curves if chosen else pd.DataFrame(),
+        scores={n: {NAMES[p]: t[0]["score"] for p, t in known.items()} for n, known in sets.items()},
+        lengths={NAMES[p]: (t[0]["score"], word_counts(t[0]["response"])) for p, t in held_out.items()},
         cases=rows,
     )
 
 
-def comparable(name: str, tables: Mapping[str, pd.DataFrame], world: bool) -> dict[str, pd.DataFrame]:
-    """The tables of a set of prompts, without `meta` where that holds no true reward."""
-    if list(tables["base"]["prompt_key"]) != list(tables["dpo"]["prompt_key"]):
-        raise InputError(f"{name}: base and DPO replies must be to the same prompts in the same order")
-    return {p: t if world else t.drop(columns="meta", errors="ignore") for p, t in tables.items()}
+def add_what_validation_knows(
+    steps: dict[str, dict[str, float]],
+    policies: Mapping[str, Replicates],
+    implicit: Sequence[pd.DataFrame],
+    seed: int,
+) -> None:
+    """To validation steps: win rates at equal length, and how DPO's implicit reward goes with score."""
+    for pair in [pair for pair in LENGTH_CONTROLLED if pair in steps]:
+        tables = [policies[policy] for policy in PAIRS[pair]]
+        steps[pair] |= at_equal_length(*tables, policies["base"][0]["prompt_key"], seed=seed)
+    if len(implicit):
+        steps["dpo_sft"] |= implicit_agreement(implicit, seed)
 
 
-def describe_replies(table: pd.DataFrame, policy: str) -> dict[str, float]:
-    """The keys of `reply_metrics` for scored replies; references have no end that a policy chose."""
-    finished = table["finished"] if "finished" in table and policy != "reference" else None
-    return reply_metrics(list(table["response"]), table["score"], finished, gold_of(table))
+def all_claims(steps: Mapping[str, Mapping[str, float]], order: Mapping[str, float]) -> dict[str, bool]:
+    """What the steps on validation prompts allow to say, and where approval and truth part."""
+    return step_claims(steps) | parting_claims(steps, order)
 
 
-def against_base(dpo: pd.DataFrame, base: pd.DataFrame, seed: int = 0) -> dict[str, float]:
-    """The keys of `compare_policies` for DPO's replies against those of its base, with lengths in words."""
-    lengths = [word_counts(table["response"]) for table in (dpo, base)]
-    gold = dict(zip(("gold_first", "gold_second"), map(gold_of, (dpo, base)), strict=True))
-    known = gold if all(values is not None for values in gold.values()) else {}
-    return compare_policies(dpo["score"], base["score"], base["prompt_key"], *lengths, **known, seed=seed)
+def numbers_by_key(described: Mapping, steps: Mapping, price: Price | None) -> dict[str, float]:
+    """Levels, steps and the price of gold under their whole keys."""
+    metrics: dict[str, float] = {} if price is None else prefixed("steps", price.replicated.named("price"))
+    for (name, policy), numbers in described.items():
+        metrics |= prefixed(f"inference.{name}.{policy}", numbers)
+    for name, found in steps.items():
+        for pair, numbers in found.items():
+            metrics |= prefixed(f"steps.{name}.{pair}", numbers)
+    return metrics
 
 
-def win_rates(against: Mapping[str, Mapping[str, float]]) -> dict[str, Estimate]:
-    """Set and judge -> share of prompts that DPO wins, for each judge that has judged."""
+def comparable(name: str, policies: Mapping[str, Replicates], world: bool) -> dict[str, list[pd.DataFrame]]:
+    """The tables of a set of prompts, without `gold` where that is no true reward.
+
+    Raises:
+        InputError: policies or replicates have answered other prompts, or in another order.
+    """
+    asked = list(policies["base"][0]["prompt_key"])
+    for policy, tables in policies.items():
+        if any(list(table["prompt_key"]) != asked for table in tables):
+            both = f"{NAMES['base']} and {NAMES[policy]}"
+            raise InputError(f"{name}: {both} replies must be to the same prompts in the same order")
+    return {p: [t if world else without_gold(t) for t in tables] for p, tables in policies.items()}
+
+
+def without_gold(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with no `gold` in its `meta`."""
+    if "meta" not in table:
+        return table
+    kept = [{key: value for key, value in meta.items() if key != "gold"} for meta in table["meta"]]
+    return table.assign(meta=kept)
+
+
+def levels(tables: Replicates, policy: str, seed: int = 0) -> dict[str, float]:
+    """The keys of `reply_metrics`, means over replicates; scores, gold and words with both intervals.
+
+    References have no end that a policy chose.
+    """
+    single = []
+    for table in tables:
+        finished = table["finished"] if "finished" in table and policy != "reference" else None
+        single.append(reply_metrics(list(table["response"]), table["score"], finished, gold_of(table)))
+    found = {key: float(np.mean([numbers[key] for numbers in single])) for key in single[0]}
+    known = [replies_by(table) for table in tables]
+    for name in [name for name in LEVELS if name in known[0]]:
+        mean = replicated_mean([one[name] for one in known], tables[0]["prompt_key"], seed=seed)
+        found |= mean.named(LEVELS[name])
+    return found
+
+
+def pair_values(
+    policies: Mapping[str, Replicates], moved: Mapping[str, np.ndarray], parts: Parts | None
+) -> dict[str, dict[str, np.ndarray]]:
+    """Pair -> differences of its two policies, for the pairs that there are."""
+    there = {pair: both for pair, both in PAIRS.items() if all(policy in policies for policy in both)}
     return {
-        f"{name}: {judge}": Estimate.of(numbers, key)
-        for name, numbers in against.items()
-        for key, judge in WIN_RATES.items()
-        if key in numbers
+        pair: step_values(policies[first], policies[second], moved.get(pair), parts)
+        for pair, (first, second) in there.items()
     }
+
+
+def all_steps(
+    policies: Mapping[str, Replicates], values: Mapping[str, Mapping], price: Price | None, seed: int
+) -> dict[str, dict[str, float]]:
+    """Pair -> its numbers, and how much of a gain in score the gain in gold is worth."""
+    prompts, found = policies["base"][0]["prompt_key"], {}
+    for pair, change in values.items():
+        found[pair] = step_metrics(change, prompts, seed=seed)
+        if price is not None and "gold" in change:
+            found[pair] |= explained_by_gold(change["score"], change["gold"], price, prompts, seed=seed)
+            if "judge" in change:
+                known = explained_by_gold(
+                    change["judge"], change["gold"], price.of_judges, prompts, seed=seed
+                )
+                rest = {key: value for key, value in known.items() if key.startswith("score_beyond_gold")}
+                found[pair] |= {key.replace("score", "judge"): value for key, value in rest.items()}
+    return found
 
 
 def telling_replies(
     tables: Mapping[str, pd.DataFrame], describe: Callable[[str, str], str] | None = None
 ) -> list[dict]:
-    """DPO's largest gains, largest losses and closest calls beside the base's replies, one row a reply."""
-    base, dpo = tables["base"], tables["dpo"]
-    picked = cases(dpo["score"], base["score"], CASES, skip=base["response"] == dpo["response"])
-    shown = {policy: NAMES[policy] for policy in ("base", "dpo")}
+    """DPO's largest gains, largest losses and closest calls over what it began with, one row a reply."""
+    shown = {policy: NAMES[policy] for policy in ("base", "sft", "dpo") if policy in tables}
+    dpo, start = tables["dpo"], tables["sft" if "sft" in tables else "base"]
+    picked = cases(dpo["score"], start["score"], CASES, skip=start["response"] == dpo["response"])
     gold = {policy: gold_of(tables[policy]) for policy in shown}
     return case_rows(tables, picked, shown, gold, describe)
 
 
-def word_counts(texts: Iterable[str]) -> np.ndarray:
-    """Words of each text, shape (texts,); a Chinese character is a word."""
-    return np.array([len(words(text)) for text in texts])
+def implicit_agreement(tables: Sequence[pd.DataFrame], seed: int = 0) -> dict[str, float]:
+    """Spearman's correlation of the changes in DPO's implicit reward and in score, over prompts.
 
-
-def movement_metrics(table: pd.DataFrame, seed: int = 0) -> dict[str, float]:
-    """Means over the prompts of `answers.movement`.
+    Args:
+        tables: For each replicate, columns `implicit` and `score`.
+        seed: Of resampling.
 
     Returns:
-        kl (+_low, _high; nats a reply), implicit_reward_correlation (+_low, _high; Spearman's, of implicit
-        reward and score, over prompts).
+        implicit_reward_correlation with both intervals, its value the mean over replicates.
     """
-    rows = np.random.default_rng(seed).integers(0, len(table), (DRAWS, len(table)))
+    rows = np.random.default_rng(seed).integers(0, len(tables[0]), (DRAWS, len(tables[0])))
+    drawn = np.mean([drawn_correlations(table, rows) for table in tables], axis=0)
+    values = [correlation(table["implicit"], table["score"]) for table in tables]
+    estimate = percentile_interval(np.mean(values), drawn)
+    return replicated(estimate, values).named("implicit_reward_correlation")
+
+
+def drawn_correlations(table: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of `implicit` and `score` in resampled rows, shape (draws,)."""
     ranks = [stats.rankdata(table[name].to_numpy()[rows], axis=1) for name in ("implicit", "score")]
     first, second = (part - part.mean(axis=1, keepdims=True) for part in ranks)
     norm = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
-    drawn = np.divide((first * second).sum(axis=1), norm, out=np.zeros(DRAWS), where=norm > 0)
-    value = correlation(table["implicit"], table["score"])
-    agreement = percentile_interval(value, drawn).named("implicit_reward_correlation")
-    return mean_interval(table["kl"], seed=seed).named("kl") | agreement
+    return np.divide((first * second).sum(axis=1), norm, out=np.zeros(len(rows)), where=norm > 0)

@@ -1,21 +1,28 @@
-"""Figures of generated replies: distributions, win rates, gold against reward."""
+"""Figures of generated replies: distributions, win rates, gains by score and in truth, best-of-n."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from rlhf_hw.errors import InputError
 from rlhf_hw.figures.scores import SCORE, common_bins, draw_histogram
 from rlhf_hw.figures.style import (
+    BASE,
     BLUE,
     CYCLE,
+    DPO,
     GREEN,
     GREY,
     HALF,
+    INK,
     KNOWN_COLOURS,
+    PURPLE,
+    REFERENCE,
+    SFT,
     TALL,
     canvas,
     legend_below,
@@ -24,16 +31,25 @@ from rlhf_hw.figures.style import (
     whiskers,
 )
 from rlhf_hw.stats.intervals import Estimate, as_vector
+from rlhf_hw.stats.replicates import Replicated
+
+JUDGED = {  # key of a win rate -> what its judge is called, colour and mark
+    "win_rate": ("reward model", INK, "o"),
+    "judge_win_rate": ("judge", PURPLE, "s"),
+    "gold_win_rate": ("gold", GREEN, "D"),
+}
+STEP_COLOURS = (SFT, DPO, INK, REFERENCE, BASE)
 
 
 @styled
 def inference_distributions(groups: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
-    """Scores of replies to the same prompts: base model, DPO model, and the references of the data set.
+    """Scores of replies to the same prompts: each model's, and the references of the data set.
 
     Vertical lines stand at the means.
 
     Args:
-        groups: name -> scores; the names "base", "DPO" and "reference" keep their colours in all figures.
+        groups: name -> scores; the names "base", "SFT", "DPO" and "reference" keep their colours in all
+            figures.
         title: of the panel.
     """
     samples = {name: as_vector(values, name) for name, values in groups.items()}
@@ -85,26 +101,121 @@ def win_rate_forest(
 
 
 @styled
-def gold_gain(
-    score_gain: Mapping[str, Estimate], gold_change: Mapping[str, Estimate], *, unit: str = "its own units"
-) -> Figure:
-    """What DPO gained by the reward model (left) and by the true reward (right), for the same comparisons.
+def judged_wins(steps: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Who wins, step by step and judge by judge; 1/2 is no difference.
+
+    Thick whiskers are intervals over prompts, thin ones those over trainings.
 
     Args:
-        score_gain, gold_change: label -> Estimate of the mean paired difference; the same labels in both.
-        unit: of both, for instance "standard deviations of the base model's replies".
+        steps: label -> numbers with `win_rate` (reward model), and perhaps `judge_win_rate`, `gold_win_rate`.
     """
-    if list(score_gain) != list(gold_change):
-        raise InputError(
-            f"the panels must have the same rows, not {list(score_gain)} and {list(gold_change)}"
+    judges = [key for key in JUDGED if all(key in numbers for numbers in steps.values())]
+    figure, axes = canvas(height=1.2 + 0.2 * len(steps) * len(judges))
+    rows = np.arange(len(steps))[::-1]
+    for number, key in enumerate(judges):
+        name, colour, mark = JUDGED[key]
+        places = rows + 0.22 * ((len(judges) - 1) / 2 - number)
+        for place, numbers in zip(places, steps.values(), strict=True):
+            label = name if place == places[0] else None
+            draw_whiskers(axes, Replicated.of(numbers, key), place, colour, mark, label=label)
+    axes.set_yticks(rows, list(steps))
+    axes.set_ylim(-0.6, len(steps) - 0.4)
+    axes.grid(axis="y", visible=False)
+    axes.axvline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of prompts that the first wins (ties one half); thick: prompts, thin: trainings")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.22), ncols=len(judges))
+    return figure
+
+
+def draw_whiskers(
+    axes: Axes, found: Replicated, place: float, colour: str, mark: str, *, upright=False, label=None
+) -> None:
+    """A value at `place` with its interval over prompts (thick) and over trainings (thin, with caps)."""
+    for estimate, width, cap in ((found.trainings, 0.8, 2.5), (found.prompts, 2.4, 0.0)):
+        if estimate is None:
+            continue
+        reach = {"yerr" if upright else "xerr": whiskers([found.value], [estimate.low], [estimate.high])}
+        at = (place, found.value) if upright else (found.value, place)
+        axes.errorbar(*at, **reach, fmt="none", ecolor=colour, elinewidth=width, capsize=cap, zorder=3)
+    at = (place, found.value) if upright else (found.value, place)
+    axes.plot(*at, mark, color=colour, markersize=5, label=label, zorder=4)
+
+
+@styled
+def step_gains(steps: Mapping[str, Mapping[str, float]], *, price: float | None = None) -> Figure:
+    """What each step of the training gained: by the reward model (up) and in truth (right).
+
+    Without the truth, the judge's gain lies on the horizontal axis. Thick whiskers are intervals over
+    prompts, thin ones those over trainings.
+
+    Args:
+        steps: label -> numbers with `score_difference`, and `gold_difference` or `judge_difference`.
+        price: Points for a unit of gold: a line that gains in score follow that gold accounts for.
+    """
+    known = all("gold_difference" in numbers for numbers in steps.values())
+    across, name = ("gold_difference", "gold") if known else ("judge_difference", "score of the judge")
+    figure, axes = canvas(height=3.3)
+    axes.axhline(0, color=GREY, linewidth=0.9)
+    axes.axvline(0, color=GREY, linewidth=0.9)
+    if known and price is not None:
+        text = f"what gold is worth: {price:.2f} points a unit"
+        axes.axline((0, 0), slope=price, color=GREEN, linewidth=1, linestyle=(0, (4, 3)), label=text)
+    for (label, numbers), colour, mark in zip(steps.items(), STEP_COLOURS, "osD^v", strict=False):
+        first, second = Replicated.of(numbers, across), Replicated.of(numbers, "score_difference")
+        draw_whiskers(axes, first, second.value, colour, mark, label=label)
+        draw_whiskers(axes, second, first.value, colour, mark, upright=True)
+    axes.set_xlabel(f"mean gain in {name}; intervals: thick over prompts, thin over trainings")
+    axes.set_ylabel("mean gain in score")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+@styled
+def best_of_n_curves(
+    curves: pd.DataFrame,
+    *,
+    price: float | None = None,
+    policies: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+) -> Figure:
+    """Gains of choosing the best of n samples by score: by that score, by the judge, and in gold at its
+    price.
+
+    Bands are intervals over prompts; single marks are trained policies at their divergence.
+
+    Args:
+        curves: One row for each n with `n`, `kl`, and for `score`, `judge`, `gold` the gain with `_low`,
+            `_high`.
+        price: Points for a unit of gold; gold is drawn in points where it is known.
+        policies: label -> numbers with `kl`, `score_difference` and perhaps the other judges' differences.
+    """
+    figure, axes = canvas(height=3.1)
+    for judge, (name, colour, mark) in zip(("score", "judge", "gold"), JUDGED.values(), strict=True):
+        if judge not in curves or (judge == "gold" and price is None):
+            continue
+        scale = price if judge == "gold" else 1.0
+        name = f"{name} x price" if judge == "gold" else name
+        low, high = (scale * curves[f"{judge}_{end}"] for end in ("low", "high"))
+        axes.fill_between(curves["kl"], low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(curves["kl"], scale * curves[judge], f"{mark}-", color=colour, markersize=4, label=name)
+        for label, numbers in policies.items():
+            place = (numbers["kl"], scale * numbers[f"{judge}_difference"])
+            axes.plot(*place, "*", color=colour, markersize=9, markeredgewidth=0)
+            if judge == "score":
+                axes.annotate(label, place, xytext=(5, 4), textcoords="offset points", fontsize=8)
+    for n, kl in zip(curves["n"], curves["kl"], strict=True):
+        axes.annotate(
+            f"{n}",
+            (kl, 0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=7,
+            color=GREY,
+            ha="center",
         )
-    figure, panels = canvas(1, 2, height=1.1 + 0.36 * len(score_gain), sharex=True, sharey=True)
-    titles = ("by the reward model", "by the gold reward")
-    for axes, rows, title, colour in zip(
-        panels, (score_gain, gold_change), titles, (BLUE, GREEN), strict=True
-    ):
-        draw_forest(axes, list(rows), list(rows.values()), colour, "+.2f")
-        axes.axvline(0, color=GREY, linewidth=0.9)
-        axes.set_title(title)
-    figure.supxlabel(f"mean gain over the same prompts ({unit}); 95% intervals", fontsize=8.5)
+    axes.axhline(0, color=GREY, linewidth=0.9)
+    axes.set_xlabel("divergence from the SFT policy, nats (of best-of-n its bound; grey numbers: n)")
+    axes.set_ylabel("gain over one sample, points")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

@@ -18,6 +18,8 @@ from rlhf_hw.models.forward import inference
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.preferences.templates import Message
 
+LEAVE = 0.1  # share of a batch's rows that have to have ended before they leave it
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -95,7 +97,7 @@ def _sample(
     temperature: float,
     top_p: float,
 ) -> list[list[int]]:
-    """Sample one batch; rows that have ended leave it, so that late steps work on few rows."""
+    """Sample one batch; rows that have ended leave it, some at a time: each leaving copies the cache."""
     device = next(model.parameters()).device
     width = max(map(len, prompts))
     ids = torch.full((len(prompts), width), renderer.pad_id, dtype=torch.long)
@@ -112,18 +114,20 @@ def _sample(
         mask, positions = mask.repeat_interleave(samples, 0), positions.repeat_interleave(samples, 0)
         logits = logits.repeat_interleave(samples, 0)
     position = positions[:, -1:]
-    alive = torch.arange(len(draws), device=device)
+    rows = torch.arange(len(draws), device=device)
+    ended = torch.zeros_like(rows, dtype=torch.bool)
     tokens = torch.full(uniforms.shape, -1, dtype=torch.long, device=device)
     for step in range(uniforms.shape[1]):
-        token = choose_tokens(logits, draws[alive, step], temperature, top_p)
-        tokens[alive, step] = token
-        going = (token != renderer.end_id).nonzero().squeeze(1)
+        token = choose_tokens(logits, draws[rows, step], temperature, top_p)
+        tokens[rows[~ended], step] = token[~ended]
+        ended |= token == renderer.end_id
+        going = (~ended).nonzero().squeeze(1)
         if len(going) == 0 or step + 1 == uniforms.shape[1]:
             break
-        if len(going) < len(alive):
+        if len(going) <= (1 - LEAVE) * len(rows):
             cache.batch_select_indices(going)
-            alive, mask, position, token = alive[going], mask[going], position[going], token[going]
-        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
+            rows, mask, position, token, ended = (t[going] for t in (rows, mask, position, token, ended))
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         position = position + 1
         logits = _next_logits(model, token[:, None], mask, position, cache)
     return [[t for t in row if t >= 0] for row in tokens.tolist()]

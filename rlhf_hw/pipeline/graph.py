@@ -124,14 +124,21 @@ STAGES: Mapping[str, Stage] = {
         ),
     ),
     "05_dpo_inference_analysis": Stage(
-        needs={"base": REPLIES, "dpo": REPLIES, "reward_model": REPLIES},
+        needs={"base": REPLIES},
+        replicated={
+            "sft": REPLIES,
+            "dpo": REPLIES,
+            "reward_model": REPLIES,
+            "scores/validation.jsonl": REPLIES,
+        },
         makes=("scores/generated_*.jsonl", "tables/samples.json", "metrics/05.json"),
         figures=(
             "inference_validation",
             "inference_train",
+            "inference_steps",
             "inference_win_rate",
+            "best_of_n",
             "inference_length",
-            "inference_gold",
         ),
     ),
     "06_score_gap": Stage(

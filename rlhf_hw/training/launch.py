@@ -20,6 +20,7 @@ from typing import IO
 import torch
 
 from rlhf_hw.errors import InputError, RunFailed
+from rlhf_hw.paths import resolve
 from rlhf_hw.training.checkpoints import TrainingResult, load_result
 from rlhf_hw.training.config import SETTINGS, Training
 from rlhf_hw.training.distributed import free_port
@@ -28,6 +29,7 @@ from rlhf_hw.workers import in_workers
 
 TRAIN = {"rm": train_reward_model, "sft": train_sft, "dpo": train_dpo}
 LINES_KEPT = 40
+SMALL = 100_000_000  # bytes of weights
 
 
 def run_training(kind: str, config: Training, num_processes: int = 1) -> TrainingResult:
@@ -48,7 +50,7 @@ def run_training(kind: str, config: Training, num_processes: int = 1) -> Trainin
 def run_trainings(
     kind: str, configs: Sequence[Training], num_processes: int = 1, title: str = ""
 ) -> list[TrainingResult]:
-    """Several trainings that do not depend on each other: side by side on a processor, one a core.
+    """Trainings that do not depend on each other: small models side by side, else one after the other.
 
     Args:
         kind: As in `run_training`.
@@ -56,9 +58,18 @@ def run_trainings(
         num_processes: Above 1 they run after each other, each on so many processes.
         title: What the progress bar calls them.
     """
-    if num_processes != 1:
+    if num_processes != 1 or not all(is_small(config.model) for config in configs):
         return [run_training(kind, config, num_processes) for config in configs]
     return in_workers(run_training, [(kind, config) for config in configs], title)
+
+
+def is_small(model: str) -> bool:
+    """Whether a checkpoint is so small that one thread serves it well and several fit into memory.
+
+    A hub id tells nothing of its size and counts as large.
+    """
+    weights = [path.stat().st_size for path in resolve(model).glob("*.safetensors")]
+    return bool(weights) and sum(weights) <= SMALL
 
 
 def launch_training(kind: str, config: Training, num_processes: int) -> TrainingResult:

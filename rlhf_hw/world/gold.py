@@ -192,6 +192,11 @@ def gold(prompt: str, reply: str) -> float:
     return sum(gold_parts(prompt, reply).values()) / SCALE
 
 
+def gold_units(prompt: str, reply: str) -> dict[str, float]:
+    """The parts of the gold reward in its own units: they add up to `gold`."""
+    return {part: points / SCALE for part, points in gold_parts(prompt, reply).items()}
+
+
 def describe_parts(prompt: str, reply: str) -> str:
     """The parts of gold that are not zero, in points, as text: "coverage 1.0, filler -0.3"."""
     return ", ".join(

@@ -9,6 +9,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -20,7 +21,13 @@ from rlhf_hw.figures.recorded import (
     recorded_length,
     recorded_win_rate,
 )
-from rlhf_hw.figures.replies import gold_gain, inference_distributions, win_rate_forest
+from rlhf_hw.figures.replies import (
+    best_of_n_curves,
+    inference_distributions,
+    judged_wins,
+    step_gains,
+    win_rate_forest,
+)
 from rlhf_hw.figures.score_gap import planted_matrix, waterfall
 from rlhf_hw.figures.scores import (
     accuracy_by_length,
@@ -42,6 +49,7 @@ from rlhf_hw.imports import room
 from rlhf_hw.paths import ROOT
 from rlhf_hw.stats import calibration, length
 from rlhf_hw.stats.intervals import Estimate
+from rlhf_hw.stats.replicates import Replicated
 
 DRAWN_ONCE = {f"rlhf_hw.figures.{name}" for name in ("diagrams", "house")}  # no run draws them
 GENERATOR = np.random.default_rng(0)
@@ -50,6 +58,15 @@ LENGTHS = GENERATOR.integers(5, 200, 300)
 CURVE = [{"step": step, "value": step / 60 + float(GENERATOR.normal(0, 0.1))} for step in range(60)]
 RATE = Estimate(0.6, 0.5, 0.7)
 
+STEP = {"kl": 1.0}  # as `experiments.steps.step_metrics` gives it, of three trainings
+for judge in ("score", "judge", "gold"):
+    rate = "win_rate" if judge == "score" else f"{judge}_win_rate"
+    STEP |= Replicated(0.6, Estimate(0.6, 0.5, 0.7), Estimate(0.6, 0.4, 0.8)).named(rate)
+    STEP |= Replicated(0.3, Estimate(0.3, 0.1, 0.5), Estimate(0.3, -0.1, 0.7)).named(f"{judge}_difference")
+BEST_OF_N = pd.DataFrame({"n": [1, 2, 4], "kl": [0, 0.19, 0.64]})
+for judge in ("score", "judge", "gold"):
+    for end, shift in (("", 0), ("_low", -0.1), ("_high", 0.1)):
+        BEST_OF_N[f"{judge}{end}"] = [0.0, 0.5 + shift, 0.9 + shift]
 DRAWINGS = {
     "training_curve": lambda: training_curve(CURVE, "accuracy (share of pairs)", chance=0.5, limits=(0, 1)),
     "evaluation_curve": lambda: evaluation_curve(
@@ -83,7 +100,9 @@ DRAWINGS = {
     ),
     "inference_distributions": lambda: inference_distributions({"base": CHOSEN, "DPO": REJECTED}),
     "win_rate_forest": lambda: win_rate_forest({"validation": RATE, "training": RATE}),
-    "gold_gain": lambda: gold_gain({"validation": RATE}, {"validation": RATE}),
+    "judged_wins": lambda: judged_wins({"SFT - base": STEP, "DPO - SFT": STEP}),
+    "step_gains": lambda: step_gains({"SFT - base": STEP, "DPO - SFT": STEP}, price=1.2),
+    "best_of_n_curves": lambda: best_of_n_curves(BEST_OF_N, price=1.2, policies={"DPO": STEP}),
     "waterfall": lambda: waterfall(
         {"gap": Estimate(1, 0.5, 2), "a": Estimate(1.5, 1, 2), "b": Estimate(-0.5, -1, 0)}
     ),
@@ -121,7 +140,7 @@ def test_figure_is_labelled_and_leaves_no_setting_behind(name):
     assert any(labels) or name == "waterfall"  # the bars of a waterfall are named one by one
     assert any(axes.get_ylabel() for axes in figure.axes) or name in (
         "win_rate_forest",
-        "gold_gain",
+        "judged_wins",
         "recorded_win_rate",
     )
 
@@ -213,5 +232,20 @@ def test_empty_curves_and_wrong_shapes_are_refused():
         training_curve([], "loss")
     with pytest.raises(ValueError, match=r"expected \(1, 2\)"):
         planted_matrix(np.eye(2), ["a"], ["a", "b"])
-    with pytest.raises(ValueError, match="same rows"):
-        gold_gain({"a": RATE}, {"b": RATE})
+
+
+def test_gains_stand_where_they_were_measured_and_without_gold_beside_the_judge():
+    axes = step_gains({"DPO - SFT": STEP}, price=2.0).axes[0]
+    mark = next(line for line in axes.lines if line.get_label() == "DPO - SFT")
+    assert (*mark.get_xdata(), *mark.get_ydata()) == (0.3, 0.3) and "gold" in axes.get_xlabel()
+    unknown = {key: value for key, value in STEP.items() if "gold" not in key}
+    axes = step_gains({"DPO - SFT": unknown}).axes[0]
+    assert "judge" in axes.get_xlabel()
+    assert len(judged_wins({"DPO - SFT": unknown}).axes[0].get_legend().get_texts()) == 2
+
+
+def test_best_of_n_shows_gold_in_points():
+    axes = best_of_n_curves(BEST_OF_N, price=2.0).axes[0]
+    lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert lines["gold x price"] == [0, 1.0, 1.8] and lines["judge"] == [0, 0.5, 0.9]
+    assert "gold x price" not in {line.get_label() for line in best_of_n_curves(BEST_OF_N).axes[0].lines}

@@ -15,7 +15,9 @@ from rlhf_hw.models.loading import load_policy
 from rlhf_hw.training.base_model import copy_checkpoint
 from rlhf_hw.training.config import DPOTraining, RewardTraining
 from rlhf_hw.training.folders import (
+    RECORD,
     UNFINISHED,
+    copy_finished,
     publish,
     remove_old_steps,
     take_events,
@@ -214,3 +216,16 @@ def test_whoever_may_read_the_folder_may_read_the_weights(settings, policy_folde
     for folder in (tmp_path / "run", copied):
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir() if path.is_file()}
         assert "model.safetensors" in modes and set(modes.values()) == {allowed}, modes
+
+
+def test_a_copy_is_a_checkpoint_of_ours(tmp_path) -> None:
+    prepared = unfinished(tmp_path / "a")
+    (prepared / "config.json").write_text("{}")
+    (prepared / RECORD).write_text('{"config": {}, "metrics": {}, "history": []}')
+    publish(tmp_path / "a")
+    for _ in range(2):  # and may be replaced by the next copy
+        copy_finished(tmp_path / "a", tmp_path / "b")
+        assert sorted(p.name for p in (tmp_path / "b").glob("[!.]*")) == ["config.json", RECORD]
+    (tmp_path / "b" / "config.json").write_text("somebody's own")
+    with pytest.raises(ValueError, match="no run of ours wrote as it is"):
+        copy_finished(tmp_path / "a", tmp_path / "b")

@@ -14,6 +14,7 @@ from rlhf_hw.training import checkpoints, group_trainer, run
 from rlhf_hw.training.config import DPOTraining, RewardTraining
 from rlhf_hw.training.group_trainer import GroupTrainer, Progress
 from rlhf_hw.training.groups import load_groups
+from rlhf_hw.training.launch import is_small, run_trainings
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
 
@@ -251,3 +252,15 @@ def test_recomputing_activations_changes_no_result(settings) -> None:
     )
     values = [[p["value"] for p in r.curve("loss")] for r in (plain, recomputed)]
     assert values[1] == pytest.approx(values[0], abs=1e-5)
+
+
+def test_trainings_side_by_side_are_those_one_after_the_other(settings, cache, monkeypatch) -> None:
+    """Other pairs and seeds for each; the processes give what this process gives."""
+    monkeypatch.setenv("RLHF_HW_WORKERS", "2")
+    parts = [{"max_train": 8, "skip_train": 8 * k, "seed": k} for k in range(2)]
+    configs = [settings(RewardTraining, f"rm-{k}", **part) for k, part in enumerate(parts)]
+    assert is_small(configs[0].model) and not is_small("org/model-of-the-hub")
+    beside = run_trainings("rm", configs)
+    alone = [run.train_reward_model(settings(RewardTraining, f"one-{k}", **p)) for k, p in enumerate(parts)]
+    losses = [[result.metrics["loss_last"] for result in side] for side in (beside, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[0][0] != losses[0][1]
