@@ -41,8 +41,6 @@ from rlhf_hw.stats.replicates import (
     replicated_rate,
 )
 
-DROP = "rm.validation.gold_spearman_drop"  # where replies to one prompt are more alike
-
 
 @dataclass(frozen=True, kw_only=True)
 class PairEvaluation(Result):
@@ -120,8 +118,11 @@ def evaluate(
     strange = outside_metrics(outside, right, prompts, seed) if outside else {}
     within = order_within_prompts(beside, seed) if beside else {}
     metrics |= prefixed("rm.ood", strange) | prefixed("rm.validation", within)
-    for claim, key in {"ood_is_harder": "rm.ood.drop", "alike_is_harder": DROP}.items():
-        claims |= {claim: beyond(metrics, key) > 0} if key in metrics else {}
+    if strange:
+        claims["ood_is_harder"] = beyond(metrics, "rm.ood.drop") > 0
+    if "gold_spearman_drop" in within:
+        more_alike = within["gold_sd_sampled"] < within["gold_sd_within"]
+        claims["alike_is_harder"] = more_alike and beyond(within, "gold_spearman_drop") > 0
     curve = curve or Result()
     return PairEvaluation(
         metrics=metrics | curve.metrics,

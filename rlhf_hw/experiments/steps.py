@@ -159,6 +159,7 @@ def step_claims(steps: Mapping[str, Mapping[str, float]]) -> dict[str, bool]:
             side = beyond(numbers, f"{judge}_difference")
             claims[f"{policy}_above_reference_by_{judge}"] = side > 0
             claims[f"{policy}_below_reference_by_{judge}"] = side < 0
+    claims["gold_known"] = any("gold_difference" in numbers for numbers in steps.values())
     parted = ("dpo_above_reference_by_score", "dpo_below_reference_by_gold")
     claims["dpo_above_reference_by_score_below_by_gold"] = all(claims.get(name) for name in parted)
     return claims

@@ -86,15 +86,15 @@ def score_beside(beside: RepliesBeside, reward_model: RewardModel, path: Path) -
         path: The score file; `source` in `meta` is chosen, rejected, written or sampled.
     """
     asked, size = beside.preferences, len(beside.sources)
-    texts = [[reply.text for reply in group] for group in beside.replies]
+    texts, known = [[reply.text for reply in group] for group in beside.replies], iter(beside.gold)
     scores = reward_model.score([p.prompt for p in asked], texts)
     rows = reply_rows(
         [p.question for p in asked for _ in range(size)],
         [reply for group in beside.replies for reply in group],
         scores.ravel(),
+        lambda _prompt, _reply: next(known),
         row=[p.row for p in asked for _ in range(size)],
         source=beside.sources * len(asked),
-        gold=beside.gold,
     )
     write_scores(path, rows)
     return read_replies(path)

@@ -1,15 +1,18 @@
-"""Figures of the score gap taken apart: its parts as a waterfall, and where planted faults ended up."""
+"""Figures of the score gap taken apart: its parts as waterfalls, and where planted faults ended up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.figures.scores import SCORE
 from rlhf_hw.figures.style import BLUE, GREY, INK, ORANGE, canvas, styled, whiskers
-from rlhf_hw.stats.intervals import Estimate
+from rlhf_hw.stats.replicates import Replicated
 
 # What figures call the parts of a gap that have short names in the metrics
 PART_NAMES = {
@@ -18,54 +21,120 @@ PART_NAMES = {
     "ood": "unfamiliar text",
     "rest": "unexplained rest",
 }
+UNPROVEN = "(?) unproven by trials"  # of a part that the trials with planted faults do not bear out
+HATCHED = {"alpha": 0.4, "hatch": "////", "edgecolor": "white"}
+WHISKERS = {  # of the two intervals
+    "prompts": {"linewidth": 4, "alpha": 0.35, "capsize": 0},
+    "trainings": {"linewidth": 1},
+}
+Parts = Mapping[str, Replicated]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a waterfall: a total, which stands on zero, or a part, which starts where the last ended."""
+
+    name: str
+    number: Replicated
+    start: float = 0.0
+    total: bool = False
+    unproven: bool = False
 
 
 @styled
-def waterfall(gap: Mapping[str, Estimate], *, total_name: str = "gap") -> Figure:
+def waterfall(gap: Parts, *, total_name: str = "gap", unproven: Collection[str] = ()) -> Figure:
     """A difference (first bar) and the parts it consists of, each starting where the one before ended.
 
     Args:
         gap: "gap", the difference that is explained, and its parts in the order drawn, which sum to it.
         total_name: what the figure calls the difference.
+        unproven: parts that trials with planted faults do not bear out; they are hatched.
 
     Raises:
         ValueError: the parts do not sum to the total.
     """
-    parts = dict(gap)
-    total = parts.pop("gap")
-    if not np.isclose(
-        sum(part.value for part in parts.values()), total.value, atol=1e-6 + 1e-6 * abs(total.value)
-    ):
-        raise InputError(
-            f"the parts sum to {sum(p.value for p in parts.values())}, the total is {total.value}"
-        )
-    figure, axes = canvas(height=3.1)
-    names, estimates = [total_name, *map(part_name, parts)], [total, *parts.values()]
-    starts = np.concatenate([[0, 0], np.cumsum([part.value for part in parts.values()])[:-1]])
-    for place, (start, estimate) in enumerate(zip(starts, estimates, strict=True)):
-        colour = GREY if place == 0 else BLUE if estimate.value >= 0 else ORANGE
-        end = start + estimate.value
-        axes.bar(place, estimate.value, bottom=start, color=colour, alpha=0.85, width=0.62)
-        error = whiskers([end], [start + estimate.low], [start + estimate.high])
-        axes.errorbar(place, end, yerr=error, fmt="none", color=INK, linewidth=1)
-        top = max(start, end, start + estimate.high)
+    bars = [Bar(total_name, gap["gap"], total=True), *part_bars(gap, 0.0, unproven)]
+    figure, axes = canvas(height=3.3)
+    draw_bars(axes, bars)
+    return figure
+
+
+@styled
+def step_waterfall(
+    totals: Parts, steps: Mapping[str, Parts], *, unproven: Collection[str] = (), height: float = 3.6
+) -> Figure:
+    """Policies in the order of training (totals), and between two of them the parts of the step.
+
+    Args:
+        totals: name of each policy -> its gap to the references.
+        steps: name of each policy but the first -> "gap", its gain over the one before, and the parts of it.
+            Parts that are zero in every replicate have no bar.
+        unproven: as in `waterfall`.
+        height: in inches.
+    """
+    bars: list[Bar] = []
+    for name, total in totals.items():
+        if name in steps:
+            moving = {k: v for k, v in steps[name].items() if k == "gap" or not np.allclose(v.prompts, 0)}
+            bars += part_bars(moving, bars[-1].number.value, unproven)
+        bars.append(Bar(name, total, total=True))
+    figure, axes = canvas(height=height)
+    draw_bars(axes, bars)
+    return figure
+
+
+def part_bars(parts: Parts, start: float, unproven: Collection[str]) -> list[Bar]:
+    """Bars of parts, one on the other; they must sum to "gap"."""
+    total, names = parts["gap"].value, [name for name in parts if name != "gap"]
+    summed = sum(parts[name].value for name in names)
+    if not np.isclose(summed, total, atol=1e-6 + 1e-6 * abs(total)):
+        raise InputError(f"the parts sum to {summed}, the total is {total}")
+    bars = []
+    for name in names:
+        bars.append(Bar(part_name(name), parts[name], start, unproven=name in unproven))
+        start += parts[name].value
+    return bars
+
+
+def draw_bars(axes: Axes, bars: Sequence[Bar]) -> None:
+    """Draws bars with both intervals: a thick pale line over prompts, a thin one over trainings."""
+    for place, bar in enumerate(bars):
+        end = bar.start + bar.number.value
+        colour = GREY if bar.total else BLUE if bar.number.value >= 0 else ORANGE
+        look = HATCHED if bar.unproven else {"alpha": 0.85}
+        axes.bar(place, bar.number.value, bottom=bar.start, color=colour, width=0.66, linewidth=0, **look)
+        highest = max(bar.start, end)
+        for kind, interval in (("prompts", bar.number.prompts), ("trainings", bar.number.trainings)):
+            if interval is not None:
+                low, high = bar.start + interval.low, bar.start + interval.high
+                highest = max(highest, high)
+                label = f"over {kind}" if not place else None
+                error = whiskers([end], [low], [high])
+                axes.errorbar(place, end, yerr=error, fmt="none", color=INK, label=label, **WHISKERS[kind])
         axes.annotate(
-            f"{estimate.value:+z.2f}",
-            (place, top),
+            f"{bar.number.value:+z.2f}",
+            (place, highest),
             (0, 3),
             textcoords="offset points",
             ha="center",
-            fontsize=8,
+            fontsize=7.5,
         )
         if place:
-            axes.plot([place - 0.69, place + 0.31], [start, start], color=GREY, linewidth=0.6)
+            level = end if bar.total else bar.start
+            axes.plot([place - 0.67, place + 0.33], [level, level], color=GREY, linewidth=0.6)
+    names = [f"{bar.name} (?)" if bar.unproven else bar.name for bar in bars]
+    turned = {} if len(names) <= 6 else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     axes.axhline(0, color=GREY, linewidth=0.9)
-    axes.set_xticks(range(len(names)), names)
-    axes.tick_params(axis="x", labelrotation=0 if len(names) <= 7 else 25)
+    axes.set_xticks(range(len(names)), names, **turned)
     axes.grid(axis="x", visible=False)
-    axes.margins(y=0.12)
-    axes.set_ylabel(f"{SCORE} (95% intervals)")
-    return figure
+    axes.margins(y=0.14)
+    axes.set_ylabel(SCORE)
+    handles, labels = axes.get_legend_handles_labels()
+    labels = [f"95% interval {label}" for label in labels]
+    if any(bar.unproven for bar in bars):
+        handles.append(Patch(facecolor=BLUE, **HATCHED))
+        labels.append(UNPROVEN)
+    axes.legend(handles, labels, loc="best")
 
 
 def part_name(name: str) -> str:
@@ -83,7 +152,7 @@ def planted_matrix(shares: ArrayLike, planted: Sequence[str], attributed: Sequen
     shares = np.asarray(shares, dtype=float)
     if shares.shape != (len(planted), len(attributed)):
         raise InputError(f"shares have shape {shares.shape}, expected {(len(planted), len(attributed))}")
-    figure, axes = canvas(width=min(6.3, 1.9 + 0.68 * len(attributed)), height=1.2 + 0.34 * len(planted))
+    figure, axes = canvas(width=min(6.3, 1.9 + 0.68 * len(attributed)), height=1.2 + 0.29 * len(planted))
     axes.imshow(shares, cmap="RdBu", vmin=-1.15, vmax=1.15, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
         dark = abs(share) > 0.6

@@ -164,12 +164,12 @@ def dpo_log_probabilities(chosen: Points, rejected: Points) -> Figure:
 def learning_curve(
     curves: Mapping[str, Sequence[Mapping[str, float]]], *, best: float | None = None
 ) -> Figure:
-    """Validation accuracy against the number of training pairs (from 0, then on a log scale), with intervals.
+    """Validation accuracy against the number of training pairs (from 0, on a log scale), with intervals.
 
     Args:
         curves: name -> [{"pairs", "accuracy", "accuracy_low", "accuracy_high", with several trainings also
-            "accuracy_trainings_low", "accuracy_trainings_high"}, ...]; the reward model first, with thick bars
-            for the interval over prompts and thin ones for that over trainings; then baselines, whose
+            "accuracy_trainings_low", "accuracy_trainings_high"}, ...]; the reward model first, with thick
+            bars for the interval over prompts and thin ones for that over trainings; then baselines, whose
             intervals over prompts are bands.
         best: what the best possible judge reaches on these labels, where it is known.
     """

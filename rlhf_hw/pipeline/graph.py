@@ -142,20 +142,16 @@ STAGES: Mapping[str, Stage] = {
         ),
     ),
     "06_score_gap": Stage(
-        needs={
+        replicated={
             "reward_model": (),
             "scores/validation.jsonl": (),
             "scores/generated_validation_base.jsonl": (),
+            "scores/generated_validation_sft.jsonl": (),
             "scores/generated_validation_dpo.jsonl": (),
             "scores/generated_validation_reference.jsonl": (),
         },
         makes=("metrics/06.json",),
-        figures=(
-            "score_gap_waterfall",
-            "score_gap_waterfall_base",
-            "score_gap_waterfall_gain",
-            "score_gap_planted",
-        ),
+        figures=("score_gap_steps", "score_gap_waterfall", "score_gap_planted"),
     ),
     RECORDED_RUN: Stage(
         makes=("metrics/07.json",),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from jupyter_client.manager import KernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -30,17 +31,24 @@ class NotebookFailed(RunFailed):
     """A notebook stopped; the message names notebook, cell, error and the kept file."""
 
 
-def execute(path: Path, output: Path, parameters: Parameters, environment: Mapping[str, str]) -> None:
+def execute(
+    path: Path,
+    output: Path,
+    parameters: Parameters,
+    added: Mapping[str, str],
+    manager: KernelManager | None = None,
+) -> None:
     """Run a notebook in a kernel of its own; the executed file is kept also when it fails.
 
     Args:
         path: The notebook.
         output: The executed file.
         parameters: What to inject.
-        environment: Variables that the kernel gets besides those of this process.
+        added: Variables that the kernel gets besides those of this process.
+        manager: A kernel that is already there (`warm.NextKernel`); it is shut down afterwards.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    with LiveLine(path.stem) as live, _environment(environment):
+    with LiveLine(path.stem) as live, environment(added):
         try:
             papermill.execute_notebook(
                 literal_path(path),
@@ -50,17 +58,21 @@ def execute(path: Path, output: Path, parameters: Parameters, environment: Mappi
                 progress_bar=live.bar_options,
                 stderr_file=live,
                 config=KERNEL_CONFIG,
+                km=manager,
                 coalesce_streams=True,  # a progress bar leaves its last state in the file, not every state
             )
         except PapermillExecutionError as error:
             raise NotebookFailed(_failure(path, output, error)) from error
         except (DeadKernelError, CellTimeoutError) as error:
             raise NotebookFailed(_died(path, output, error)) from error
+        finally:
+            if manager is not None:
+                manager.shutdown_kernel(now=True)
     _check_complete(path, output)
 
 
 @contextmanager
-def _environment(added: Mapping[str, str]) -> Iterator[None]:
+def environment(added: Mapping[str, str]) -> Iterator[None]:
     """Give kernels these variables, and the defaults above where the person has set nothing, for a while."""
     defaults = {key: value for key, value in KERNEL_ENVIRONMENT.items() if key not in os.environ}
     before = {key: os.environ.get(key) for key in {**defaults, **added}}

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jupyter_client.manager import KernelManager
+
 from rlhf_hw.errors import InputError
 from rlhf_hw.files import write_json
 from rlhf_hw.paths import NOTEBOOKS
@@ -38,6 +40,7 @@ from rlhf_hw.pipeline.profiles import (
 )
 from rlhf_hw.pipeline.progress import logger
 from rlhf_hw.pipeline.run_folder import MAKE_AGAIN, Run
+from rlhf_hw.pipeline.warm import NextKernel
 
 
 def run_profile(
@@ -78,15 +81,27 @@ def run_profile(
     run = Run(profile.name)
     _note(run, profile=profile.model_dump())
     makers = _makers(paths, selected, parameters, run, stages)
-    ran = []
-    for path in [path for path in paths if path in selected or path.stem in makers]:
-        forced = force and path in selected
+    queue = [path for path in paths if path in selected or path.stem in makers]
+
+    def is_due(path: Path) -> bool:
+        if path.stem in makers or (force and path in selected):
+            return True
         stamp = notebook_stamp(path, parameters[path.stem], run.path, stages)
-        if forced or path.stem in makers or not is_current(_executed(run, path), stamp, run.path):
-            run_notebook(path, run.name, parameters[path.stem], stages, forced)
+        return not is_current(_executed(run, path), stamp, run.path)
+
+    ran, later = [], [path for path in queue if is_due(path)]  # as it looks now; what runs may add to it
+    with NextKernel() as following:
+        for path in queue:
+            later = [other for other in later if other > path]
+            if not is_due(path):
+                logger.info("%s  up to date", path.stem)
+                continue
+            manager = following.take(path)
+            forced = force and path in selected
+            if later:
+                following.prepare(later[0], _environment(force and later[0] in selected))
+            run_notebook(path, run.name, parameters[path.stem], stages, forced, manager)
             ran.append(path.stem)
-        else:
-            logger.info("%s  up to date", path.stem)
     if ran or "commit" not in _read_record(run):
         _finish_record(run, dtype())
     return ran
@@ -98,6 +113,7 @@ def run_notebook(
     parameters: Parameters | None = None,
     stages: Mapping[str, Stage] = STAGES,
     force: bool = False,
+    manager: KernelManager | None = None,
 ) -> Path:
     """Run one notebook into `runs/<run>/notebooks/`, give it its stamp and note it in the run record.
 
@@ -107,6 +123,7 @@ def run_notebook(
         parameters: What to inject; if None, what the run's record holds for it, else its own defaults.
         stages: What the notebooks need and make.
         force: Make again what it would read back.
+        manager: A kernel that is already there, see `warm.NextKernel`.
 
     Returns:
         Path of the executed notebook; it is kept also when it fails.
@@ -123,7 +140,7 @@ def run_notebook(
     # of the inputs as they are before it runs: what changes meanwhile is seen the next time
     stamp = notebook_stamp(path, parameters, folder.path, stages)
     started = time.perf_counter()
-    kernel.execute(path, output, parameters, {MAKE_AGAIN: "1"} if force else {})
+    kernel.execute(path, output, parameters, _environment(force), manager)
     seconds = time.perf_counter() - started
     write_stamp(output, stamp, folder.path, stages)
     _note(folder, parameters={path.stem: parameters}, seconds={path.stem: round(seconds, 1)})
@@ -134,6 +151,11 @@ def run_notebook(
 def open_run(name: str) -> Run:
     """The folder of a run, for a notebook: what is missing is made by its own notebook (`Run.need`)."""
     return Run(name, make=lambda artefact, run: run_notebook(NOTEBOOKS / f"{maker_of(artefact)}.ipynb", run))
+
+
+def _environment(force: bool) -> dict[str, str]:
+    """Variables for the kernel of a notebook."""
+    return {MAKE_AGAIN: "1"} if force else {}
 
 
 def _in_order(notebooks: Path) -> list[Path]:

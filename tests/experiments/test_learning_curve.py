@@ -1,60 +1,84 @@
-"""Smaller models are trained as the full one was, and the curve compares them on the same pairs."""
+"""Smaller models are trained as the full one is, and the curve compares them on the same pairs."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from rlhf_hw.experiments import learning_curve
-from rlhf_hw.experiments.scored_pairs import score_pairs
-from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.training.config import RewardTraining
-from rlhf_hw.training.run import train_reward_model
 
 
-@pytest.fixture
-def settings(policy_folder, pairs_file, tmp_path) -> RewardTraining:
-    return RewardTraining(
-        model=str(policy_folder),
-        output_dir=tmp_path / "reward_model",
-        train_dataset=str(pairs_file),
-        eval_dataset=str(pairs_file),
+def test_a_smaller_model_differs_in_its_pairs_alone(tmp_path):
+    full = RewardTraining(
+        model="base",
+        output_dir=tmp_path / "full",
+        log_dir=tmp_path / "logs",
+        train_dataset="data/nano",
+        eval_dataset="data/nano",
         max_train=16,
-        batch_size=4,
+        skip_train=32,
         learning_rate=1e-2,
-        report_to="none",
+        resume=True,
+        save_steps=5,
         seed=4,
     )
+    found = learning_curve.smaller(full, 8, tmp_path / "8")
+    assert (found.max_train, found.output_dir, found.eval_dataset) == (8, tmp_path / "8", None)
+    assert not found.resume and not found.save_steps and found.report_to == "none" and found.log_dir is None
+    same = ("model", "train_dataset", "skip_train", "learning_rate", "seed", "batch_size", "epochs")
+    assert all(getattr(found, name) == getattr(full, name) for name in same)
 
 
-def test_a_smaller_model_is_the_one_that_its_settings_train(settings, tmp_path, preferences):
-    train_reward_model(settings)
-    found, pairs = learning_curve.trained_on(settings.output_dir)
-    assert found == settings and len(pairs) == 16
-    table = learning_curve.train_and_score(found, 8, preferences, tmp_path / "scores" / "curve_8.jsonl")
-    assert [path.name for path in (tmp_path / "scores").iterdir()] == ["curve_8.jsonl"]  # no weights are left
-    again = settings.model_copy(update={"max_train": 8, "output_dir": tmp_path / "again"})
-    train_reward_model(again)
-    expected = score_pairs(RewardModel(again.output_dir), preferences, tmp_path / "again.jsonl")
-    assert table["margin"].tolist() == pytest.approx(expected["margin"].tolist(), abs=1e-4)
+def scored(preferences, right: int) -> pd.DataFrame:
+    texts = {"chosen": [p.chosen for p in preferences], "rejected": [p.rejected for p in preferences]}
+    margins = [1.0 if row < right else -1.0 for row in range(len(preferences))]
+    return pd.DataFrame({**texts, "margin": margins, "prompt_key": range(len(preferences))})
 
 
 def test_curve_and_its_numbers(preferences):
-    def scored(right: int) -> pd.DataFrame:
-        texts = {"chosen": [p.chosen for p in preferences], "rejected": [p.rejected for p in preferences]}
-        margins = [1.0 if row < right else -1.0 for row in range(len(preferences))]
-        return pd.DataFrame({**texts, "margin": margins, "prompt_key": range(len(preferences))})
-
-    tables = {24: scored(24), 6: scored(6), 12: scored(12)}
-    result = learning_curve.measure_curve(tables, preferences)
+    tables = {n: [scored(preferences, right)] for n, right in {24: 24, 6: 6, 12: 12}.items()}
+    result = learning_curve.measure_curve(tables, [preferences])
     points = result.points
     assert [p["accuracy"] for p in points["reward model"]] == [0.25, 0.5, 1.0]
     assert [p["pairs"] for p in points["words"]] == [6, 12, 24] and points["words"][-1]["accuracy"] > 0.8
-    assert all(p["low"] <= p["accuracy"] <= p["high"] for curve in points.values() for p in curve)
+    for curve in points.values():
+        assert all(p["accuracy_low"] <= p["accuracy"] <= p["accuracy_high"] for p in curve)
     found = {key.removeprefix("learning_curve."): value for key, value in result.metrics.items()}
     assert result.claims == {"more_pairs_help": True}
     assert result.accuracies.loc[[6, 12, 24], "reward model"].tolist() == [0.25, 0.5, 1.0]
     assert (found["6.accuracy"], found["first_pairs"], found["last_pairs"]) == (0.25, 6, 24)
+    assert (found["first_accuracy"], found["last_accuracy"]) == (0.25, 1.0)
     assert (found["previous_pairs"], found["rise"]) == (12, 0.5) and 0 < found["rise_low"] < 0.5
     assert found["24.words"] == points["words"][-1]["accuracy"]
+    assert "rise_trainings_low" not in found
+
+
+def test_the_curve_starts_where_nothing_was_learned(preferences):
+    tables = {n: [scored(preferences, right)] for n, right in {24: 24, 6: 20}.items()}
+    heads = np.random.default_rng(0).normal(size=(24, 500)), range(24)
+    result = learning_curve.measure_curve(tables, [preferences], heads)
+    starts = {name: curve[0] for name, curve in result.points.items()}
+    assert all(point["pairs"] == 0 for point in starts.values())
+    assert abs(starts["reward model"]["accuracy"] - 0.5) < 0.05
+    assert starts["reward model"]["accuracy_low"] < 0.5 < starts["reward model"]["accuracy_high"]
+    assert starts["words"]["accuracy"] == starts["length"]["accuracy"] == 0.5
+    found = result.metrics
+    assert found["learning_curve.0.accuracy"] == starts["reward model"]["accuracy"]
+    assert found["learning_curve.0.words"] == 0.5 and found["learning_curve.first_pairs"] == 6
+
+
+def test_more_pairs_help_beyond_both_intervals(preferences):
+    """Each replicate learns from the first of its own pairs; one that loses by more pairs casts doubt."""
+    train = [preferences, preferences[::-1]]
+    small = [scored(preferences, 4), scored(preferences, 6)]
+    steady = {24: [scored(preferences, 22), scored(preferences, 23)], 12: small}
+    found = learning_curve.measure_curve(steady, train)
+    assert found.claims == {"more_pairs_help": True}
+    assert found.metrics["learning_curve.rise"] == pytest.approx(17.5 / 24)
+    assert found.metrics["learning_curve.24.accuracy_trainings_low"] < 45 / 48
+    wild = {24: [scored(preferences, 24), scored(preferences, 8)], 12: small}
+    found = learning_curve.measure_curve(wild, train)
+    assert found.metrics["learning_curve.rise_low"] > 0 and found.claims == {"more_pairs_help": False}
 
 
 def test_sizes_are_numbers_below_the_full_model(caplog):
@@ -66,8 +90,3 @@ def test_sizes_are_numbers_below_the_full_model(caplog):
     for text in ("a few", "0,500", "-3", "1.5"):
         with pytest.raises(ValueError, match="expected numbers such as"):
             learning_curve.curve_sizes(text, 6000)
-
-
-def test_a_checkpoint_of_another_system_has_no_settings(reward_folder):
-    with pytest.raises(FileNotFoundError, match="leave learning_curve_pairs empty"):
-        learning_curve.trained_on(reward_folder)

@@ -4,22 +4,36 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlhf_hw.experiments.score_distributions import describe_scores, head_margins, reply_lengths
+from rlhf_hw.experiments.score_distributions import (
+    describe_scores,
+    head_margins,
+    reply_lengths,
+    score_untrained,
+)
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.stats.pairs import random_heads_accuracy
 
 
-def test_each_column_holds_the_margins_of_the_untrained_model_with_that_seed(policy_folder, preferences):
-    margins, prompts = head_margins(RewardModel(policy_folder, seed=5), preferences, heads=3, seed=5)
-    assert margins.shape == (len(preferences), 3) and prompts == [p.prompt for p in preferences]
+def test_each_column_holds_the_margins_of_the_untrained_model_with_that_seed(
+    policy_folder, preferences, tmp_path
+):
+    base = RewardModel(policy_folder)
+    table = score_untrained(base, preferences, tmp_path / "untrained.jsonl", heads=3, seed=5)
+    margins, prompts = head_margins(table)
+    assert margins.shape == (len(preferences), 3) and list(prompts) == [p.question for p in preferences]
     for column, seed in enumerate((5, 6, 7)):
         scored = RewardModel(policy_folder, seed=seed).score_preferences(preferences)
         expected = [row["chosen_score"] - row["rejected_score"] for row in scored]
         assert margins[:, column] == pytest.approx(np.array(expected), abs=1e-4)
+        if column == 0:  # the one whose scores the file holds
+            assert table["margin"].tolist() == pytest.approx(expected, abs=1e-4)
+            assert table["chosen_tokens"].tolist() == [row["chosen_tokens"] for row in scored]
 
 
-def test_over_many_heads_the_untrained_model_guesses(policy_folder, preferences):
-    found = random_heads_accuracy(*head_margins(RewardModel(policy_folder), preferences, heads=200))
+def test_over_many_heads_the_untrained_model_guesses(policy_folder, preferences, tmp_path):
+    base = RewardModel(policy_folder)
+    table = score_untrained(base, preferences, tmp_path / "untrained.jsonl", heads=200)
+    found = random_heads_accuracy(*head_margins(table))
     assert abs(found["accuracy"] - 0.5) < 0.05 and found["heads"] == 200
     assert found["accuracy_low"] <= 0.5 <= found["accuracy_high"]
 

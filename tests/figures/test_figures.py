@@ -28,7 +28,7 @@ from rlhf_hw.figures.replies import (
     step_gains,
     win_rate_forest,
 )
-from rlhf_hw.figures.score_gap import planted_matrix, waterfall
+from rlhf_hw.figures.score_gap import planted_matrix, step_waterfall, waterfall
 from rlhf_hw.figures.scores import (
     accuracy_by_length,
     calibration_curve,
@@ -57,6 +57,10 @@ CHOSEN, REJECTED = GENERATOR.normal(1, 1, 300), GENERATOR.normal(0, 1, 300)
 LENGTHS = GENERATOR.integers(5, 200, 300)
 CURVE = [{"step": step, "value": step / 60 + float(GENERATOR.normal(0, 0.1))} for step in range(60)]
 RATE = Estimate(0.6, 0.5, 0.7)
+GAP, MORE, LESS = (
+    Replicated(value, Estimate(value, value - 0.5, value + 0.5), Estimate(value, value - 1, value + 1))
+    for value in (1, 1.5, -0.5)
+)
 
 STEP = {"kl": 1.0}  # as `experiments.steps.step_metrics` gives it, of three trainings
 for judge in ("score", "judge", "gold"):
@@ -75,14 +79,23 @@ DRAWINGS = {
             {"step": 9, "value": 0.7, "low": 0.6, "high": 0.8},
         ],
         training=CURVE,
+        others=[CURVE, CURVE],
     ),
     "dpo_rewards": lambda: dpo_rewards(CURVE, CURVE, CURVE),
     "dpo_log_probabilities": lambda: dpo_log_probabilities(CURVE, CURVE),
     "learning_curve": lambda: learning_curve(
         {
             name: [
-                {"pairs": n, "accuracy": rate, "low": rate - 0.1, "high": rate + 0.1}
-                for n, rate in ((500, 0.6), (1500, 0.7), (6000, high))
+                {
+                    "pairs": n,
+                    **Replicated(rate, Estimate(rate, rate - 0.1, rate + 0.1), trainings).named("accuracy"),
+                }
+                for n, rate, trainings in (
+                    (0, 0.5, None),
+                    (500, 0.6, RATE),
+                    (1500, 0.7, RATE),
+                    (6000, high, RATE),
+                )
             ]
             for name, high in (("reward model", 0.8), ("length", 0.63), ("words", 0.75))
         },
@@ -103,8 +116,10 @@ DRAWINGS = {
     "judged_wins": lambda: judged_wins({"SFT - base": STEP, "DPO - SFT": STEP}),
     "step_gains": lambda: step_gains({"SFT - base": STEP, "DPO - SFT": STEP}, price=1.2),
     "best_of_n_curves": lambda: best_of_n_curves(BEST_OF_N, price=1.2, policies={"DPO": STEP}),
-    "waterfall": lambda: waterfall(
-        {"gap": Estimate(1, 0.5, 2), "a": Estimate(1.5, 1, 2), "b": Estimate(-0.5, -1, 0)}
+    "waterfall": lambda: waterfall({"gap": GAP, "a": MORE, "b": LESS}, unproven={"b"}),
+    "step_waterfall": lambda: step_waterfall(
+        {"base": LESS, "DPO": Replicated(0.5, Estimate(0.5, 0, 1), None)},
+        {"DPO": {"gap": GAP, "a": MORE, "b": LESS}},
     ),
     "planted_matrix": lambda: planted_matrix(np.eye(2), ["a", "b"], ["a", "b"]),
     "recorded_distributions": lambda: recorded_distributions({"base": CHOSEN, "reference": REJECTED}),
@@ -137,7 +152,7 @@ def test_figure_is_labelled_and_leaves_no_setting_behind(name):
     assert dict(mpl.rcParams) == before
     assert isinstance(figure, Figure) and figure.get_figwidth() <= 6.31
     labels = [axes.get_xlabel() for axes in figure.axes] + [figure.get_supxlabel()]
-    assert any(labels) or name == "waterfall"  # the bars of a waterfall are named one by one
+    assert any(labels) or "waterfall" in name  # the bars of a waterfall are named one by one
     assert any(axes.get_ylabel() for axes in figure.axes) or name in (
         "win_rate_forest",
         "judged_wins",
@@ -223,8 +238,8 @@ def test_constant_scores_can_be_drawn():
 
 
 def test_a_waterfall_whose_parts_do_not_sum_is_refused():
-    with pytest.raises(ValueError, match="the parts sum to 0.6"):
-        waterfall({"gap": Estimate(1, 0, 2), "a": RATE})
+    with pytest.raises(ValueError, match="the parts sum to 1.5"):
+        waterfall({"gap": GAP, "a": MORE})
 
 
 def test_empty_curves_and_wrong_shapes_are_refused():

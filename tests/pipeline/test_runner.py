@@ -14,6 +14,7 @@ from rlhf_hw.pipeline.graph import Stage, notebook_stamp
 from rlhf_hw.pipeline.kernel import NotebookFailed
 from rlhf_hw.pipeline.profiles import Profile
 from rlhf_hw.pipeline.runner import run_notebook, run_profile
+from rlhf_hw.pipeline.warm import NextKernel
 
 PARAMETERS = 'run: str = "smoke"  # name of the run\nvalue: int = 1  # a number\nsource: str = ""  # a file\n'
 
@@ -192,3 +193,21 @@ def test_a_notebook_can_run_another(folder: Path, tmp_path: Path) -> None:
     path = _write(folder / "01_second.ipynb", PARAMETERS, source)
     assert _printed(run_notebook(path, "tiny")) == "00_first.ipynb\n"
     assert _printed(tmp_path / "runs/tiny/notebooks/00_first.ipynb") == "tiny 1\n"
+
+
+def test_the_next_notebooks_kernel_loads_while_this_one_runs(folder: Path, tmp_path: Path) -> None:
+    """The second notebook finds the library imported that only its own cell names."""
+    _write(folder / "00_first.ipynb", PARAMETERS, "import time; time.sleep(6)")
+    loaded = "import sys; print('rlhf_hw.stats.text' in sys.modules)"
+    _write(folder / "01_second.ipynb", PARAMETERS, loaded, "import rlhf_hw.stats.text")
+    run_profile(_profile(), notebooks=folder)
+    assert "True" in _printed(tmp_path / "runs/tiny/notebooks/01_second.ipynb")
+
+
+def test_a_kernel_made_ready_for_another_notebook_is_not_taken(folder: Path) -> None:
+    path = _write(folder / "00_first.ipynb", PARAMETERS, "print(1)")
+    with NextKernel() as following:
+        following.prepare(path, {})
+        waiting = following._manager
+        assert following.take(folder / "01_other.ipynb") is None
+        assert not waiting.is_alive()

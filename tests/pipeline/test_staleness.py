@@ -36,7 +36,9 @@ class Copy:
             (root / name).parent.mkdir()
             shutil.copy(paths.ROOT / name, root / name)
 
-    def execute(self, path: Path, output: Path, parameters: dict, environment: Mapping[str, str]) -> None:
+    def execute(
+        self, path: Path, output: Path, parameters: dict, environment: Mapping[str, str], manager: object
+    ) -> None:
         """Stands in for the kernel."""
         self.ran.append(path.stem)
         output.parent.mkdir(exist_ok=True)
@@ -81,6 +83,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
     monkeypatch.setattr(run_folder, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(runner.kernel, "execute", made.execute)
+    monkeypatch.setattr(runner.NextKernel, "prepare", lambda *_: None)
     monkeypatch.delenv("RLHF_HW_REAL_DATA", raising=False)
     assert made.run() == list(STAGES)
     return made

@@ -14,14 +14,20 @@ measurement is put right before what it measures is discussed: read-out and temp
 then length and repetition (asymmetric Shapley values, Frye, Rowat and Feige 2020). The sum stays the same.
 
 What no correction removes, gap(all), is split by regression over prompts. With the gold reward known,
-quality = a * mean gold gap, where a, the score paid for a unit of gold, comes from ordinary preference pairs;
-what is left is regressed on signs of unfamiliar text (spread of an ensemble, distance of the last hidden
-state from training), whose share is `ood`, and `rest` is unexplained. Gaps are linear in the cells, so the
-Shapley values of the mean are the means of the prompts' Shapley values, and one bootstrap over prompts gives
-all intervals.
+quality = a * gold gap, where a, the score paid for a unit of gold, comes from ordinary preference pairs; what
+is left is regressed on signs of unfamiliar text (spread of an ensemble, distance of the last hidden state
+from training), whose share is `ood`, and `rest` is unexplained.
+
+Every part is given prompt by prompt, so that parts add up in each prompt, and means over prompts, over
+replicates, and their intervals come from one function (`stats.replicates.replicated_mean`). Gap, switches and
+quality are plain numbers of a prompt. `ood` is slope times mean sign, where prompts decide on both; the value
+of a prompt is its term of the linear expansion of that product (influence function), whose mean is the
+product and whose spread gives White's (1980) standard error with the weights of the jackknife (HC3: MacKinnon
+and White 1985).
 
     cells = gap_cells(pairs, reward_model.score_ids, ends)
-    parts = decompose(cells, FACTORS, prompts, stages=ORDER, gold_gap=..., gold_price=..., ood=...)
+    parts = prompt_parts(cells, FACTORS, stages=ORDER, gold_gap=..., gold_price=..., ood=...)
+    named_parts(parts, scale)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,18 +40,13 @@ from scipy import stats
 
 from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.experiments.score_gap.edits import FACTORS, Pair, ScoredReply, correct
-from rlhf_hw.stats.intervals import (
-    DRAWS,
-    Estimate,
-    as_vector,
-    cluster_codes,
-    percentile_interval,
-    row_weights,
-)
+from rlhf_hw.stats.intervals import as_vector, cluster_codes
 
 Cells = Mapping[frozenset[str], ArrayLike]
 Compute = Callable[[Sequence[list[int]], Sequence[list[int]]], np.ndarray]
 Stages = Sequence[Sequence[str]]
+REMAINDER = ("quality", "ood", "rest")  # what no correction removes, split by regression
+PARTS = (*FACTORS, *REMAINDER)
 ORDER: Stages = (("readout", "template"), ("truncation",), ("length", "repetition"))
 SMALLEST = 0.2  # standard deviations of the reference scores; a smaller part is not named
 ERROR = 0.01  # probability that anything is named where nothing is to blame
@@ -160,117 +161,94 @@ def gold_price(margins: ArrayLike, gold_margins: ArrayLike) -> float:
     return float(gold @ margins / (gold @ gold))
 
 
-def split_rest(
-    weights: np.ndarray, rest: np.ndarray, quality: np.ndarray | None, ood: np.ndarray | None
-) -> dict:
-    """Quality, out-of-distribution and unexplained parts of the corrected gap, for many weightings.
-
-    Args:
-        weights: shape (draws, prompts).
-        rest: gap after all corrections, shape (prompts,).
-        quality: score that the gold gap is worth, shape (prompts,), or None.
-        ood: generated minus reference of each sign of unfamiliarity, shape (prompts, signs), or None.
-
-    Returns:
-        name -> shape (draws,).
-    """
-    total, parts = weights.sum(axis=1), {}
-    remainder = rest if quality is None else rest - quality
-    if quality is not None:
-        parts["quality"] = weights @ quality / total
-    if ood is not None:
-        design = np.column_stack([np.ones_like(rest), ood])
-        gram = np.einsum("br,ri,rj->bij", weights, design, design, optimize=True)
-        moment = (weights * remainder) @ design
-        slopes = np.linalg.solve(gram + 1e-9 * np.eye(design.shape[1]), moment[..., None])[..., 0]
-        parts["ood"] = (slopes[:, 1:] * (weights @ ood) / total[:, None]).sum(axis=1)
-    parts["rest"] = weights @ remainder / total - parts.get("ood", 0.0)
-    return parts
-
-
-def decompose(
+def prompt_parts(
     cells: Cells,
     factors: Sequence[str] = FACTORS,
-    prompts: Sequence | None = None,
     *,
     stages: Stages | None = None,
     gold_gap: ArrayLike | None = None,
     gold_price: float | None = None,
     ood: ArrayLike | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-    level: float = 0.95,
-) -> dict[str, Estimate]:
-    """The gap and its parts, with intervals from one bootstrap over prompts.
+) -> dict[str, np.ndarray]:
+    """The gap of every prompt and its parts.
 
     Args:
         cells: corrected factors -> gap of each prompt.
-        prompts: identifies prompts that occur more than once.
+        factors: their names.
         stages: groups of factors in the order of correction, such as `ORDER`; None: all orders.
         gold_gap: gold of the corrected generated reply minus gold of the corrected reference, shape
             (prompts,). gold_price: score paid for a unit of gold, from `gold_price`; needed with `gold_gap`.
             ood: signs of unfamiliarity, generated minus reference, shape (prompts,) or (prompts, signs).
-            level: of the intervals.
 
     Returns:
-        `gap`, each factor, `quality` (with gold), `ood` (with signs of unfamiliarity), `rest`. The parts sum
-        to the gap. Without gold, better quality is part of `ood` and `rest`.
+        `gap`, each factor, `quality` (with gold), `ood` (with signs of unfamiliarity), `rest`, each of shape
+        (prompts,). The parts sum to the gap in every prompt. Without gold, better quality is part of `ood`
+        and `rest`.
     """
-    values, everything = shapley_values(cells, factors, stages), frozenset(factors)
-    gap, rest = as_vector(cells[frozenset()], "gap"), as_vector(cells[everything], "corrected gap")
-    quality = None
+    gap = as_vector(cells[frozenset()], "gap")
+    found = {"gap": gap} | dict(zip(factors, shapley_values(cells, factors, stages), strict=True))
+    remainder = as_vector(cells[frozenset(factors)], "corrected gap", gap.size)
     if gold_gap is not None:
         if gold_price is None:
             raise InputError("gold_gap needs gold_price, the score paid for a unit of gold")
-        quality = gold_price * as_vector(gold_gap, "gold_gap", gap.size)
-    signs = None if ood is None else np.asarray(ood, dtype=float).reshape(gap.size, -1)
-
-    def parts(weights: np.ndarray) -> dict[str, np.ndarray]:
-        total = weights.sum(axis=1)
-        found = {"gap": weights @ gap / total}
-        found |= {factor: weights @ value / total for factor, value in zip(factors, values, strict=True)}
-        return found | split_rest(weights, rest, quality, signs)
-
-    point = parts(np.ones((1, gap.size)))
-    codes = cluster_codes(prompts, gap.size)
-    resampled = [parts(weights) for weights in row_weights(codes, draws, seed)]
-    return {
-        name: percentile_interval(point[name][0], np.concatenate([part[name] for part in resampled]), level)
-        for name in point
-    }
+        found["quality"] = gold_price * as_vector(gold_gap, "gold_gap", gap.size)
+        remainder = remainder - found["quality"]
+    if ood is not None:
+        found["ood"] = part_of_signs(remainder, np.asarray(ood, dtype=float).reshape(gap.size, -1))
+        remainder = remainder - found["ood"]
+    return found | {"rest": remainder}
 
 
-def named_factors(
-    cells: Cells,
+def part_of_signs(remainder: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """The part of a remainder that goes with signs, as terms of its linear expansion, one a prompt.
+
+    Args:
+        remainder: shape (prompts,).
+        signs: shape (prompts, signs).
+
+    Returns:
+        Shape (prompts,). The mean is slopes @ mean signs, the slopes from a regression with a constant.
+    """
+    middle = signs.mean(axis=0)
+    centred = signs - middle
+    inverse = np.linalg.inv(centred.T @ centred + 1e-9 * np.eye(signs.shape[1]))
+    slopes = inverse @ centred.T @ remainder
+    residual = remainder - remainder.mean() - centred @ slopes
+    leverage = 1 / len(signs) + np.einsum("ri,ij,rj->r", centred, inverse, centred)
+    unsure = len(signs) * (centred @ inverse @ middle) * residual / np.maximum(1 - leverage, 1e-9)
+    return signs @ slopes + unsure - unsure.mean()
+
+
+def named_parts(
+    parts: Mapping[str, np.ndarray],
     scale: float,
-    factors: Sequence[str] = FACTORS,
     prompts: Sequence | None = None,
     *,
-    stages: Stages | None = None,
     smallest: float = SMALLEST,
 ) -> list[str]:
-    """Factors that the decomposition blames, largest first: large enough, and not by chance.
+    """Parts that the decomposition blames, largest first: large enough, and not by chance.
 
-    Chance is judged by a t-test over prompts for each factor, with Holm's (1979) correction for the number of
-    factors that act at all (one that changes no score has no part that chance could make): in a world without
+    Chance is judged by a t-test over prompts for each part, with Holm's (1979) correction for the number of
+    parts that act at all (one that changes no score has no part that chance could make): in a world without
     a fault anything is blamed with a probability of at most `ERROR`. Percentile intervals of a bootstrap over
     a dozen prompts would not do: they are too short, by the factor between the normal and the t distribution
     and more, and blame something in one clean world of twenty-five.
 
     Args:
-        cells, factors, prompts, stages: as in `decompose`.
+        parts: from `prompt_parts`; its `gap` is no part.
         scale: what counts as large: the standard deviation of the reference scores.
+        prompts: identifies prompts that occur more than once.
         smallest: least absolute part, in units of `scale`.
     """
-    values = shapley_values(cells, factors, stages)
-    codes = cluster_codes(prompts, values.shape[1])
-    means = np.stack([np.bincount(codes, weights=value) for value in values]) / np.bincount(codes)
-    acting = np.flatnonzero(np.abs(means).max(axis=1))
-    p_values = np.array([chance_of_mean(means[place]) for place in acting])
+    values = {name: part for name, part in parts.items() if name != "gap"}
+    codes = cluster_codes(prompts, len(parts["gap"]))
+    means = {n: np.bincount(codes, weights=v) / np.bincount(codes) for n, v in values.items()}
+    acting = [name for name, mean in means.items() if np.abs(mean).max() > 1e-9 * scale]
+    p_values = np.array([chance_of_mean(means[name]) for name in acting])
     by_chance = np.argsort(p_values, kind="stable")
     passed = np.minimum.accumulate(p_values[by_chance] <= ERROR / np.arange(len(acting), 0, -1))
-    parts = {factors[place]: values[place].mean() for place in acting[by_chance[passed]]}
-    return sorted((f for f in parts if abs(parts[f]) >= smallest * scale), key=lambda f: -abs(parts[f]))
+    blamed = {acting[place]: values[acting[place]].mean() for place in by_chance[passed]}
+    return sorted((f for f in blamed if abs(blamed[f]) >= smallest * scale), key=lambda f: -abs(blamed[f]))
 
 
 def chance_of_mean(values: np.ndarray) -> float:
@@ -278,8 +256,3 @@ def chance_of_mean(values: np.ndarray) -> float:
     if np.ptp(values) <= 1e-9 * np.abs(values).max():
         return 0.0
     return float(stats.ttest_1samp(values, 0.0).pvalue)
-
-
-def part_metrics(parts: Mapping[str, Estimate]) -> dict[str, float]:
-    """Flat dict of the parts, each with _low and _high; the caller adds the prefix of the keys."""
-    return {key: number for name, part in parts.items() for key, number in part.named(name).items()}

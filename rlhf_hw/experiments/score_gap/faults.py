@@ -1,6 +1,7 @@
 """Faults that are put into scored replies on purpose, to test whether a decomposition finds them.
 
-Each function `plant_*` is the reverse of a correction of `edits`. A world without a fault is made from
+Each function `plant_*` is the reverse of a correction of `edits`; what no correction removes is planted by
+`world_faults`. A world without a fault is made from
 preference pairs (`make_items`): of the two replies to a prompt one plays the generated reply, the other the
 reference. `make_faults` gives the faults that go with a model's renderer.
 
@@ -27,8 +28,9 @@ TIMES = 5  # repetitions of the last sentence in a looping reply
 
 @dataclass(frozen=True)
 class Item:
-    """One prompt with two replies, and what faults are made of."""
+    """One prompt with two replies, and what faults are made of; `question` is the prompt's last turn."""
 
+    question: str
     prompt: Ids
     replies: tuple[Ids, Ids]
     tail: Ids
@@ -43,11 +45,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault with its name in figures, the factor that is to blame, and how it is planted."""
+    """A fault with its name in figures, the part of the gap that is its own, and how it is planted."""
 
     name: str
     factor: str
     plant: Callable[[Pair, Item], Pair]
+
+    @property
+    def key(self) -> str:
+        """Its name in the keys of metrics."""
+        return self.name.replace(" ", "_").replace(",", "")
 
 
 def plant_readout(reply: ScoredReply, tail: Ids) -> ScoredReply:
@@ -100,13 +107,16 @@ def make_items(renderer: Renderer, preferences: Sequence[Preference], seed: int 
     others = renderer.text_ids([plain_template(p.prompt) for p in preferences])
     return [
         Item(
+            preference.question,
             tuple(prompt),
             (tuple(chosen), tuple(rejected)),
             tuple(renderer.suffix),
             tuple(other),
             tuple(filler),
         )
-        for prompt, chosen, rejected, other, filler in zip(rendered, *contents, others, fillers, strict=True)
+        for preference, prompt, chosen, rejected, other, filler in zip(
+            preferences, rendered, *contents, others, fillers, strict=True
+        )
         if chosen and rejected
     ]
 

@@ -4,13 +4,14 @@ import pandas as pd
 import pytest
 
 from rlhf_hw.experiments.score_gap.edits import sentence_end_ids
+from rlhf_hw.experiments.score_gap.instruments import instruments_for
 from rlhf_hw.experiments.score_gap.policy_gap import measure_gap
-from rlhf_hw.experiments.score_gap.unfamiliarity import training_states
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.training.base_model import new_language_model, train_tokenizer
 from rlhf_hw.training.config import NewModel
+from rlhf_hw.world.gold import gold
 
 
 @pytest.fixture(scope="package")
@@ -19,13 +20,18 @@ def few_preferences():
 
 
 @pytest.fixture(scope="package")
-def reward_model(few_preferences, tmp_path_factory):
+def reward_model_folder(few_preferences, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     tokenizer = train_tokenizer([p.chosen for p in few_preferences], vocabulary=600)
     shape = NewModel(hidden_size=32, layers=2, heads=2, intermediate_size=64)
     new_language_model(tokenizer, shape).save_pretrained(folder)
     Renderer(tokenizer).save(folder)
-    return RewardModel(folder, dtype="fp32")
+    return folder
+
+
+@pytest.fixture(scope="package")
+def reward_model(reward_model_folder):
+    return RewardModel(reward_model_folder, dtype="fp32")
 
 
 @pytest.fixture(scope="package")
@@ -45,12 +51,16 @@ def ends(reward_model):
 
 
 @pytest.fixture(scope="package")
-def measure(reward_model, few_preferences, ends):
-    """`measure_gap` of replies with this reward model."""
-    training = training_states(reward_model, few_preferences)
+def instruments(reward_model, few_preferences):
+    return instruments_for(reward_model, few_preferences, gold, price=0.5)
 
-    def inner(replies, gold=None, preferences=few_preferences):
-        return measure_gap(reward_model, reward_model.score_ids, replies, preferences, training, ends, gold)
+
+@pytest.fixture(scope="package")
+def measure(reward_model, few_preferences, instruments):
+    """`measure_gap` of replies with this reward model."""
+
+    def inner(replies, preferences=few_preferences):
+        return measure_gap(instruments, reward_model.renderer, replies, preferences)
 
     return inner
 

@@ -18,7 +18,6 @@ from rlhf_hw.experiments.score_gap.faults import (
     plant_template,
     plant_truncation,
 )
-from rlhf_hw.stats.intervals import Estimate
 
 STOP, END, NEWLINE, SYSTEM = 1, 2, 3, 4
 ENDS = frozenset({STOP})
@@ -72,16 +71,16 @@ def planted(pairs: list[Pair], fault: str, seed: int) -> list[Pair]:
     return new
 
 
-def taken_apart(pairs: list[Pair]) -> dict[str, Estimate]:
-    return decompose.decompose(decompose.gap_cells(pairs, score, ENDS), draws=300)
+def taken_apart(pairs: list[Pair]) -> dict[str, np.ndarray]:
+    return decompose.prompt_parts(decompose.gap_cells(pairs, score, ENDS))
 
 
-def share_of(parts: dict[str, Estimate], factor: str) -> float:
-    return parts[factor].value / parts["gap"].value
+def share_of(parts: dict[str, np.ndarray], factor: str) -> float:
+    return parts[factor].mean() / parts["gap"].mean()
 
 
 def named(pairs: list[Pair]) -> list[str]:
-    return decompose.named_factors(decompose.gap_cells(pairs, score, ENDS), reference_sd(pairs))
+    return decompose.named_parts(taken_apart(pairs), reference_sd(pairs))
 
 
 def reference_sd(pairs: list[Pair]) -> float:
@@ -94,7 +93,7 @@ def test_single_planted_fault_is_named_and_gets_most_of_the_gap(fault):
     right = 0
     for seed in range(10):
         pairs = planted(clean_pairs(seed), fault, seed)
-        right += share_of(taken_apart(pairs), fault) >= 0.8 and named(pairs) == [fault]
+        right += 0.8 <= share_of(taken_apart(pairs), fault) <= 1.2 and named(pairs) == [fault]
     assert right >= 9
 
 
@@ -108,7 +107,7 @@ def test_readout_fault_in_both_directions():
         for pair in clean_pairs(0)
     ]
     parts = taken_apart(pairs)
-    assert parts["gap"].value == pytest.approx(-3.0, abs=0.4)
+    assert parts["gap"].mean() == pytest.approx(-3.0, abs=0.4)
     assert named(pairs) == ["readout"]
 
 
@@ -119,7 +118,7 @@ def test_pairs_of_faults_are_both_named(faults):
     pairs = planted(planted(clean_pairs(1), faults[0], 1), faults[1], 1)
     parts = taken_apart(pairs)
     assert set(named(pairs)) == set(faults)
-    assert sum(share_of(parts, fault) for fault in faults) > 0.8
+    assert 0.8 < sum(share_of(parts, fault) for fault in faults) < 1.2
 
 
 def test_clean_world_gives_no_false_alarm():
@@ -133,22 +132,21 @@ def test_chance_alone_is_blamed_no_more_often_than_promised(prompts):
     generator, alarms = np.random.default_rng(prompts), 0
     for _ in range(1000):
         parts = generator.choice([-1, 1], (2, prompts)) * generator.gamma(2, size=(2, prompts))
-        cells = {frozenset(): parts.sum(0), frozenset("a"): parts[1], frozenset("b"): parts[0]}
-        cells[frozenset("ab")] = np.zeros(prompts)
-        alarms += bool(decompose.named_factors(cells, 1.0, ("a", "b"), smallest=0))
+        alarms += bool(
+            decompose.named_parts(dict(zip("ab", parts, strict=True)) | {"gap": parts[0]}, 1.0, smallest=0)
+        )
     assert alarms <= 17  # 10 expected at most; 17 is two standard deviations more
 
 
 def test_naming_needs_size_chance_and_counts_prompts_once():
     even, noise = np.full(20, 0.5), np.tile([3.0, -3.0], 10)
-    cells = {frozenset(): even + noise, frozenset("a"): noise, frozenset("b"): even}
-    cells[frozenset("ab")] = np.zeros(20)
-    assert decompose.named_factors(cells, 1.0, ("a", "b")) == ["a"]
-    assert decompose.named_factors(cells, 3.0, ("a", "b")) == []  # 0.5 is too little beside 3
+    parts = {"gap": even + noise, "a": even, "b": noise}
+    assert decompose.named_parts(parts, 1.0) == ["a"]
+    assert decompose.named_parts(parts, 3.0) == []  # 0.5 is too little beside 3
     twice = np.repeat([2, 1, -1, 2, 0.5, 1, -0.5, 1], 5)
-    alone = {frozenset(): twice, frozenset("a"): 0 * twice}
-    assert decompose.named_factors(alone, 1.0, ("a",)) == ["a"]
-    assert decompose.named_factors(alone, 1.0, ("a",), prompts=np.repeat(np.arange(8), 5)) == []
+    alone = {"gap": twice, "a": twice}
+    assert decompose.named_parts(alone, 1.0) == ["a"]
+    assert decompose.named_parts(alone, 1.0, prompts=np.repeat(np.arange(8), 5)) == []
 
 
 def test_shapley_values_of_a_game_worked_by_hand():
@@ -203,26 +201,41 @@ def test_staged_values_sum_to_the_gap_and_need_eight_cells():
         decompose.shapley_values(cells, FACTORS)
 
 
+def world_of_signs(generator: np.random.Generator, prompts: int) -> tuple[dict, np.ndarray, np.ndarray]:
+    """Cells, gold gaps and signs, where a unit of gold pays 0.5 and a unit of the sign 0.3."""
+    gold, sign = generator.normal(1.0, 1, prompts), generator.normal(2.0, 1, prompts)
+    rest = 0.5 * gold + 0.3 * sign + 0.2 + generator.normal(0, 0.5, prompts)
+    return {frozenset(): rest + 4, frozenset({"readout"}): rest}, gold, sign
+
+
 def test_rest_splits_into_quality_and_unfamiliarity():
-    generator = np.random.default_rng(0)
-    gold, spread = generator.normal(1.0, 1, 800), generator.normal(2.0, 1, 800)
-    rest = 0.5 * gold + 0.3 * spread + 0.2 + generator.normal(0, 0.1, 800)
-    cells = {frozenset(): rest + 4, frozenset({"readout"}): rest}
+    cells, gold, sign = world_of_signs(np.random.default_rng(0), 4000)
     slope = decompose.gold_price(0.5 * gold, gold)
-    parts = decompose.decompose(cells, ["readout"], gold_gap=gold, gold_price=slope, ood=spread, draws=500)
-    assert parts["readout"].value == pytest.approx(4)
-    assert parts["quality"].value == pytest.approx(0.5 * gold.mean())
-    assert parts["ood"].value == pytest.approx(0.6, abs=0.05)
-    assert parts["rest"].low < 0.2 < parts["rest"].high
-    assert sum(part.value for name, part in parts.items() if name != "gap") == pytest.approx(
-        parts["gap"].value
-    )
-    assert decompose.part_metrics(parts)["ood_low"] == parts["ood"].low
+    parts = decompose.prompt_parts(cells, ["readout"], gold_gap=gold, gold_price=slope, ood=sign)
+    means = {name: part.mean() for name, part in parts.items()}
+    assert means["readout"] == pytest.approx(4)
+    assert means["quality"] == pytest.approx(0.5 * gold.mean())
+    assert means["ood"] == pytest.approx(0.6, abs=0.06) and means["rest"] == pytest.approx(0.2, abs=0.06)
+    assert sum(part for name, part in parts.items() if name != "gap") == pytest.approx(parts["gap"])
+
+
+def test_the_part_of_signs_is_slope_times_mean_and_its_spread_covers():
+    """The values of `ood` stand for an estimate of two means: a t interval of them covers its truth."""
+    generator, covered = np.random.default_rng(1), 0
+    for _ in range(400):
+        cells, gold, sign = world_of_signs(generator, 40)
+        rest = np.asarray(cells[frozenset({"readout"})]) - 0.5 * gold
+        values = decompose.part_of_signs(rest, sign[:, None])
+        slope = np.polyfit(sign, rest, 1)[0]
+        assert values.mean() == pytest.approx(slope * sign.mean())
+        half = 2.02 * values.std(ddof=1) / np.sqrt(len(values))
+        covered += abs(values.mean() - 0.6) <= half
+    assert 0.92 <= covered / 400 <= 0.98
 
 
 def test_gold_gap_needs_its_price():
     with pytest.raises(ValueError, match="gold_price"):
-        decompose.decompose({frozenset(): [1.0, 2.0]}, [], gold_gap=[1.0, 1.0])
+        decompose.prompt_parts({frozenset(): [1.0, 2.0]}, [], gold_gap=[1.0, 1.0])
 
 
 def test_equal_texts_are_scored_once():

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from rlhf_hw.experiments.score_gap.unfamiliarity import head_spread, hidden_distance
+from rlhf_hw.experiments.score_gap.unfamiliarity import FamiliarStates
+
+
+def pairs_of_states(generator, mixing=None):
+    """States of 300 training pairs, where the first dimension is quality."""
+    quality = np.array([0.5, -0.5])[:, None] * np.eye(1, 4)
+    states = generator.normal(size=(300, 2, 4)) + quality
+    return states if mixing is None else states @ mixing
 
 
 def test_signs_are_zero_for_equal_replies(measure, equal_replies):
@@ -13,17 +20,21 @@ def test_signs_are_zero_for_equal_replies(measure, equal_replies):
 
 def test_heads_disagree_more_about_states_far_from_the_training_ones():
     generator = np.random.default_rng(0)
-    quality = np.array([1.0, 0, 0, 0])
-    training = generator.normal(size=(300, 2, 4)) + np.array([0.5, -0.5])[:, None] * quality
+    training = pairs_of_states(generator)
     near, far = generator.normal(size=(200, 4)), 4 * generator.normal(size=(200, 4))
-    spread = [head_spread(states, training).mean() for states in (near, far)]
+    known = FamiliarStates(training)
+    spread = [known.disagreement(states).mean() for states in (near, far)]
     assert spread[1] > 2 * spread[0] > 0
-    assert head_spread(near, training) == pytest.approx(head_spread(near, training))
+    assert FamiliarStates(training).disagreement(near) == pytest.approx(known.disagreement(near))
+    assert known.signs(near) == pytest.approx(
+        np.column_stack([known.distance(near), known.disagreement(near)])
+    )
 
 
 def test_hidden_distance_is_one_for_familiar_and_larger_for_shifted_states():
     generator = np.random.default_rng(0)
-    mixing = generator.normal(size=(8, 8))
-    familiar = generator.normal(size=(3000, 8)) @ mixing
-    assert (hidden_distance(familiar, familiar) ** 2).mean() == pytest.approx(1, abs=0.1)
-    assert hidden_distance(familiar[:100] + 5 * mixing[0], familiar).mean() > 1.5
+    mixing = generator.normal(size=(4, 4))
+    training = pairs_of_states(generator, mixing)
+    known, flat = FamiliarStates(training), training.reshape(-1, 4)
+    assert (known.distance(flat) ** 2).mean() == pytest.approx(1, abs=0.1)
+    assert known.distance(flat[:100] + 5 * mixing[0]).mean() > 1.5

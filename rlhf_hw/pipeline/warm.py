@@ -1,0 +1,74 @@
+"""A kernel that loads a notebook's libraries while the notebook before it still runs.
+
+Starting Python, torch and transformers takes some seconds for every notebook, and most of them on one core
+while another is free.
+
+    with NextKernel() as following:
+        following.prepare(next_path, environment)
+        kernel.execute(path, ..., manager=...)
+        kernel.execute(next_path, ..., manager=following.take(next_path))
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import nbformat
+from jupyter_client.manager import KernelManager
+
+from rlhf_hw.imports import imported, modules
+from rlhf_hw.pipeline.kernel import KERNEL_CONFIG, environment
+
+
+class NextKernel:
+    """At most one kernel that is being made ready; what is not taken ends with the `with` block."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._manager: KernelManager | None = None
+        self._client = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end()
+
+    def prepare(self, path: Path, added: Mapping[str, str]) -> None:
+        """Start the kernel of a notebook, in the environment in which it will run, and let it import."""
+        self._end()
+        manager = KernelManager(kernel_name="python3", config=KERNEL_CONFIG)
+        with environment(added):
+            manager.start_kernel(extra_arguments=["--HistoryManager.hist_file=:memory:"])
+        self._path, self._manager, self._client = path, manager, manager.blocking_client()
+        self._client.start_channels()
+        # answered when the kernel is up; silent code counts as no execution
+        self._client.execute(loads(path), silent=True, store_history=False)
+
+    def take(self, path: Path) -> KernelManager | None:
+        """The kernel made ready for this notebook, if there is one; the caller has to shut it down."""
+        if self._path != path or self._manager is None or not self._manager.is_alive():
+            self._end()
+            return None
+        manager, self._manager, self._path = self._manager, None, None
+        self._client.stop_channels()
+        manager.client_class = "jupyter_client.asynchronous.AsyncKernelClient"  # what nbclient talks to
+        return manager
+
+    def _end(self) -> None:
+        if self._manager is not None:
+            self._client.stop_channels()
+            self._manager.shutdown_kernel(now=True)
+        self._manager = self._path = None
+
+
+def loads(path: Path) -> str:
+    """Code that imports the modules of this library that a notebook names, and with them what they import."""
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    named = set()
+    for cell in cells:
+        try:
+            named |= imported(cell, modules())
+        except SyntaxError:  # IPython's own commands
+            continue
+    return "\n".join(f"import {name}" for name in sorted(named))
