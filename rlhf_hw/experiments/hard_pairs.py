@@ -81,6 +81,20 @@ class HardPairs(Result):
     policies: dict[str, dict[str, float]]
 
 
+def by_kind(
+    tables: Mapping[tuple[str, str], Sequence[pd.DataFrame]],
+    train: Mapping[str, Sequence[Sequence[Preference]]],
+) -> dict[str, Kind]:
+    """What was scored, sorted by the kind of pairs.
+
+    Args:
+        tables: (kind learned from, kind scored) -> one table a training.
+        train: Kind -> training pairs of each reward model that learned from it.
+    """
+    others = dict(zip(KINDS, KINDS[::-1], strict=True))
+    return {k: Kind(tables[k, k], tables[other, k], train[k]) for k, other in others.items()}
+
+
 def compare_kinds(
     kinds: Mapping[str, Kind],
     policies: Mapping[str, Replicates],
@@ -100,9 +114,10 @@ def compare_kinds(
         seed: Of resampling.
 
     Returns:
-        Metrics `hard.on_<kind>.*` of `kind_metrics`; `data.`, `hard.pair_gold_difference_median` and
-        `_within_half`, the same of `base.sample_`; what `compare_accuracies` finds under `hard`;
-        `hard.<policy>.*` (levels) and `hard.<pair>.*` (keys of `step_metrics`).
+        Metrics `hard.on_<kind>.*` of `kind_metrics`; `hard.rm.accuracy` and `hard.best_possible_accuracy`,
+        those of hard pairs; `data.`, `hard.pair_gold_difference_median` and `_within_half`, the same of
+        `base.sample_`; what `compare_accuracies` finds under `hard`; `hard.<policy>.*` (levels) and
+        `hard.<pair>.*` (keys of `step_metrics`).
     """
     gaps = {f"{name} pairs": gold_gaps(kinds[name].own[0]) for name in KINDS}
     gaps["two samples of the base model"] = np.abs(sampled[:, 0] - sampled[:, 1])
@@ -113,6 +128,9 @@ def compare_kinds(
     found = {name: kind_metrics(kind, seed) for name, kind in kinds.items()}
     for name in KINDS:
         metrics |= prefixed(f"hard.on_{name}", found[name])
+    # once more under the names of the evaluation of easy pairs, for whoever quotes one number
+    metrics |= Replicated.of(found["hard"], "own_accuracy").named("hard.rm.accuracy")
+    metrics["hard.best_possible_accuracy"] = found["hard"]["best_possible_accuracy"]
     compared, claims = compare_accuracies(kinds, found)
     steps, described = policy_steps(policies, moved, seed)
     for name, numbers in (described | steps).items():
@@ -142,9 +160,13 @@ def kind_metrics(kind: Kind, seed: int = 0) -> dict[str, float]:
         very labels; `share_of_best` of the own reward model with intervals; `lead_words` and `lead_length`,
         its accuracy minus that of the baselines; `own_lead`, its accuracy minus that of the other reward
         model; `pairs`; `longer_wins`, the share of pairs whose longer reply was chosen.
+
+    Raises:
+        InputError: the reward models have scored different pairs.
     """
     pairs, prompts = kind.own[0], kind.own[0]["prompt_key"]
-    right = {"own": right_orders(kind.own), "other": right_orders(kind.other)}
+    both = right_orders([*kind.own, *kind.other])
+    right = {"own": both[: len(kind.own)], "other": both[len(kind.own) :]}
     right |= baseline_orders(kind.train, pairs)
     found: dict[str, float] = {"pairs": len(pairs)}
     for name, rows in right.items():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from rlhf_hw.experiments.replicate_work import AnswerSettings, sample_sets
 from rlhf_hw.experiments.score_replicates import ScoringJob, score_job
@@ -145,25 +146,45 @@ def train_in_turn(steps: Sequence[tuple[str, Training]]) -> None:
         run_training(kind, config)
 
 
-def score_and_sample(
-    jobs: Sequence[ScoringJob],
+def score_kinds(
+    held_out: Mapping[str, Sequence[Preference]],
+    models: Mapping[str, Sequence[Path]],
     base: Path,
     asked: Sequence[Preference],
     gold: Callable[[str, str], float],
     settings: AnswerSettings,
-) -> tuple[list, np.ndarray]:
+    place: Callable[[str, int], Path],
+) -> tuple[dict[tuple[str, str], list[pd.DataFrame]], np.ndarray]:
     """Reward models score pairs, and the base model gives two replies to each prompt, side by side.
 
+    Args:
+        held_out: "easy" and "hard" pairs.
+        models: Kind of pairs that reward models learned from -> their checkpoints, one a replicate. Those of
+            easy pairs score hard pairs only: what they make of easy ones, the run has.
+        base: The base model.
+        asked: They give the prompts for its replies.
+        gold: The true reward.
+        settings: How to sample and score.
+        place: (name, replicate) -> the score file.
+
     Returns:
-        What `score_replicates.score_job` returns for each job; gold of the samples, shape (prompts, 2).
+        (kind learned from, kind scored) -> one table a replicate; gold of the samples, shape (prompts, 2).
     """
-    prompts = {"hard": [p.prompt for p in asked]}
-    calls = [(sample_sets, base, prompts, 2, settings)]
+    jobs, wanted = [], {"hard": ("easy", "hard"), "easy": ("hard",)}
+    owners = [(learned, k) for learned in wanted for k in range(len(models[learned]))]
+    for learned, k in owners:
+        pairs = {place(f"hard_rm_of_{learned}_on_{kind}", k): held_out[kind] for kind in wanted[learned]}
+        jobs.append(ScoringJob(str(models[learned][k]), pairs))
+    calls = [(sample_sets, base, {"hard": [p.prompt for p in asked]}, 2, settings)]
     calls += [(score_job, job, settings.dtype, settings.limits) for job in jobs]
     replies, *scored = in_workers(_apply, calls, "scoring")
+    tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    for (learned, _), done in zip(owners, scored, strict=True):
+        for kind, table in zip(wanted[learned], done.pairs.values(), strict=True):
+            tables.setdefault((learned, kind), []).append(table)
     questions = [p.question for p in asked for _ in range(2)]
     values = [gold(q, reply.text) for q, reply in zip(questions, replies["hard"], strict=True)]
-    return scored, np.reshape(values, (-1, 2))
+    return tables, np.reshape(values, (-1, 2))
 
 
 def _apply(function: Callable, *arguments):
