@@ -26,7 +26,6 @@ from rlhf_hw.stats.calibration import outcomes
 from rlhf_hw.stats.intervals import (
     DRAWS,
     Estimate,
-    bootstrap_means,
     cluster_codes,
     percentile_interval,
     rate_interval,
@@ -109,7 +108,9 @@ def explained_by_gold(
         rises beyond both intervals.
     """
     count = len(score)
-    means = bootstrap_means(np.concatenate([score, gold]).T, prompts, DRAWS, seed)
+    codes, columns = cluster_codes(prompts, score.shape[1]), np.concatenate([score, gold]).T
+    drawn = [(w @ columns) / w.sum(axis=1, keepdims=True) for w in row_weights(codes, DRAWS, seed)]
+    means = np.concatenate(drawn)
     gain, worth = means[:, :count], means[:, count:] * price.drawn
     gains, worths = score.mean(axis=1), gold.mean(axis=1) * price.values
 

@@ -11,7 +11,7 @@ does beyond both. With a single file, or a single training, the interval over pr
     found.metrics["rm.validation.accuracy"], found.claims["rm_beats_length"]
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ import pandas as pd
 from rlhf_hw.experiments.result import Result, averaged, prefixed
 from rlhf_hw.experiments.scored_pairs import (
     best_judge,
-    best_possible,
+    expected_best,
     gold_columns,
     right_orders,
     score_columns,
@@ -107,7 +107,7 @@ def evaluate(
     """
     pairs, right = replicates[0], right_orders(replicates)
     margins, prompts = pairs["margin"], pairs["prompt_key"]
-    validation, claims = validation_metrics(replicates, right, seed)
+    validation, claims = held_out_metrics(replicates, right, seed)
     scorers = compare_scorers(replicates, right, train, second, seed)
     metrics = prefixed("rm.validation", validation) | prefixed("data", ceiling(pairs)) | scorers.metrics
     claims |= scorers.claims | ({"shorter_wins": shorter_wins(train)} if train else {})
@@ -118,11 +118,7 @@ def evaluate(
     strange = outside_metrics(outside, right, prompts, seed) if outside else {}
     within = order_within_prompts(beside, seed) if beside else {}
     metrics |= prefixed("rm.ood", strange) | prefixed("rm.validation", within)
-    if strange:
-        claims["ood_is_harder"] = beyond(metrics, "rm.ood.drop") > 0
-    if "gold_spearman_drop" in within:
-        more_alike = within["gold_sd_sampled"] < within["gold_sd_within"]
-        claims["alike_is_harder"] = more_alike and beyond(within, "gold_spearman_drop") > 0
+    claims |= harder(strange, within)
     curve = curve or Result()
     return PairEvaluation(
         metrics=metrics | curve.metrics,
@@ -142,6 +138,15 @@ def evaluate(
     )
 
 
+def harder(strange: Mapping[str, float], within: Mapping[str, float]) -> dict[str, bool]:
+    """What numbers out of distribution and of replies to one prompt, where they are known, allow to say."""
+    said = {"ood_is_harder": beyond(strange, "drop") > 0} if strange else {}
+    if "gold_spearman_drop" in within:
+        more_alike = within["gold_sd_sampled"] < within["gold_sd_within"]
+        said["alike_is_harder"] = more_alike and beyond(within, "gold_spearman_drop") > 0
+    return said
+
+
 def ceiling(pairs: pd.DataFrame) -> dict[str, float]:
     """What a judge who knows each annotator's probabilities reaches; empty where they are unknown.
 
@@ -150,14 +155,14 @@ def ceiling(pairs: pd.DataFrame) -> dict[str, float]:
         reward model reaches is measured on the same ones. best_expected_accuracy: over all labels that these
         annotators might have given.
     """
-    best, expected = best_judge(pairs), best_possible(pairs)
+    best, expected = best_judge(pairs), expected_best(pairs)
     if best is None or expected is None:
         return {}
     rate = rate_interval(best, pairs["prompt_key"])
     return rate.named("best_possible_accuracy") | {"best_expected_accuracy": expected}
 
 
-def validation_metrics(
+def held_out_metrics(
     replicates: Sequence[pd.DataFrame], right: np.ndarray, seed: int = 0
 ) -> tuple[dict[str, float], dict[str, bool]]:
     """Numbers of the held-out pairs, averaged over replicates, and the claims that rest on them.
@@ -173,23 +178,35 @@ def validation_metrics(
         gap = gold["gold_chosen"] - gold["gold_rejected"]
         agrees = np.where(gap > 0, right, 1 - right)[:, gap != 0]
         found |= rate_of(agrees, prompts[gap != 0], "gold_accuracy", seed)
-    claims = {}
-    if "accuracy_balanced" in found:
-        longer = (pairs["chosen_tokens"] - pairs["rejected_tokens"]).to_numpy()
-        parts = {"longer_chosen": longer > 0, "longer_rejected": longer < 0}
-        rates = {n: replicated_rate(right[:, rows], prompts[rows], seed=seed) for n, rows in parts.items()}
-        for name, rate in rates.items():
-            found |= rate.named(f"accuracy_{name}")
-        chosen, rejected = (right[:, rows].mean(axis=1) for rows in parts.values())
-        difference = independent_difference(*(rate.prompts for rate in rates.values()))
-        found |= replicated(difference, chosen - rejected).named("length_gap")
-        claims["goes_with_length"] = beyond(found, "length_gap") > 0
+    by_length = length_rates(pairs, right, seed) if "accuracy_balanced" in found else {}
+    found |= by_length
+    claims = {"goes_with_length": beyond(found, "length_gap") > 0} if by_length else {}
     best = best_judge(pairs)
     if best is not None:
         found |= share_of_best(right, best, prompts)
     known = "share_of_best_low" in found
     claims["reaches_95_percent_of_best"] = known and beyond(found, "share_of_best", 0.95) > 0
     return found, claims
+
+
+def length_rates(pairs: pd.DataFrame, right: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """Accuracy where the longer reply was chosen and where it was rejected, and length_gap, their difference.
+
+    Args:
+        pairs: With the lengths of both replies, some longer one chosen and some rejected.
+        right: Outcomes, shape (replicates, pairs).
+        seed: Of resampling.
+    """
+    longer = (pairs["chosen_tokens"] - pairs["rejected_tokens"]).to_numpy()
+    parts = {"longer_chosen": longer > 0, "longer_rejected": longer < 0}
+    prompts = pairs["prompt_key"]
+    rates = {n: replicated_rate(right[:, rows], prompts[rows], seed=seed) for n, rows in parts.items()}
+    chosen, rejected = (right[:, rows].mean(axis=1) for rows in parts.values())
+    difference = independent_difference(*(rate.prompts for rate in rates.values()))
+    found = replicated(difference, chosen - rejected).named("length_gap")
+    for name, rate in rates.items():
+        found |= rate.named(f"accuracy_{name}")
+    return found
 
 
 def rate_of(right: np.ndarray, prompts: pd.Series, name: str, seed: int = 0) -> dict[str, float]:

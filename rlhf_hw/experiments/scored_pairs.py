@@ -61,8 +61,8 @@ def gold_columns(pairs: pd.DataFrame) -> dict[str, np.ndarray]:
     }
 
 
-def best_possible(pairs: pd.DataFrame) -> float | None:
-    """Mean probability of the likelier label, where the annotators' probabilities are known."""
+def expected_best(pairs: pd.DataFrame) -> float | None:
+    """What `best_judge` reaches on average over all labels that annotators might give; None if unknown."""
     meta = list(pairs["meta"]) if "meta" in pairs else []
     if not meta or "probability" not in meta[0]:
         return None

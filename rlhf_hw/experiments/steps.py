@@ -16,7 +16,7 @@ import pandas as pd
 from rlhf_hw.experiments.answers import JUDGE, gold_of, meta_column
 from rlhf_hw.stats.calibration import outcomes
 from rlhf_hw.stats.intervals import Estimate
-from rlhf_hw.stats.length import length_controlled_win_rate
+from rlhf_hw.stats.policies import length_controlled_win_rate
 from rlhf_hw.stats.replicates import beyond, replicated, replicated_mean, replicated_rate
 from rlhf_hw.stats.text import words
 
@@ -159,7 +159,6 @@ def step_claims(steps: Mapping[str, Mapping[str, float]]) -> dict[str, bool]:
             side = beyond(numbers, f"{judge}_difference")
             claims[f"{policy}_above_reference_by_{judge}"] = side > 0
             claims[f"{policy}_below_reference_by_{judge}"] = side < 0
-    claims["gold_known"] = any("gold_difference" in numbers for numbers in steps.values())
     parted = ("dpo_above_reference_by_score", "dpo_below_reference_by_gold")
     claims["dpo_above_reference_by_score_below_by_gold"] = all(claims.get(name) for name in parted)
     return claims

@@ -124,7 +124,7 @@ def judged_wins(steps: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.axvline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of prompts that the first wins (ties one half); thick: prompts, thin: trainings")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.22), ncols=len(judges))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.13), ncols=len(judges))
     return figure
 
 

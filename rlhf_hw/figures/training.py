@@ -177,9 +177,8 @@ def learning_curve(
     (name, points), *baselines = curves.items()
     pairs, value, low, high = columns_of(points)
     axes.plot(pairs, value, color=BLUE, marker="o", markersize=4, label=f"{name}, 95%", zorder=3)
-    axes.errorbar(
-        pairs, value, yerr=whiskers(value, low, high), fmt="none", color=BLUE, elinewidth=2, zorder=3
-    )
+    bars = whiskers(value, low, high)
+    axes.errorbar(pairs, value, yerr=bars, fmt="none", color=BLUE, elinewidth=2.2, capsize=0, zorder=3)
     several = [point for point in points if "accuracy_trainings_low" in point]
     if several:
         at, middle, *ends = columns_of(several, "accuracy_trainings")
@@ -195,7 +194,8 @@ def learning_curve(
     note_line(axes, CHANCE, f"chance ({CHANCE:.3g})")
     trained = [n for n in pairs if n > 0]
     # 0 has no logarithm: up to the smallest training the axis is linear
-    axes.set_xscale("symlog", linthresh=min(trained), linscale=0.6)
+    axes.set_xscale("symlog", linthresh=trained[0], linscale=0.6)
+    axes.set_xlim(-0.15 * trained[0] if 0 in pairs else 0.8 * trained[0], 1.2 * trained[-1])
     axes.set_xticks(pairs, [f"{n:,.0f}" for n in pairs])
     axes.minorticks_off()
     axes.set_xlabel("training pairs (log scale)")

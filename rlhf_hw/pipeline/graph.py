@@ -79,7 +79,7 @@ STAGES: Mapping[str, Stage] = {
     "00_base_model": Stage(makes=("base", "metrics/00.json")),
     "01_reward_model_training": Stage(
         needs={"base": ()},
-        makes=("reward_model", "reward_model-*", "learning_curve/*", "metrics/01.json"),
+        makes=("reward_model", "reward_model-*", "learning_curve", "metrics/01.json"),
         figures=("rm_train_accuracy", "rm_train_loss", "rm_eval_accuracy"),
     ),
     "02_reward_model_evaluation": Stage(

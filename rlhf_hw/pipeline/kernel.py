@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import nbformat
 import papermill
-from jupyter_client.manager import KernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -27,6 +27,12 @@ KERNEL_ENVIRONMENT = {
 KERNEL_CONFIG = Config({"KernelManager": {"transport_encryption": "auto"}})
 
 
+class Ready(Protocol):
+    """A kernel that runs already, see `warm.ReadyKernel`."""
+
+    def end(self) -> None: ...
+
+
 class NotebookFailed(RunFailed):
     """A notebook stopped; the message names notebook, cell, error and the kept file."""
 
@@ -36,7 +42,7 @@ def execute(
     output: Path,
     parameters: Parameters,
     added: Mapping[str, str],
-    manager: KernelManager | None = None,
+    manager: Ready | None = None,
 ) -> None:
     """Run a notebook in a kernel of its own; the executed file is kept also when it fails.
 
@@ -48,7 +54,7 @@ def execute(
         manager: A kernel that is already there (`warm.NextKernel`); it is shut down afterwards.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    with LiveLine(path.stem) as live, environment(added):
+    with LiveLine(path.stem) as live, kernel_environment(added):
         try:
             papermill.execute_notebook(
                 literal_path(path),
@@ -67,12 +73,12 @@ def execute(
             raise NotebookFailed(_died(path, output, error)) from error
         finally:
             if manager is not None:
-                manager.shutdown_kernel(now=True)
+                manager.end()
     _check_complete(path, output)
 
 
 @contextmanager
-def environment(added: Mapping[str, str]) -> Iterator[None]:
+def kernel_environment(added: Mapping[str, str]) -> Iterator[None]:
     """Give kernels these variables, and the defaults above where the person has set nothing, for a while."""
     defaults = {key: value for key, value in KERNEL_ENVIRONMENT.items() if key not in os.environ}
     before = {key: os.environ.get(key) for key in {**defaults, **added}}

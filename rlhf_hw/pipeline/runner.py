@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.manager import KernelManager
-
 from rlhf_hw.errors import InputError
 from rlhf_hw.files import write_json
 from rlhf_hw.paths import NOTEBOOKS
@@ -40,7 +38,7 @@ from rlhf_hw.pipeline.profiles import (
 )
 from rlhf_hw.pipeline.progress import logger
 from rlhf_hw.pipeline.run_folder import MAKE_AGAIN, Run
-from rlhf_hw.pipeline.warm import NextKernel
+from rlhf_hw.pipeline.warm import NextKernel, ReadyKernel
 
 
 def run_profile(
@@ -89,6 +87,22 @@ def run_profile(
         stamp = notebook_stamp(path, parameters[path.stem], run.path, stages)
         return not is_current(_executed(run, path), stamp, run.path)
 
+    def execute(path: Path, kernel: ReadyKernel | None) -> None:
+        run_notebook(path, run.name, parameters[path.stem], stages, force and path in selected, kernel)
+
+    ran = _run_queue(queue, is_due, execute, {path: force and path in selected for path in queue})
+    if ran or "commit" not in _read_record(run):
+        _finish_record(run, dtype())
+    return ran
+
+
+def _run_queue(
+    queue: Sequence[Path],
+    is_due: Callable[[Path], bool],
+    execute: Callable[[Path, ReadyKernel | None], None],
+    forced: Mapping[Path, bool],
+) -> list[str]:
+    """Execute what is due, while the kernel of what comes next loads; return the stems of what ran."""
     ran, later = [], [path for path in queue if is_due(path)]  # as it looks now; what runs may add to it
     with NextKernel() as following:
         for path in queue:
@@ -96,14 +110,11 @@ def run_profile(
             if not is_due(path):
                 logger.info("%s  up to date", path.stem)
                 continue
-            manager = following.take(path)
-            forced = force and path in selected
+            kernel = following.take(path)
             if later:
-                following.prepare(later[0], _environment(force and later[0] in selected))
-            run_notebook(path, run.name, parameters[path.stem], stages, forced, manager)
+                following.prepare(later[0], _environment(forced[later[0]]))
+            execute(path, kernel)
             ran.append(path.stem)
-    if ran or "commit" not in _read_record(run):
-        _finish_record(run, dtype())
     return ran
 
 
@@ -113,7 +124,7 @@ def run_notebook(
     parameters: Parameters | None = None,
     stages: Mapping[str, Stage] = STAGES,
     force: bool = False,
-    manager: KernelManager | None = None,
+    manager: ReadyKernel | None = None,
 ) -> Path:
     """Run one notebook into `runs/<run>/notebooks/`, give it its stamp and note it in the run record.
 

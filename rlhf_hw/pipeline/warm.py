@@ -17,7 +17,19 @@ import nbformat
 from jupyter_client.manager import KernelManager
 
 from rlhf_hw.imports import imported, modules
-from rlhf_hw.pipeline.kernel import KERNEL_CONFIG, environment
+from rlhf_hw.pipeline.kernel import KERNEL_CONFIG, kernel_environment
+
+
+class ReadyKernel(KernelManager):
+    """A kernel that runs already; `end` also closes the connection of whoever executed in it."""
+
+    def client(self, **options):
+        self.connected = super().client(**options)
+        return self.connected
+
+    def end(self) -> None:
+        self.connected.stop_channels()
+        self.shutdown_kernel(now=True)
 
 
 class NextKernel:
@@ -25,8 +37,7 @@ class NextKernel:
 
     def __init__(self) -> None:
         self._path: Path | None = None
-        self._manager: KernelManager | None = None
-        self._client = None
+        self._manager: ReadyKernel | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -37,28 +48,28 @@ class NextKernel:
     def prepare(self, path: Path, added: Mapping[str, str]) -> None:
         """Start the kernel of a notebook, in the environment in which it will run, and let it import."""
         self._end()
-        manager = KernelManager(kernel_name="python3", config=KERNEL_CONFIG)
-        with environment(added):
+        manager = ReadyKernel(kernel_name="python3", config=KERNEL_CONFIG)
+        with kernel_environment(added):
             manager.start_kernel(extra_arguments=["--HistoryManager.hist_file=:memory:"])
-        self._path, self._manager, self._client = path, manager, manager.blocking_client()
-        self._client.start_channels()
-        # answered when the kernel is up; silent code counts as no execution
-        self._client.execute(loads(path), silent=True, store_history=False)
+        self._path, self._manager = path, manager
+        client = manager.client()
+        client.start_channels()
+        # read when the kernel is up; silent code counts as no execution
+        client.execute(loads(path), silent=True, store_history=False)
 
-    def take(self, path: Path) -> KernelManager | None:
+    def take(self, path: Path) -> ReadyKernel | None:
         """The kernel made ready for this notebook, if there is one; the caller has to shut it down."""
         if self._path != path or self._manager is None or not self._manager.is_alive():
             self._end()
             return None
         manager, self._manager, self._path = self._manager, None, None
-        self._client.stop_channels()
+        manager.connected.stop_channels()
         manager.client_class = "jupyter_client.asynchronous.AsyncKernelClient"  # what nbclient talks to
         return manager
 
     def _end(self) -> None:
         if self._manager is not None:
-            self._client.stop_channels()
-            self._manager.shutdown_kernel(now=True)
+            self._manager.end()
         self._manager = self._path = None
 
 

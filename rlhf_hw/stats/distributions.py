@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.stats.intervals import as_vector, cluster_codes
+from rlhf_hw.stats.intervals import Estimate, as_vector, cluster_codes, quantile
 
 
 def effect_size(chosen: ArrayLike, rejected: ArrayLike) -> float:
@@ -83,6 +83,22 @@ def correlation(first: ArrayLike, second: ArrayLike) -> float:
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     return float(stats.spearmanr(first, second).statistic)
+
+
+def correlation_interval(first: ArrayLike, second: ArrayLike) -> Estimate:
+    """Spearman's correlation of independent rows with the interval of Bonett and Wright (2000).
+
+    Fisher's z = atanh(r) has the standard error sqrt((1 + r^2 / 2) / (rows - 3)). With three rows or fewer,
+    or where one side is constant, nothing is known: [-1, 1].
+    """
+    value, rows = correlation(first, second), len(np.asarray(first))
+    if rows < 4 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return Estimate(value, -1.0, 1.0)
+    half = quantile(np.inf) * np.sqrt((1 + value**2 / 2) / (rows - 3))
+    # atanh(1) is infinite; ranks that agree everywhere are taken for agreement of all but half a row.
+    middle = np.arctanh(np.clip(value, 0.5 / rows - 1, 1 - 0.5 / rows))
+    low, high = np.tanh([middle - half, middle + half])
+    return Estimate(value, float(min(low, value)), float(max(high, value)))
 
 
 def within_prompt_correlations(scores: ArrayLike, other: ArrayLike, prompts: Sequence) -> pd.Series:

@@ -1,14 +1,19 @@
 """Intervals for means and rates: the uncertainty that stands beside every number.
 
-Replies to one prompt are not independent, so the unit that is resampled is the prompt (a cluster), not the
-pair (Cameron, Gelbach and Miller 2008 discuss why). A draw of the cluster bootstrap is a multinomial weight
-per cluster; means, ratios and regressions are then weighted sums, and all draws are computed at once:
+Replies to one prompt are not independent, so the unit is the prompt (a cluster), not the pair (Cameron,
+Gelbach and Miller 2008 discuss why). No interval here draws random numbers, and each covers also where a
+percentile bootstrap does not: with few prompts and at rates near 0 and 1 (`docs/statistics.md` shows by
+simulation).
 
-    mean_b = (sum_c w_bc * S_c) / (sum_c w_bc * n_c),   S_c = sum of the values in cluster c, n_c = their
-    number.
+- Means: Student's t with a cluster-robust standard error and Satterthwaite's degrees of freedom (Bell and
+  McCaffrey 2002), `mean_interval`.
+- Rates: the score interval (Wilson 1927) with as many trials as the clusters are worth (Kish 1965) and t in
+  place of z (Korn and Graubard 1998), `rate_interval`.
+- Differences of two rates on the same rows, in [-1, 1]: `rate_difference_interval` (Bonett and Price 2012).
+- Whatever else is smooth in the weights of the rows, such as a regression: the jackknife, which leaves out
+  one prompt after the other (module `stats.jackknife`).
 
-Where every prompt has one pair, a rate gets the Wilson score interval (Wilson 1927), which needs no draws and
-stays inside [0, 1]. All functions are pure; the same seed gives the same interval.
+A single prompt says nothing of others: a rate is in [0, 1] then, and any other interval has infinite ends.
 
     rate_interval([1, 0, 0.5, 1], prompts)  ->  Estimate(value=0.625, low=..., high=...)
 """
@@ -95,66 +100,143 @@ def row_weights(codes: np.ndarray, draws: int = DRAWS, seed: int = 0) -> Iterato
         yield weights[:, codes]
 
 
-def bootstrap_means(columns: np.ndarray, clusters=None, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Bootstrap draws of the means of several columns, with the same resampled prompts for all of them.
-
-    Args:
-        columns: values of shape (rows, k).
-        clusters: one label a row, or None.
-
-    Returns:
-        Shape (draws, k).
-    """
-    codes = cluster_codes(clusters, len(columns))
-    sizes = np.bincount(codes)
-    sums = np.stack([np.bincount(codes, weights=column) for column in columns.T], axis=1)
-    parts = [
-        weights @ sums / (weights @ sizes)[:, None] for weights in bootstrap_weights(len(sizes), draws, seed)
-    ]
-    return np.concatenate(parts)
-
-
 def percentile_interval(value: float, draws: np.ndarray, level: float = LEVEL) -> Estimate:
     """`value` with the central `level` share of its bootstrap draws."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(value), float(low), float(high))
 
 
-def mean_interval(values: ArrayLike, clusters=None, *, draws: int = DRAWS, seed: int = 0) -> Estimate:
-    """Mean with a percentile interval from the bootstrap over clusters.
+def mean_interval(values: ArrayLike, clusters=None, *, seed: int = 0) -> Estimate:
+    """Mean with Student's t interval over clusters.
 
     Args:
         values: shape (rows,).
         clusters: prompt of each row; None means that rows are independent.
+        seed: without effect, since nothing is drawn.
+
+    Returns:
+        The mean over rows; infinite ends for a single cluster.
     """
     vector = as_vector(values, "values")
-    means = bootstrap_means(vector[:, None], clusters, draws, seed)[:, 0]
-    return percentile_interval(vector.mean(), means)
+    error, freedom = cluster_error(vector, cluster_codes(clusters, vector.size))
+    half = quantile(freedom) * error
+    return Estimate(float(vector.mean()), float(vector.mean() - half), float(vector.mean() + half))
+
+
+def cluster_error(vector: np.ndarray, codes: np.ndarray) -> tuple[float, float]:
+    """Standard error of the mean over rows whose clusters are independent, and its degrees of freedom.
+
+    With S_c the sum and n_c the number of rows in cluster c of C, N rows, mean m and h_c = n_c / N,
+
+        error^2 = sum_c (S_c - n_c m)^2 / (1 - h_c) / N^2        (CR2, Bell and McCaffrey 2002),
+
+    which is the textbook formula where all n_c are equal; the freedom is C - 1 then, and less where few
+    clusters hold most of the rows. One cluster: infinity and 1.
+    """
+    sizes = np.bincount(codes)
+    if sizes.size == 1:
+        return np.inf, 1.0
+    part = sizes / vector.size
+    off = np.bincount(codes, weights=vector) - sizes * vector.mean()
+    scaled = part**2 / (1 - part)
+    freedom = 1 / ((part**2).sum() + scaled.sum() ** 2 - (scaled**2).sum())
+    return float(np.sqrt((off**2 / (1 - part)).sum()) / vector.size), float(freedom)
+
+
+def quantile(freedom: float) -> float:
+    """Student's t beyond which half of 1 - LEVEL lies, for so many degrees of freedom."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+
+
+def score_interval(share: float, trials: float, deviations: float) -> Estimate:
+    """All rates that lie within so many standard deviations *of their own* of an observed share.
+
+    |share - p| <= deviations * sqrt(p (1 - p) / trials), solved for p (Wilson 1927).
+    """
+    square = deviations**2 / trials
+    middle = (share + square / 2) / (1 + square)
+    half = np.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
+    # At 0 and 1 the bound equals the share exactly; rounding must not push it a hair beyond.
+    low, high = max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+    return Estimate(float(share), float(low), float(high))
 
 
 def wilson_interval(successes: float, trials: float) -> Estimate:
-    """Wilson score interval of a proportion; `successes` may hold halves (ties)."""
+    """Wilson score interval of a proportion of independent trials; `successes` may hold halves (ties)."""
     if not 0 <= successes <= trials or trials <= 0:
         raise InputError(f"{successes} successes in {trials} trials is not a proportion")
-    share, z = successes / trials, stats.norm.ppf((1 + LEVEL) / 2)
-    middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    # At 0 and 1 the bound equals the share exactly; rounding must not push it a hair beyond.
-    return Estimate(float(share), float(min(share, middle - half)), float(max(share, middle + half)))
+    return score_interval(successes / trials, trials, stats.norm.ppf((1 + LEVEL) / 2))
 
 
-def rate_interval(outcomes: ArrayLike, clusters=None, *, draws: int = DRAWS, seed: int = 0) -> Estimate:
-    """A rate (mean of outcomes in [0, 1]) with its interval.
+def rate_interval(outcomes: ArrayLike, clusters=None, *, seed: int = 0) -> Estimate:
+    """A rate (mean of outcomes in [0, 1]) with its interval, which holds at rates of 0 and 1 too.
 
-    The interval is the cluster bootstrap where some prompt has several rows, and Wilson's where every prompt
-    has one (then resampling prompts would only approximate what Wilson's formula gives, and fails at rates of
-    0 and 1).
+    The score interval with rows / design effect trials (`design_effect`) and Student's t for z.
+
+    Args:
+        outcomes: shape (rows,): 1 right, 0 wrong, 1/2 a tie.
+        clusters: prompt of each row; None means that rows are independent.
+        seed: without effect, since nothing is drawn.
     """
     vector = as_vector(outcomes, "outcomes")
+    if vector.min() < 0 or vector.max() > 1:
+        raise InputError(f"outcomes lie between {vector.min()} and {vector.max()}: a rate is of [0, 1]")
     codes = cluster_codes(clusters, vector.size)
-    if int(codes.max()) + 1 == vector.size:
-        return wilson_interval(vector.sum(), vector.size)
-    return mean_interval(vector, codes, draws=draws, seed=seed)
+    error, freedom = cluster_error(vector, codes)
+    if np.isinf(error):
+        return Estimate(float(vector.mean()), 0.0, 1.0)
+    binomial = vector.mean() * (1 - vector.mean()) / vector.size
+    effect = design_effect(vector, codes, error**2 / binomial if binomial > 0 else 1.0)
+    return score_interval(float(vector.mean()), vector.size / effect, quantile(freedom))
+
+
+def design_effect(outcomes: np.ndarray, codes: np.ndarray, observed: float) -> float:
+    """How many rows are worth one independent row: 1 where every cluster has one, more where they agree.
+
+    The ratio of two variances is `observed`, but where the rarer outcome is found in k clusters only, that is
+    an estimate from k clusters (and at rates of 0 and 1 from none). So it is drawn towards what would hold if
+    the rows of a cluster always agreed, Kish's sum n_c^2 / N, with weight 2 / (2 + k^2): two thirds at k = 1,
+    0.04 at k = 7. k counts clusters by how many of the rarer rows they hold: (sum f_c)^2 / sum f_c^2.
+
+    Args:
+        outcomes: shape (rows,), in [0, 1].
+        codes: cluster of each row, from `cluster_codes`.
+        observed: cluster-robust variance over that of independent rows.
+    """
+    sizes = np.bincount(codes)
+    if sizes.size == outcomes.size:
+        return 1.0
+    counts = (np.bincount(codes, weights=side) for side in (outcomes, 1 - outcomes))
+    rare = min(c.sum() ** 2 / (c**2).sum() if c.any() else 0.0 for c in counts)
+    weight = 2 / (2 + rare**2)
+    return float((1 - weight) * max(observed, 1.0) + weight * (sizes**2).sum() / sizes.sum())
+
+
+def rate_difference_interval(differences: ArrayLike, clusters=None) -> Estimate:
+    """Mean of differences of two outcomes on the same rows, with an interval that no run of zeros collapses.
+
+    Student's t interval over clusters after two more clusters of mean size, one all for the first and one all
+    for the second (for independent pairs the interval of Bonett and Price 2012).
+
+    Args:
+        differences: in [-1, 1], shape (rows,).
+        clusters: prompt of each row, or None.
+    """
+    vector = as_vector(differences, "differences")
+    codes = cluster_codes(clusters, vector.size)
+    count = int(codes.max()) + 1
+    if count == 1:
+        return Estimate(float(vector.mean()), -1.0, 1.0)
+    sizes, sums = np.bincount(codes), np.bincount(codes, weights=vector)
+    size = vector.size / count
+    sizes, sums = np.append(sizes, [size, size]), np.append(sums, [size, -size])
+    middle = sums.sum() / sizes.sum()
+    off = sums - sizes * middle
+    error = np.sqrt((off**2).sum() * (count + 2) / (count + 1)) / sizes.sum()
+    half = quantile(cluster_error(vector, codes)[1]) * error
+    value = float(vector.mean())
+    low, high = max(-1.0, min(value, middle - half)), min(1.0, max(value, middle + half))
+    return Estimate(value, float(low), float(high))
 
 
 def with_intervals(points: Sequence[Mapping[str, float]], pairs: int) -> list[dict[str, float]]:

@@ -1,20 +1,13 @@
-"""What length does to scores and to win rates, and what is left without it.
-
-Three questions, each answered with an interval from the bootstrap over prompts:
+"""What length does to scores: how much a reward model leans on it, and how much of a rise goes with it.
 
 1. Does the reward model order pairs by length? `length_metrics`, `accuracy_by_length_gap`.
-2. Would policy A still win at equal length? Length-controlled win rate after Dubois et al. (2024),
-   without the terms for the difficulty of a prompt:
-
-       P(A wins) = sigmoid(theta + phi * tanh(d / sd(d))),   d = length of A - length of B,
-
-   fitted to wins, losses and half-counted ties, and read at d = 0: sigmoid(theta). The same for the mean
-   difference: regress score difference on d and read at d = 0.
+2. Would policy A still win at equal length? Module `stats.length_control`.
 3. How much of a rise in score is length? `length_share`: the reward paid for length is learnt from the
    references alone, then applied to the lengths of the generated replies (Oaxaca 1973, Blinder 1973).
 
 These are descriptions by regression: a longer reply may earn its score. What the length itself causes is
-answered by editing replies (package `experiments.score_gap`).
+answered by editing replies (package `experiments.score_gap`): there the texts are cut to equal length and
+scored again, so that its part for length is another quantity, and another number, than those here.
 """
 
 from collections.abc import Sequence
@@ -22,22 +15,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import special
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.stats.calibration import accuracy_by_bin, equal_mass_bins, outcomes
 from rlhf_hw.stats.distributions import antisymmetric_correlation, correlation
-from rlhf_hw.stats.intervals import (
-    DRAWS,
-    as_vector,
-    bootstrap_means,
-    cluster_codes,
-    percentile_interval,
-    rate_interval,
-    row_weights,
-)
+from rlhf_hw.stats.intervals import Estimate, as_vector, cluster_codes, quantile, rate_interval
+from rlhf_hw.stats.jackknife import jackknife, jackknife_intervals, ratio_interval, student_intervals
 
-RIDGE = 0.01  # keeps the logistic fit finite where one side wins everything; negligible from ten prompts on
 KNOTS = (1 / 3, 2 / 3)  # quantiles of the length where the slope of the reward-length curve may change
 GAP_BINS = 8
 RISE_NAMES = ("rise", "rise_length", "rise_rest", "rise_length_share")
@@ -91,81 +75,6 @@ def accuracy_by_length_gap(margins, length_gap, prompts=None, *, seed: int = 0) 
     return pd.DataFrame(extent).join(accuracy_by_bin(margins, codes, prompts, seed=seed))
 
 
-def length_controlled_win_rate(
-    first: ArrayLike,
-    second: ArrayLike,
-    first_lengths: ArrayLike,
-    second_lengths: ArrayLike,
-    prompts: Sequence | None = None,
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-) -> dict[str, float]:
-    """Win rate of the first policy at equal length (Dubois et al. 2024).
-
-    Args:
-        first, second: scores of the two replies to each prompt, shape (prompts,).
-        first_lengths, second_lengths: their lengths, in one unit.
-        prompts: identifies repeated prompts, for the interval.
-
-    Returns:
-        win_rate_length_controlled (+_low, _high) and win_rate_length_slope: phi, log-odds for tanh = 1.
-    """
-    wins = outcomes(as_vector(first, "first") - as_vector(second, "second", len(first)))
-    gap = as_vector(first_lengths, "first_lengths", wins.size) - as_vector(
-        second_lengths, "second_lengths", wins.size
-    )
-    term = np.tanh(gap / gap.std()) if gap.std() > 0 else np.zeros(wins.size)
-    theta, slope = fit_logistic(term, wins, np.ones((1, wins.size)))[0]
-    codes = cluster_codes(prompts, wins.size)
-    resampled = np.concatenate([fit_logistic(term, wins, w)[:, 0] for w in row_weights(codes, draws, seed)])
-    rate = percentile_interval(special.expit(theta), special.expit(resampled))
-    return {**rate.named("win_rate_length_controlled"), "win_rate_length_slope": float(slope)}
-
-
-def fit_logistic(term: np.ndarray, wins: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Intercept and slope of a logistic regression for many weightings of the same rows, by Newton's method.
-
-    Args:
-        term: regressor, shape (rows,).
-        wins: share won, in [0, 1], shape (rows,).
-        weights: shape (fits, rows).
-
-    Returns:
-        Shape (fits, 2).
-    """
-    design = np.stack([np.ones_like(term), term], axis=1)
-    found = np.zeros((len(weights), 2))
-    for _ in range(30):
-        share = special.expit(found @ design.T)
-        slope = (weights * (wins - share)) @ design - RIDGE * found
-        curvature = np.einsum("br,ri,rj->bij", weights * share * (1 - share), design, design, optimize=True)
-        step = np.linalg.solve(curvature + RIDGE * np.eye(2), slope[..., None])[..., 0]
-        found += np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-9:
-            break
-    return found
-
-
-def length_controlled_difference(
-    first, second, first_lengths, second_lengths, prompts=None, *, draws: int = DRAWS, seed: int = 0
-) -> dict[str, float]:
-    """Mean score difference at equal length: the intercept of a regression on the length difference.
-
-    Args:
-        first, second, first_lengths, second_lengths, prompts: as in `length_controlled_win_rate`.
-
-    Returns:
-        score_difference_length_controlled (+_low, _high).
-    """
-    difference = as_vector(first, "first") - as_vector(second, "second", len(first))
-    gap = as_vector(first_lengths, "first_lengths", len(first)) - as_vector(
-        second_lengths, "second_lengths", len(first)
-    )
-    line, resampled = line_with_draws(gap, difference, prompts, draws, seed)
-    return percentile_interval(line[0], resampled[:, 0]).named("score_difference_length_controlled")
-
-
 def score_length_slope(
     scores: ArrayLike,
     lengths: ArrayLike,
@@ -180,30 +89,33 @@ def score_length_slope(
         score_length_slope (+_low, _high).
     """
     scores = as_vector(scores, "scores")
-    line, resampled = line_with_draws(
-        as_vector(lengths, "lengths", scores.size), scores, prompts, DRAWS, seed
-    )
-    return percentile_interval(per * line[1], per * resampled[:, 1]).named("score_length_slope")
+    _, slope = line_intervals(as_vector(lengths, "lengths", scores.size), scores, prompts)[:2]
+    return Estimate(*(per * number for number in slope)).named("score_length_slope")
 
 
-def line_with_draws(
-    x: np.ndarray, y: np.ndarray, prompts, draws: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Intercept and slope of y on x by least squares, and their bootstrap draws, two columns.
+def line_intervals(x: np.ndarray, y: np.ndarray, prompts) -> list[Estimate]:
+    """Intercept, slope, and slope times mean of x, of y on x by least squares; jackknife over prompts.
 
-    Draws in which all x are equal, which happens among few prompts, have no line and are left out.
+    The ends are infinite where all x are equal but for one prompt, which cannot be left out then.
+
+    Raises:
+        InputError: all x are equal.
     """
     if np.ptp(x) == 0:
         raise InputError("all lengths are equal: no slope of the score against length can be read from them")
-    moments = np.stack([x, y, x * x, x * y], axis=1)
+    centre, unit = x.mean(), x.std()
+    moments = np.stack([np.ones_like(x), x - centre, y, (x - centre) ** 2, (x - centre) * y], axis=1)
 
-    def line(means: np.ndarray) -> np.ndarray:
-        spread = means[:, 2] - means[:, 0] ** 2
-        means, spread = means[spread > 1e-9 * x.var()], spread[spread > 1e-9 * x.var()]
-        slope = (means[:, 3] - means[:, 0] * means[:, 1]) / spread
-        return np.stack([means[:, 1] - slope * means[:, 0], slope], axis=1)
+    def line(weights: np.ndarray) -> np.ndarray:
+        total, *sums = (weights @ moments).T
+        mean_x, mean_y, mean_xx, mean_xy = (part / total for part in sums)
+        spread = mean_xx - mean_x**2
+        spread[spread < 1e-9 * unit**2] = np.nan
+        slope = (mean_xy - mean_x * mean_y) / spread
+        along = slope * (mean_x + centre)
+        return np.stack([mean_y - along, slope, along], axis=1)
 
-    return line(moments.mean(axis=0, keepdims=True))[0], line(bootstrap_means(moments, prompts, draws, seed))
+    return jackknife_intervals(line, cluster_codes(prompts, y.size))
 
 
 def length_basis(lengths: np.ndarray, knots: np.ndarray) -> np.ndarray:
@@ -235,7 +147,7 @@ def length_share(
 
         length part = mean f(generated lengths) - mean f(reference lengths),   rest = rise - length part.
 
-    Prompts are resampled together with all their replies of both kinds, and f is fitted again in each draw.
+    Prompts are left out one by one with all their replies of both kinds (jackknife), and f is fitted again.
 
     Args:
         reference, reference_lengths, reference_prompts: one entry for each reference reply (chosen, rejected
@@ -245,7 +157,12 @@ def length_share(
             stand for the kind of question; within a prompt it cannot. The truth usually lies between.
 
     Returns:
-        rise, rise_length, rise_rest, rise_length_share (each with _low, _high).
+        rise, rise_length, rise_rest (each with _low, _high; infinite where a side has a single prompt), and
+        rise_length_share with Fieller's interval where the rise itself is beyond its interval: the share of a
+        rise that may be none has no bounds, and is left out.
+
+    Raises:
+        InputError: within_prompts, and no prompt has two reference replies of different length.
     """
     reference, generated = as_vector(reference, "reference"), as_vector(generated, "generated")
     lengths = as_vector(reference_lengths, "reference_lengths", reference.size)
@@ -258,6 +175,10 @@ def length_share(
     if within_prompts:
         regressors, response = design.copy(), within(reference[:, None], codes[: reference.size])[:, 0]
         regressors[:, 1:] = within(design[:, 1:], codes[: reference.size])
+        if not np.abs(regressors[:, 1]).max() > 0:
+            raise InputError(
+                "no prompt has two reference replies of different length: none to compare within"
+            )
 
     def parts(weights: np.ndarray) -> np.ndarray:
         left, right = weights[:, : reference.size], weights[:, reference.size :]
@@ -267,11 +188,10 @@ def length_share(
         left, right = (w / w.sum(axis=1, keepdims=True) for w in (left, right))
         rise = right @ generated - left @ reference
         longer = ((right @ target - left @ design) * curve).sum(axis=1)
-        return np.stack([rise, longer, rise - longer, longer / rise], axis=1)
+        return np.stack([rise, longer, rise - longer], axis=1)
 
-    value = parts(np.ones((1, codes.size)))[0]
-    resampled = np.concatenate([parts(weights) for weights in row_weights(codes, DRAWS, seed)])
-    found: dict[str, float] = {}
-    for name, point, column in zip(RISE_NAMES, value, resampled.T, strict=True):
-        found |= percentile_interval(point, column).named(name)
-    return found
+    values, spread, freedom = jackknife(parts, codes)
+    estimates = dict(zip(RISE_NAMES, student_intervals(values, spread, freedom), strict=False))
+    share = ratio_interval(values[1], values[0], spread[[1, 0]][:, [1, 0]], quantile(freedom))
+    estimates |= {RISE_NAMES[3]: share} if share else {}
+    return {key: number for name, found in estimates.items() for key, number in found.named(name).items()}

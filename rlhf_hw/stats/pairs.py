@@ -16,21 +16,20 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.stats.calibration import accuracy_by_bin, calibration_metrics, outcomes
+from rlhf_hw.stats.ceiling import share_of_best
 from rlhf_hw.stats.distributions import antisymmetric_correlation, correlation, within_prompt_correlations
 from rlhf_hw.stats.intervals import (
-    DRAWS,
     Estimate,
     as_vector,
-    bootstrap_means,
-    bootstrap_weights,
     cluster_codes,
+    cluster_error,
     mean_interval,
-    percentile_interval,
+    quantile,
+    rate_difference_interval,
     rate_interval,
 )
 from rlhf_hw.stats.length import length_metrics
@@ -41,8 +40,7 @@ def accuracy(margins: ArrayLike, prompts: Sequence | None = None, *, seed: int =
 
     Args:
         margins: r(chosen) - r(rejected), shape (pairs,).
-        prompts: prompt of each pair. Pairs of one prompt are resampled together (cluster bootstrap); where
-            every prompt has one pair, or none are given, the interval is Wilson's.
+        prompts: prompt of each pair, for the interval (`rate_interval`); None where pairs are independent.
 
     Returns:
         accuracy, accuracy_low, accuracy_high, pairs, ties.
@@ -138,11 +136,11 @@ def gold_within_prompts(
         name: first part of the keys.
 
     Returns:
-        <name> (+_low, _high; bootstrap over prompts), <name>_prompts (those whose replies differ in score and
-        in gold). Empty if there is no such prompt.
+        <name> (+_low, _high; Student's t over prompts), <name>_prompts (those whose replies differ in score
+        and in gold). Empty with fewer than two such prompts, which leave no interval.
     """
     found = within_prompt_correlations(scores, gold, prompts)
-    if found.empty:
+    if len(found) < 2:
         return {}
     estimate = mean_interval(found.to_numpy(), seed=seed)
     return {**estimate.named(name), f"{name}_prompts": len(found)}
@@ -153,8 +151,9 @@ def random_heads_accuracy(margins: ArrayLike, prompts: Sequence | None = None, *
 
     One random head ranks replies by one random direction of the hidden state, which may well go with length
     or style; its accuracy is a draw, and an interval over prompts says nothing about the next draw. Turning a
-    head's sign turns every decision around, so over all heads the accuracy is 1/2. Here heads and prompts are
-    resampled, each on its own (Owen 2007, "The pigeonhole bootstrap").
+    head's sign turns every decision around, so over all heads the accuracy is 1/2. The variance here is that
+    over prompts plus that over heads (the two ways of Cameron, Gelbach and Miller 2011; what both share
+    counts twice, on the side of width), and t has the degrees of freedom of the smaller of the two.
 
     Args:
         margins: shape (pairs, heads), r(chosen) - r(rejected) under each head.
@@ -164,72 +163,89 @@ def random_heads_accuracy(margins: ArrayLike, prompts: Sequence | None = None, *
         accuracy (+_low, _high), heads, head_sd, head_low and head_high (the middle 95 % of single heads).
     """
     right = np.stack([outcomes(column) for column in np.asarray(margins, dtype=float).T], axis=1)
-    codes, heads = cluster_codes(prompts, len(right)), right.shape[1]
-    sizes = np.bincount(codes)
-    sums = np.stack([np.bincount(codes, weights=column) for column in right.T], axis=1)
-    by_prompts = bootstrap_weights(len(sizes), DRAWS, seed)
-    by_heads = np.random.default_rng([seed, heads]).multinomial(heads, np.full(heads, 1 / heads), DRAWS)
-    rates = np.concatenate([weights @ sums / (weights @ sizes)[:, None] for weights in by_prompts])
-    single = right.mean(axis=0)
+    codes, single = cluster_codes(prompts, len(right)), right.mean(axis=0)
+    by_prompts, freedom = cluster_error(right.mean(axis=1), codes)
+    error = np.hypot(by_prompts, single.std(ddof=1) / np.sqrt(single.size))
+    half = quantile(min(freedom, single.size - 1)) * error
     low, high = np.quantile(single, [0.025, 0.975])
+    value = float(right.mean())
     return {
-        **percentile_interval(right.mean(), (rates * by_heads).sum(axis=1) / heads).named("accuracy"),
-        "heads": heads,
+        **Estimate(value, max(0.0, float(value - half)), min(1.0, float(value + half))).named("accuracy"),
+        "heads": single.size,
         "head_sd": float(single.std(ddof=1)),
         "head_low": float(low),
         "head_high": float(high),
     }
 
 
-def share_of_best(observed: float, best: float) -> float:
-    """Share of the reachable accuracy above chance: (observed - 1/2) / (best - 1/2).
-
-    `best` is the accuracy of the true reward under the same noisy labels; nothing can do better on average.
-    """
-    if best <= 0.5:
-        raise InputError(f"a best possible accuracy of {best} leaves nothing above chance to reach")
-    return (observed - 0.5) / (best - 0.5)
-
-
 def compare_reward_models(first, second, prompts=None, *, seed: int = 0) -> dict[str, float]:
-    """McNemar's exact test between two reward models on the same pairs, and their accuracy difference.
+    """McNemar's test between two reward models on the same pairs, and their accuracy difference.
 
-    Only pairs that one model orders rightly and the other does not carry information (McNemar 1947); without
-    a real difference they split evenly, so the p-value is that of a fair coin (scipy's exact binomial test).
-    A tie counts as not right here, because the test needs yes or no; in the difference it counts one half.
+    Only pairs that one model orders rightly and the other does not carry information (McNemar 1947). If
+    the models are equally good, either may stand for the other on every prompt, with all its pairs: the
+    p-value is the exact share of all such exchanges that give a difference as large (`sign_flip_p_value`).
+    Where every prompt has one pair, that is McNemar's exact test, a fair coin for each discordant pair. A tie
+    counts as not right here, because the test needs yes or no; in the difference it counts one half.
 
     Args:
         first, second: margins of the two models, shape (pairs,).
+        prompts: prompt of each pair; None means that pairs are independent.
+        seed: without effect, since nothing is drawn.
 
     Returns:
         accuracy_difference (+_low, _high; first - second), only_first, only_second, p_value.
     """
     first = as_vector(first, "first")
     second = as_vector(second, "second", first.size)
-    only_first, only_second = (
-        int(((first > 0) & (second <= 0)).sum()),
-        int(((first <= 0) & (second > 0)).sum()),
-    )
-    discordant = only_first + only_second
-    difference = mean_interval(outcomes(first) - outcomes(second), prompts, seed=seed)
+    ahead = (first > 0).astype(int) - (second > 0).astype(int)
+    difference = rate_difference_interval(outcomes(first) - outcomes(second), prompts)
+    by_prompt = np.bincount(cluster_codes(prompts, first.size), weights=ahead)
     return {
         **difference.named("accuracy_difference"),
-        "only_first": only_first,
-        "only_second": only_second,
-        "p_value": float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0,
+        "only_first": int((ahead > 0).sum()),
+        "only_second": int((ahead < 0).sum()),
+        "p_value": sign_flip_p_value(by_prompt.astype(int)),
     }
+
+
+def sign_flip_p_value(differences: np.ndarray) -> float:
+    """Chance that the sum of whole numbers with random signs is as far from 0 as the sum they have.
+
+    Exact: the distribution is built up number by number, in O(numbers * their sum). It is the two-sided
+    permutation test of paired clusters (Fisher 1935; for clustered binary pairs see Durkalski et al. 2003).
+
+    Args:
+        differences: whole numbers, shape (clusters,).
+    """
+    sizes = np.abs(differences[differences != 0])
+    total = int(sizes.sum())
+    chance = np.zeros(2 * total + 1)  # of the sums -total ... total
+    chance[total] = 1.0
+    for size in sizes:
+        chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2
+    far = np.abs(np.arange(-total, total + 1)) >= abs(int(differences.sum()))
+    return float(min(1.0, chance[far].sum()))
 
 
 def accuracy_gap(first, second, first_prompts=None, second_prompts=None, *, seed: int = 0) -> Estimate:
     """Accuracy on one set of pairs minus that on another (training - validation: over-fitting).
 
-    The sets share no prompts, so they are resampled independently.
+    The sets share no prompts, so their intervals are independent, and the ends of the difference are as far
+    from it as the root of the squared distances of the two ends concerned (Newcombe 1998, method 10).
+
+    Args:
+        first, second: margins on the two sets, shapes (pairs,).
+        first_prompts, second_prompts: prompts of these pairs, or None.
+        seed: without effect, since nothing is drawn.
     """
-    draws = [
-        bootstrap_means(outcomes(margins)[:, None], prompts, DRAWS, seed + shift)[:, 0]
-        for shift, (margins, prompts) in enumerate([(first, first_prompts), (second, second_prompts)])
-    ]
-    return percentile_interval(outcomes(first).mean() - outcomes(second).mean(), draws[0] - draws[1])
+    left, right = (
+        rate_interval(outcomes(margins), prompts)
+        for margins, prompts in ((first, first_prompts), (second, second_prompts))
+    )
+    value = left.value - right.value
+    below = np.hypot(left.value - left.low, right.high - right.value)
+    above = np.hypot(left.high - left.value, right.value - right.low)
+    return Estimate(value, float(value - below), float(value + above))
 
 
 def confident_mistakes(margins: ArrayLike, count: int = 5) -> np.ndarray:
@@ -248,7 +264,7 @@ def preference_metrics(
     rejected_lengths: ArrayLike | None = None,
     gold_chosen: ArrayLike | None = None,
     gold_rejected: ArrayLike | None = None,
-    best_accuracy: float | None = None,
+    best_right: ArrayLike | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
     """Everything notebook 02 reports about scored pairs; the caller adds the prefix of the keys.
@@ -258,7 +274,7 @@ def preference_metrics(
         prompts: prompt of each pair.
         chosen_lengths, rejected_lengths: both or neither; adds the keys of `length_metrics`.
         gold_chosen, gold_rejected: both or neither; adds the keys of `gold_metrics`.
-        best_accuracy: accuracy of the true reward on these labels; adds `share_of_best`.
+        best_right: outcomes of the best possible judge on the same labels; adds the keys of `share_of_best`.
     """
     chosen = as_vector(chosen, "chosen")
     margins = chosen - as_vector(rejected, "rejected", chosen.size)
@@ -272,6 +288,6 @@ def preference_metrics(
         found |= length_metrics(chosen, rejected, chosen_lengths, rejected_lengths, prompts, seed=seed)
     if gold_chosen is not None:
         found |= gold_metrics(chosen, rejected, gold_chosen, gold_rejected, prompts, seed=seed)
-    if best_accuracy is not None:
-        found["share_of_best"] = share_of_best(found["accuracy"], best_accuracy)
+    if best_right is not None:
+        found |= share_of_best(outcomes(margins), best_right, prompts)
     return found

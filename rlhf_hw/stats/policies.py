@@ -5,8 +5,8 @@ reward has no zero. Replies of two policies to one prompt under one reward model
 
     win rate = mean over prompts of [r(A) > r(B)] + [r(A) = r(B)] / 2,
 
-with an interval from the bootstrap over prompts (Wilson's where every prompt occurs once). Beside it stand
-the paired difference and both again at equal length (module `stats.length`; Dubois et al. 2024).
+with its interval over prompts (`stats.intervals.rate_interval`). Beside it stand the paired difference and
+both again at equal length (module `stats.length_control`; Dubois et al. 2024).
 
     compare_policies(dpo_scores, base_scores, prompts, dpo_words, base_words)["win_rate"]
 """
@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike
 
 from rlhf_hw.stats.calibration import outcomes
 from rlhf_hw.stats.intervals import as_vector, mean_interval, rate_interval
-from rlhf_hw.stats.length import length_controlled_difference, length_controlled_win_rate
+from rlhf_hw.stats.length_control import length_controlled_difference, length_controlled_win_rate
 from rlhf_hw.stats.pairs import gold_agreement
+from rlhf_hw.stats.replicates import beyond
 
 
 def win_rate(first: ArrayLike, second: ArrayLike, prompts: Sequence | None = None, *, seed: int = 0):
@@ -80,8 +81,9 @@ def compare_policies(
         gold_first, gold_second: both or neither; adds the `gold_` keys.
 
     Returns:
-        The keys of `win_rate` and `score_difference`; length_difference, win_rate_length_controlled,
-        score_difference_length_controlled; gold_win_rate, gold_difference (each with _low, _high),
+        The keys of `win_rate` and `score_difference`; length_difference (+_low, _high) and the keys of
+        `length_controlled_win_rate` and, where lengths differ on more than one prompt, of
+        `length_controlled_difference`; gold_win_rate, gold_difference (each with _low, _high),
         gold_gain_in_sd (in standard deviations of the second policy's gold) and the keys of `gold_agreement`.
     """
     found = win_rate(first, second, prompts, seed=seed) | score_difference(first, second, prompts, seed=seed)
@@ -107,18 +109,22 @@ def compare_policies(
 
 
 def statements(found: Mapping[str, float]) -> dict[str, bool]:
-    """What the intervals of `compare_policies` allow to say of DPO (first) against its base (second)."""
-    gold = (found.get("gold_difference_low"), found.get("gold_difference_high"))
-    known = None not in gold
+    """What the intervals of `compare_policies` allow to say of DPO (first) against its base (second).
+
+    Where `found` has intervals over trainings as well, a statement holds beyond both (`replicates.beyond`).
+    """
+    score, longer = beyond(found, "score_difference"), beyond(found, "length_difference")
+    known = "gold_difference_low" in found
+    gold = beyond(found, "gold_difference") if known else 0
     return {
-        "dpo_raises_score": found["score_difference_low"] > 0,
-        "dpo_lowers_score": found["score_difference_high"] < 0,
-        "dpo_raises_gold": known and gold[0] > 0,
-        "dpo_lowers_gold": known and gold[1] < 0,
-        "dpo_gold_open": known and gold[0] <= 0 <= gold[1],
-        "length_controlled_survives": found["win_rate_length_controlled_low"] > 0.5,
-        "dpo_longer": found["length_difference_low"] > 0,
-        "dpo_shorter": found["length_difference_high"] < 0,
+        "dpo_raises_score": score > 0,
+        "dpo_lowers_score": score < 0,
+        "dpo_raises_gold": gold > 0,
+        "dpo_lowers_gold": gold < 0,
+        "dpo_gold_open": known and gold == 0,
+        "length_controlled_survives": beyond(found, "win_rate_length_controlled", 0.5) > 0,
+        "dpo_longer": longer > 0,
+        "dpo_shorter": longer < 0,
     }
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from types import SimpleNamespace
 from typing import get_type_hints
 
 import matplotlib as mpl
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 
 from rlhf_hw import imports
 from rlhf_hw.figures import style
+from rlhf_hw.figures.dpo_settings import settings_frontier
 from rlhf_hw.figures.recorded import (
     recorded_accuracy,
     recorded_distributions,
@@ -71,6 +73,12 @@ BEST_OF_N = pd.DataFrame({"n": [1, 2, 4], "kl": [0, 0.19, 0.64]})
 for judge in ("score", "judge", "gold"):
     for end, shift in (("", 0), ("_low", -0.1), ("_high", 0.1)):
         BEST_OF_N[f"{judge}{end}"] = [0.0, 0.5 + shift, 0.9 + shift]
+TRIED = SimpleNamespace(
+    settings=[SimpleNamespace(learning_rate=rate, beta=0.1) for rate in (1e-5, 1e-4, 1e-3)],
+    kl=[0.1, 1.0, 20.0],
+    gains={judge: [RATE, RATE, Estimate(-1, -1.5, -0.5)] for judge in ("score", "judge", "gold")},
+    chosen=1,
+)
 DRAWINGS = {
     "training_curve": lambda: training_curve(CURVE, "accuracy (share of pairs)", chance=0.5, limits=(0, 1)),
     "evaluation_curve": lambda: evaluation_curve(
@@ -121,6 +129,7 @@ DRAWINGS = {
         {"base": LESS, "DPO": Replicated(0.5, Estimate(0.5, 0, 1), None)},
         {"DPO": {"gap": GAP, "a": MORE, "b": LESS}},
     ),
+    "settings_frontier": lambda: settings_frontier(TRIED),
     "planted_matrix": lambda: planted_matrix(np.eye(2), ["a", "b"], ["a", "b"]),
     "recorded_distributions": lambda: recorded_distributions({"base": CHOSEN, "reference": REJECTED}),
     "recorded_accuracy": lambda: recorded_accuracy(

@@ -5,6 +5,11 @@ import pandas as pd
 from rlhf_hw.figures import tables
 
 
+def test_an_interval_over_trainings_stands_behind_that_over_prompts():
+    ends = {"a_low": 0.4, "a_high": 0.6, "a_trainings_low": 0.3, "a_trainings_high": 0.7}
+    assert tables.metric_texts({"a": 0.5} | ends).to_dict() == {"a": "0.500 [0.400, 0.600] {0.300, 0.700}"}
+
+
 def test_metric_texts_fold_intervals_into_their_values_and_leaves_other_ends_alone():
     metrics = {
         "accuracy": 0.6328,

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from rlhf_hw.paths import NOTEBOOKS
-from rlhf_hw.pipeline.graph import STAGES, Stage, drawn_by, maker_of
+from rlhf_hw.pipeline.graph import STAGES, Stage, drawn_by, maker_of, replica
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 
@@ -89,3 +89,4 @@ def test_what_is_replicated_is_needed_once_for_each_replicate() -> None:
     assert stage.needed({"replicates": 3}) == ["base", "dpo", "dpo-1", "dpo-2"]
     assert stage.needed({}) == ["base", "dpo"]
     assert stage.needed({"replicates": 3, "scores": "mine.jsonl"}) == ["base"]
+    assert [replica("scores/ood.jsonl", k) for k in (0, 2)] == ["scores/ood.jsonl", "scores/ood-2.jsonl"]

@@ -20,7 +20,7 @@ from rlhf_hw.pipeline.profiles import apply_overrides, load_profile
 
 STEMS = {stem.partition("_")[0]: stem for stem in STAGES}
 BASE, RM, EVALUATION, SCORES, DPO, REPLIES, GAP, RECORDED = (STEMS[f"{n:02}"] for n in range(8))
-NEEDED = {name for stage in STAGES.values() for name in [*stage.needs, *stage.uses]}
+NEEDED = {name for stage in STAGES.values() for name in stage.needed({"replicates": 3}) + list(stage.uses)}
 
 
 class Copy:

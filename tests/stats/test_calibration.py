@@ -46,11 +46,11 @@ def test_no_temperature_is_judged_on_the_prompts_it_was_fitted_to():
     assert scaled[0] < 0.01 and scaled[2] < -100  # each prompt gets the temperature of the other one
 
 
-def test_bins_count_their_pairs_and_resample_their_prompts():
+def test_bins_count_their_pairs_and_know_their_prompts():
     margins, codes = np.array([1.0, -1.0, 0.0, 2.0, 3.0]), np.array([1, 1, 0, 0, 0])
     table = calibration.accuracy_by_bin(margins, codes)
     assert table["accuracy"].tolist() == [2.5 / 3, 0.5] and table["pairs"].tolist() == [3, 2]
-    assert table["accuracy_low"][1] == pytest.approx(intervals.wilson_interval(1, 2).low)
+    assert table["accuracy_low"][1] == intervals.rate_interval([1, 0]).low
     shared = calibration.accuracy_by_bin(margins, codes, ["a", "b", "a", "a", "c"])
     assert shared["accuracy"].tolist() == table["accuracy"].tolist()
     assert shared["accuracy_low"][0] == intervals.rate_interval([0.5, 1, 1], ["a", "a", "c"]).low

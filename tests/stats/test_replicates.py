@@ -9,6 +9,8 @@ from rlhf_hw.stats import intervals
 from rlhf_hw.stats.replicates import (
     Replicated,
     beyond,
+    independent_difference,
+    replicated_lead,
     replicated_mean,
     replicated_rate,
     trainings_interval,
@@ -80,3 +82,20 @@ def test_three_trainings_cover_where_an_interval_over_prompts_alone_does_not():
 def test_other_shapes_are_refused(values):
     with pytest.raises(InputError, match="values"):
         replicated_mean(values)
+
+
+def test_a_difference_of_independent_rates_is_newcombes():
+    """Newcombe (1998), table II, method 10: 56/70 - 48/80 has the interval 0.0524 to 0.3339."""
+    found = independent_difference(intervals.wilson_interval(56, 70), intervals.wilson_interval(48, 80))
+    assert found == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+
+
+def test_a_lead_is_taken_on_the_same_rows_and_over_trainings():
+    first = np.array([[1, 1, 1, 0] * 25, [1, 1, 0, 0] * 25])
+    found = replicated_lead(first, np.array([0, 1, 0, 0] * 25))  # the other is not trained anew
+    assert found.value == pytest.approx(0.375)
+    assert found.trainings == pytest.approx(trainings_interval([0.5, 0.25]))
+    assert found.prompts.low > 0
+    assert replicated_lead(first, first).value == 0
+    same = replicated_lead(first[:1], first[:1])
+    assert same.prompts.low < 0 < same.prompts.high and same.trainings is None  # no run of zeros is certain

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from rlhf_hw.experiments.result import Result, prefixed
-from rlhf_hw.experiments.score_gap.edits import FACTORS
 from rlhf_hw.experiments.score_gap.instruments import Measured
 from rlhf_hw.experiments.score_gap.planted_trials import Trial
 from rlhf_hw.experiments.score_gap.policy_gap import PolicyGap
@@ -53,9 +52,8 @@ class ScoreGap(Result):
     @property
     def doubtful(self) -> frozenset[str]:
         """Parts that the trials do not bear out, or do not test."""
-        groups = {factor: "switches" for factor in FACTORS}
-        names = [name for part in self.parts.values() for name in part if name != "gap"]
-        return frozenset(name for name in names if not self.counted.borne[groups.get(name, name)])
+        names = {name for parts in self.parts.values() for name in parts if name != "gap"}
+        return frozenset(name for name in names if not self.counted.borne[name])
 
     def texts(self, *names: str) -> pd.DataFrame:
         """Parts of some gaps, one column each: mean, interval over prompts, interval over trainings."""
@@ -151,29 +149,24 @@ def statements(
             above zero, the part `ood` is no harm from strange text.
         counted: From `trial_counts.count_trials`.
     """
-    found = {f"score_gap_bears_{group}": borne for group, borne in counted.borne.items()}
-    found |= {f"score_gap_tests_{group}": heard for group, heard in counted.heard.items()}
+    found = {f"score_gap_bears_{part}": borne for part, borne in counted.borne.items()}
+    found |= {f"score_gap_tests_{part}": heard for part, heard in counted.heard.items()}
     for step in ("sft", "dpo"):
         for name, part in parts.get(f"gain_{step}", {}).items():
             if name != "gap":
-                way = side(part) if is_borne(counted, name) else 0
+                way = side(part) if counted.borne[name] else 0
                 found |= {f"{step}_gain_from_{name}": way > 0, f"{step}_loss_from_{name}": way < 0}
         shown = any(holds for name, holds in found.items() if name.startswith(f"{step}_"))
         found[f"score_gap_{step}_parts_shown"] = shown
     for name, part in parts["dpo"].items():
         if name != "gap":
-            found[f"score_gap_{name}_in_gap"] = is_borne(counted, name) and side(part) != 0
+            found[f"score_gap_{name}_in_gap"] = counted.borne[name] and side(part) != 0
     whole = side(parts["dpo"]["gap"])
     return found | {
         "score_gap_positive": whole > 0,
         "score_gap_negative": whole < 0,
         "score_gap_less_familiar": side(distance) > 0,
     }
-
-
-def is_borne(counted: Counted, part: str) -> bool:
-    """Whether the trials bear out a part."""
-    return counted.borne["switches" if part in FACTORS else part]
 
 
 def side(number: Replicated) -> int:

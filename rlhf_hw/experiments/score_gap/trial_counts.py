@@ -3,13 +3,14 @@
 Five numbers stand together, since each alone can please: how often a fault was planted, how often the reward
 model minded it at all (`heard`), how often the decomposition gave it the right share of the gap, how often it
 was named first, and how often it was named where chance is in the gap as well (`noisy`). The same faults are
-planted with every reward model; a part of the decomposition is `borne` out only if it is with each of them.
+planted with every reward model; a part of the decomposition is `borne` out only if it is with each of them. A
+part whose faults some reward model does not mind is not tested.
 
     counted = count_trials([trials_of_first_model, trials_of_second_model])
     counted.metrics["planted.padded.right"], counted.borne["quality"]
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from rlhf_hw.experiments.score_gap.edits import FACTORS
 from rlhf_hw.experiments.score_gap.planted_trials import Trial
 
 ENOUGH = 0.8  # share of the heard trials, with every reward model, in which the planted part must be right
-GROUPS: Mapping[str, frozenset[str]] = {  # parts that are borne out, or not, together
+GROUPS: Mapping[str, frozenset[str]] = {  # parts that are counted together
     "switches": frozenset(FACTORS),
     **{name: frozenset({name}) for name in REMAINDER},
 }
@@ -37,8 +38,8 @@ class Counted:
         metrics: `planted.<fault>.<number>`, the same for the groups of `GROUPS`, for `couples`, and for each
             reward model (`model_1`: its trials of single switches); `clean.trials` and `clean.alarms`.
         table: The same for a notebook, one row a fault, group or reward model.
-        heard: Groups whose faults every reward model minds: they are tested.
-        borne: Groups that are tested and right often enough with every reward model.
+        heard: Parts of which every reward model minds some fault: they are tested.
+        borne: Parts that are tested and right often enough with every reward model.
     """
 
     metrics: dict[str, float | str]
@@ -57,10 +58,10 @@ def count_trials(by_model: Sequence[Sequence[Trial]]) -> Counted:
     single = [trial for trial in everything if len(trial.planted) == 1]
     names = dict.fromkeys((t.faults[0], t.planted[0]) for t in single)
     rows = {(key, name): [t for t in single if t.faults[0] == key] for key, name in names}
-    rows |= {(g, f"all of {g}"): of_group(everything, g) for g in GROUPS}
+    rows |= {(g, f"all of {g}"): of_parts(everything, parts) for g, parts in GROUPS.items()}
     rows["couples", "two switches at once"] = [t for t in everything if len(t.planted) > 1]
     for number, trials in enumerate(by_model, 1):
-        rows[f"model_{number}", f"switches, reward model {number}"] = of_group(trials, "switches")
+        rows[f"model_{number}", f"switches, reward model {number}"] = of_parts(trials, FACTORS)
     counted = {label: counts(trials) for label, trials in rows.items() if trials}
     clean = [trial for trial in everything if not trial.planted]
     metrics = {"clean.trials": len(clean), "clean.alarms": sum(bool(t.named) for t in clean)}
@@ -68,21 +69,21 @@ def count_trials(by_model: Sequence[Sequence[Trial]]) -> Counted:
         metrics[f"clean.model_{number}.alarms"] = sum(bool(t.named) for t in trials if not t.planted)
     for (key, _), found in counted.items():
         metrics |= prefixed(f"planted.{key}", found)
-    right = {g: [rightness(of_group(trials, g)) for trials in by_model] for g in GROUPS}
+    right = {part: [rightness(of_parts(trials, {part})) for trials in by_model] for part in PARTS}
     return Counted(
         metrics,
         shown({name: found for (_, name), found in counted.items()}, metrics),
-        {g: bool(shares) and None not in shares for g, shares in right.items()},
+        {part: bool(shares) and None not in shares for part, shares in right.items()},
         {
-            g: bool(shares) and all(s is not None and s >= ENOUGH for s in shares)
-            for g, shares in right.items()
+            part: bool(shares) and all(share is not None and share >= ENOUGH for share in shares)
+            for part, shares in right.items()
         },
     )
 
 
-def of_group(trials: Sequence[Trial], group: str) -> list[Trial]:
-    """The trials of a single fault of a group."""
-    return [t for t in trials if len(t.planted) == 1 and t.factors <= GROUPS[group]]
+def of_parts(trials: Sequence[Trial], parts: Collection[str]) -> list[Trial]:
+    """The trials of a single fault of some parts."""
+    return [t for t in trials if len(t.planted) == 1 and t.factors <= set(parts)]
 
 
 def counts(trials: Sequence[Trial]) -> dict[str, float | str]:
@@ -140,14 +141,14 @@ def share_table(trials: Sequence[Trial]) -> tuple[np.ndarray, list[str], list[st
     """Mean shares for `figures.score_gap.planted_matrix`: what was planted against what it was attributed to.
 
     Returns:
-        Shape (planted, attributed), names of the rows, names of the columns. Silent and noisy trials are left
-        out, and so are couples.
+        Shape (planted, attributed), names of the rows, in the order of the parts to blame, names of the
+        columns. Silent and noisy trials are left out, and so are couples.
     """
     heard = [t for t in trials if len(t.planted) == 1 and not t.silent and not t.noisy]
     if not heard:
         raise InputError("every planted fault was silent: this reward model minds none of them")
     columns = [name for name in PARTS if name in heard[0].shares]
     rows: dict[str, list[list[float]]] = {}
-    for trial in heard:
+    for trial in sorted(heard, key=lambda t: PARTS.index(*t.factors)):
         rows.setdefault(trial.planted[0], []).append([trial.shares[name] for name in columns])
     return np.array([np.mean(values, axis=0) for values in rows.values()]), list(rows), columns

@@ -17,11 +17,12 @@ from numpy.typing import ArrayLike
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 
-from rlhf_hw.models.batches import group_tokens, tokenize_preferences
+from rlhf_hw.models.batches import TokenizedGroups, group_tokens, tokenize_preferences
 from rlhf_hw.models.forward import end_states
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.preferences.templates import Preference
 
+ROWS = 32  # at a time
 HEADS = 8
 STRENGTH = 0.1  # sklearn's C; the states are standardized, and there are about as many of them as pairs
 
@@ -33,15 +34,25 @@ def states_of(
 
     One reply a row: with so short prompts, two replies behind one prompt take longer than the prompt twice.
     """
-    groups = group_tokens(prompts, [[ids] for ids in replies])
-    return end_states(reward_model.model, groups, reward_model.renderer.pad_id, reward_model.dtype)[:, 0]
+    return states_of_groups(reward_model, group_tokens(prompts, [[ids] for ids in replies]))[:, 0]
 
 
 def training_states(reward_model: RewardModel, preferences: Sequence[Preference]) -> np.ndarray:
     """States of chosen and rejected replies, shape (pairs, 2, width)."""
     groups, _, _ = tokenize_preferences(preferences, reward_model.renderer)
-    states = end_states(reward_model.model, groups, reward_model.renderer.pad_id, reward_model.dtype)
-    return states.astype(float)
+    return states_of_groups(reward_model, groups).astype(float)
+
+
+def states_of_groups(reward_model: RewardModel, groups: TokenizedGroups) -> np.ndarray:
+    """`forward.end_states` a few rows of like length at a time, shape (groups, replies, width).
+
+    A trial has a hundred texts of very different length: padded to the longest, they take twice the time.
+    """
+    model, pad, dtype = reward_model.model, reward_model.renderer.pad_id, reward_model.dtype
+    order = np.argsort(groups.lengths, kind="stable")
+    parts = [order[start : start + ROWS] for start in range(0, len(order), ROWS)]
+    states = np.concatenate([end_states(model, groups.select(part), pad, dtype) for part in parts])
+    return states[np.argsort(order, kind="stable")]
 
 
 class FamiliarStates:

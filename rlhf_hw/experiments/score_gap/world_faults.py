@@ -36,7 +36,6 @@ from rlhf_hw.world.text import (
 )
 
 Rewrite = Callable[[str, str, int, random.Random], str]  # question, reply, sentences that stay, chance
-Pool = list[tuple[str, Sentence, int]]  # sentences, what they are, and their tokens
 
 
 class Sentences:
@@ -56,14 +55,19 @@ class Sentences:
         texts = [text for text, _ in found] + list(pieces)
         ids = renderer.text_ids([" " + text for text in texts])
         self.sizes = {text: len(tokens) for text, tokens in zip(texts, ids, strict=True)}
-        self.pool: Pool = [(*pair, self.sizes[pair[0]]) for pair in found]
+        self.of_size: dict[int, list[tuple[str, Sentence]]] = {}
+        for text, meaning in found:
+            self.of_size.setdefault(self.sizes[text], []).append((text, meaning))
 
     def as_long_as(self, text: str, wanted: Callable[[Sentence], bool], rng: random.Random) -> str | None:
         """A random one of the wanted sentences whose number of tokens is closest to that of a text."""
         size = self.sizes[text]
-        fit = [(abs(length - size), text) for text, meaning, length in self.pool if wanted(meaning)]
-        closest = min((distance for distance, _ in fit), default=0)
-        return rng.choice([text for distance, text in fit if distance == closest]) if fit else None
+        for distance in range(max(self.of_size) + size):
+            near = dict.fromkeys((size - distance, size + distance))
+            fit = [text for n in near for text, meaning in self.of_size.get(n, ()) if wanted(meaning)]
+            if fit:
+                return rng.choice(fit)
+        return None
 
 
 def reason_of(sentence: str) -> str:

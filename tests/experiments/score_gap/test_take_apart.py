@@ -84,8 +84,8 @@ def test_without_gold_there_is_no_quality_and_no_price_and_one_training_has_one_
     assert not any("gold_price" in key or "trainings" in key for key in found.metrics)
 
 
-def borne(*groups):
-    known = dict.fromkeys(("switches", "quality", "ood", "rest"), False) | dict.fromkeys(groups, True)
+def borne(*parts):
+    known = dict.fromkeys(PARTS, False) | dict.fromkeys(parts, True)
     return SimpleNamespace(borne=known, heard=known)
 
 
@@ -105,7 +105,7 @@ def test_statements_hold_beyond_both_intervals_and_on_parts_that_trials_bear_out
         "gain_sft": {"gap": above, "length": lucky_trainings, "quality": above, "rest": above},
         "gain_dpo": {"gap": above, "length": lucky_prompts, "template": below, "rest": below},
     }
-    said = statements(parts, lucky_trainings, borne("switches", "quality"))
+    said = statements(parts, lucky_trainings, borne("length", "template", "quality"))
     held = {name for name, holds in said.items() if holds}
     assert {name for name in held if "bears" not in name and "tests" not in name} == {
         "sft_gain_from_quality",
@@ -113,9 +113,9 @@ def test_statements_hold_beyond_both_intervals_and_on_parts_that_trials_bear_out
         "score_gap_quality_in_gap",
         "score_gap_negative",
     }
-    assert {"score_gap_bears_switches", "score_gap_tests_quality"} <= held
+    assert {"score_gap_bears_length", "score_gap_tests_quality"} <= held
     assert "score_gap_bears_ood" not in held
-    everything = statements(parts, above, borne("switches", "quality", "ood", "rest"))
+    everything = statements(parts, above, borne(*PARTS))
     assert everything["score_gap_less_familiar"] and everything["score_gap_ood_in_gap"]
     assert everything["sft_gain_from_rest"] and everything["dpo_loss_from_rest"]
 
