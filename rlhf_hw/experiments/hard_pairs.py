@@ -192,14 +192,13 @@ def compare_accuracies(
         intervals. And the claims.
     """
     numbers: dict[str, float] = {}
-    for key, name in (("own_accuracy", "drop"), ("words_accuracy", "drop_words"), ("share_of_best",) * 2):
-        name = name if name.startswith("drop") else f"drop_{name}"
+    names = {"drop": "own_accuracy", "drop_words": "words_accuracy", "drop_share_of_best": "share_of_best"}
+    for name, key in names.items():
         if all(f"{key}_low" in one for one in found.values()):
             numbers |= unpaired(*(Replicated.of(found[kind], key) for kind in KINDS)).named(name)
     claims = {"hard_is_harder": beyond(numbers, "drop") > 0}
     known = "drop_share_of_best" in numbers
     claims["hard_reaches_less_of_best"] = known and beyond(numbers, "drop_share_of_best") > 0
-    claims["hard_words_lose_more"] = numbers["drop_words_low"] > numbers["drop_high"]
     for name in BASELINES:
         side = beyond(found["hard"], f"lead_{name}")
         claims |= {f"hard_rm_beats_{name}": side > 0, f"{name}_beats_hard_rm": side < 0}

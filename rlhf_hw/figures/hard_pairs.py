@@ -58,6 +58,6 @@ def accuracy_by_kind(accuracies: Mapping[str, Mapping[str, Mapping[str, float]]]
     axes.set_yticks(rows, judges)
     axes.set_ylim(-0.6, len(judges) - 0.4)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("share of pairs ordered as labelled; whiskers: thick over prompts, thin over trainings")
+    axes.set_xlabel("share of pairs ordered as labelled")
     legend_below(axes)
     return figure
