@@ -20,7 +20,7 @@ import pandas as pd
 from rlhf_hw.experiments.result import Result, averaged, prefixed
 from rlhf_hw.experiments.scored_pairs import (
     best_judge,
-    expected_best,
+    best_on_average,
     gold_columns,
     right_orders,
     score_columns,
@@ -155,7 +155,7 @@ def ceiling(pairs: pd.DataFrame) -> dict[str, float]:
         reward model reaches is measured on the same ones. best_expected_accuracy: over all labels that these
         annotators might have given.
     """
-    best, expected = best_judge(pairs), expected_best(pairs)
+    best, expected = best_judge(pairs), best_on_average(pairs)
     if best is None or expected is None:
         return {}
     rate = rate_interval(best, pairs["prompt_key"])

@@ -61,7 +61,7 @@ def gold_columns(pairs: pd.DataFrame) -> dict[str, np.ndarray]:
     }
 
 
-def expected_best(pairs: pd.DataFrame) -> float | None:
+def best_on_average(pairs: pd.DataFrame) -> float | None:
     """What `best_judge` reaches on average over all labels that annotators might give; None if unknown."""
     meta = list(pairs["meta"]) if "meta" in pairs else []
     if not meta or "probability" not in meta[0]:

@@ -16,7 +16,7 @@ import pandas as pd
 from rlhf_hw.experiments.answers import JUDGE, gold_of, meta_column
 from rlhf_hw.stats.calibration import outcomes
 from rlhf_hw.stats.intervals import Estimate
-from rlhf_hw.stats.policies import length_controlled_win_rate
+from rlhf_hw.stats.length_control import length_controlled_win_rate
 from rlhf_hw.stats.replicates import beyond, replicated, replicated_mean, replicated_rate
 from rlhf_hw.stats.text import words
 

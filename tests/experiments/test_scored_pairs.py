@@ -44,7 +44,7 @@ def test_the_best_judge_sides_with_the_likelier_answer_and_loses_where_the_other
     drawn = [(0.9, 1), (0.9, 2), (0.2, 2), (0.2, 1), (0.5, 1)]  # probability of the first reply, chosen reply
     table = pd.DataFrame({"meta": [{"probability": p, "chosen_index": c} for p, c in drawn]})
     assert scored_pairs.best_judge(table).tolist() == [1, 0, 1, 0, 0.5]
-    assert scored_pairs.expected_best(table) == pytest.approx((0.9 + 0.9 + 0.8 + 0.8 + 0.5) / 5)
+    assert scored_pairs.best_on_average(table) == pytest.approx((0.9 + 0.9 + 0.8 + 0.8 + 0.5) / 5)
     assert scored_pairs.best_judge(pd.DataFrame({"meta": [{}]})) is None
 
 

@@ -98,11 +98,11 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
         ("cli", []),
         ("figures/recorded", [RECORDED]),
         ("figures/training", [RM, EVALUATION, DPO]),
-        ("world/gold", [BASE, EVALUATION, SCORES, REPLIES, GAP]),
-        ("world/annotators", [BASE, EVALUATION, SCORES, GAP]),
-        ("experiments/score_gap/decompose", [GAP]),
+        ("world/gold", [BASE, EVALUATION, DPO, REPLIES, GAP]),
+        ("world/annotators", [BASE, EVALUATION, REPLIES, GAP]),
+        ("experiments/score_gap/decompose", [REPLIES, GAP]),
         ("training/losses", [BASE, RM, EVALUATION, DPO]),
-        ("models/generation", [BASE, EVALUATION, REPLIES]),
+        ("models/generation", [BASE, EVALUATION, DPO, REPLIES]),
         ("pipeline/run_folder", list(STAGES)),
     ],
 )
@@ -149,7 +149,7 @@ def test_data_changed_behind_their_date_and_size_are_seen(copy: Copy) -> None:
 @pytest.mark.parametrize(
     ("file", "dependent"),
     [
-        ("data/world/topics.yaml", [BASE, EVALUATION, SCORES, REPLIES, GAP]),
+        ("data/world/topics.yaml", [BASE, EVALUATION, DPO, REPLIES, GAP]),
         ("data/base-model/config.json", [BASE]),
         ("rlhf_hw/training/deepspeed/zero2.json", [BASE, RM, EVALUATION, DPO]),
         ("rlhf_hw/profiles/hh.yaml", []),

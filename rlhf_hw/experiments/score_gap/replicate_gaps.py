@@ -103,6 +103,7 @@ def measure_replicate(plan: GapPlan) -> ReplicateGaps:
 
 def own_prompts(held_out: Sequence[Preference], plan: GapPlan) -> list[Preference]:
     """The pairs of this replicate's trials: others than those of other replicates, where there are enough."""
-    order = np.random.default_rng(plan.seed).permutation(len(held_out))
-    count = min(plan.trials * plan.prompts, len(held_out))
-    return [held_out[order[n % len(held_out)]] for n in range(plan.number * count, (plan.number + 1) * count)]
+    usable = [p for p in held_out if p.chosen.strip() and p.rejected.strip()]
+    order = np.random.default_rng(plan.seed).permutation(len(usable))
+    count = min(plan.trials * plan.prompts, len(usable))
+    return [usable[order[n % len(usable)]] for n in range(plan.number * count, (plan.number + 1) * count)]

@@ -110,9 +110,13 @@ def test_statements_hold_beyond_both_intervals_and_on_parts_that_trials_bear_out
     assert {name for name in held if "bears" not in name and "tests" not in name} == {
         "sft_gain_from_quality",
         "dpo_loss_from_template",
+        "score_gap_sft_parts_shown",
+        "score_gap_dpo_parts_shown",
         "score_gap_quality_in_gap",
         "score_gap_negative",
     }
+    nothing = statements(parts | {"gain_sft": {"gap": above, "ood": above}}, above, borne("length"))
+    assert not nothing["score_gap_sft_parts_shown"] and not nothing["sft_gain_from_ood"]
     assert {"score_gap_bears_length", "score_gap_tests_quality"} <= held
     assert "score_gap_bears_ood" not in held
     everything = statements(parts, above, borne(*PARTS))
