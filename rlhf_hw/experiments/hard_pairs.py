@@ -2,9 +2,8 @@
 
 The replies of an easy pair come from a hasty and a careful writer, those of a hard one from one writer
 (`world.build.WRITERS`). A reward model is trained on hard pairs as the easy one was, and both judge both
-kinds. SFT on the hard chosen replies can imitate little, since they are hardly better than the base's; what
-DPO brings from there is preference. What needs models is in `experiments.hard_trainings`; here tables are
-compared.
+kinds. SFT imitates the hard chosen replies, which are the better of two tries of that one writer; DPO goes on
+from there. What needs models is in `experiments.hard_trainings`; here tables are compared.
 
     found = compare_kinds({"easy": easy, "hard": hard}, policies, spread)
     found.metrics["hard.on_hard.own_accuracy"], found.claims["hard_is_harder"]
