@@ -99,6 +99,9 @@ notebooks: setup-test  ## run the notebooks at their defaults and store their ou
 	done
 	$(BIN)/python -m pytest -q tests/test_notebooks.py
 
+coverage: setup  ## simulate how often the intervals hold the truth, into docs/statistics.md (minutes)
+	$(BIN)/python -m rlhf_hw.stats.coverage docs/statistics.md
+
 house: setup  ## draw the rooms of the library and their imports (fig/house.png), print sizes
 	$(BIN)/python -m rlhf_hw.figures.house
 

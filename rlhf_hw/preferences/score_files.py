@@ -6,10 +6,10 @@ Rows are of two kinds.
               "chosen_tokens", "rejected_tokens", "meta": {...}}
     replies  {"id", "prompt", "response", "score", "tokens", "finished", "meta": {...}}
 
-Required are the texts and the scores; `prompt` is a text or a list of messages. Where it is only the last turn
-of a longer conversation, `conversation` has all messages: two that end alike are two prompts. Read are JSON lines and JSON
-lists, plain or gzip, and the names other frameworks use (`LAYOUTS`); for any other name there is `mapping`,
-from the name here to the name in the file:
+Required are the texts and the scores; `prompt` is a text or a list of messages. Where it is only the last
+turn of a longer conversation, `conversation` has all messages: two that end alike are two prompts. Read are
+JSON lines and JSON lists, plain or gzip, and the names other frameworks use (`LAYOUTS`); for any other name
+there is `mapping`, from the name here to the name in the file:
 
     read_replies("scores.json", mapping={"response": "answer", "score": "reward"})
 
@@ -234,7 +234,7 @@ def prompt_key(prompt: Any) -> str:
 
 
 def prompt_fields(prompt: Sequence[Any], question: str) -> dict[str, Any]:
-    """What a row of a score file says about its prompt: the last user turn, and the conversation if it is longer.
+    """What a row of a score file says about its prompt: the last user turn, and a longer conversation whole.
 
     Args:
         prompt: Its messages, with `role` and `content`.

@@ -26,7 +26,7 @@ from rlhf_hw.stats.replicates import replicated_mean
 
 PROMPTS, RATES, EACH = (10, 20, 50, 200), (0.5, 0.9, 0.97), (1, 4)
 ALIKE = 0.3  # correlation between two rows of a prompt
-SAMPLES, SLOW_SAMPLES = 4000, 1500
+SAMPLES, SLOW_SAMPLES = 2000, 1000
 START, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
 Generator = np.random.Generator
 Trial = Callable[[Generator, int, int, float], bool]  # generator, prompts, rows a prompt, rate -> covered
@@ -129,20 +129,24 @@ def coverage(trial: Trial, prompts: int, each: int, rate: float, samples: int, s
     return sum(trial(generator, prompts, each, rate) for _ in range(samples)) / samples
 
 
-def possible_coverages(trials: int, rate: float) -> list[float]:
-    """Coverages that equal-tailed intervals can have at one rate, for independent rows: there are few.
+def least_possible(trials: int, rate: float, wanted: float = 0.93) -> float:
+    """The smallest coverage of `wanted` or more that any interval can have at one rate, for independent rows.
 
-    Whatever the method, the numbers of successes whose interval holds the rate are neighbours, and the most
-    probable ones come first; each further number adds its probability.
+    Whatever the method, it covers at some numbers of successes and not at others, so its coverage is a sum of
+    their probabilities. Sensible intervals cover at neighbouring numbers, the most probable ones among them.
     """
     chances = stats.binom.pmf(np.arange(trials + 1), trials, rate)
-    return np.cumsum(np.sort(chances)[::-1]).tolist()
+    reached = np.cumsum(np.sort(chances)[::-1])
+    return float(reached[reached >= wanted][0])
 
 
 def coverage_table(methods: Iterable[str] = METHODS) -> list[str]:
     """The coverages as lines of a Markdown table: a row a method and rate, a column a number of prompts."""
     heads = [f"{n} prompts{'' if each == 1 else f' x {each}'}" for each in EACH for n in PROMPTS]
     lines = [f"| method | rate | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
+    for rate in RATES:
+        known = [f"{least_possible(n, rate):.3f}" if each == 1 else "" for each in EACH for n in PROMPTS]
+        lines.append(f"| *(least possible for a rate)* | {rate:g} | {' | '.join(known)} |")
     cells = [(name, rate) for name in methods for rate in METHODS[name][1]]
     for name, rate in tqdm(cells, desc="coverage"):
         trial, _, samples = METHODS[name]

@@ -141,12 +141,8 @@ def test_prompts_of_messages_have_a_key(tmp_path):
 
 
 def test_conversations_that_end_alike_are_prompts_of_their_own(tmp_path):
-    pairs = [
-        Preference(
-            (Message("user", f"Tea {n}?"), Message("assistant", "Yes."), Message("user", "Go on.")), "a", "b"
-        )
-        for n in range(5)
-    ]
+    end = (Message("assistant", "Yes."), Message("user", "Go on."))
+    pairs = [Preference((Message("user", f"Tea {n}?"), *end), "a", "b") for n in range(5)]
     groups = SimpleNamespace(reply_lengths=np.ones((5, 2), dtype=int))
     records = pair_records(pairs, groups, np.array([[1.0, 0.0]] * 5))
     table = score_files.read_pairs(score_files.write_scores(tmp_path / "pairs.jsonl", records))

@@ -5,11 +5,11 @@ The whole table of coverages comes from `make coverage` and stands in docs/stati
 
 import numpy as np
 import pytest
-from rlhf_hw.stats.coverage import clustered_outcomes
 from scipy import stats
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.stats import intervals
+from rlhf_hw.stats.coverage import clustered_outcomes
 
 
 def test_wilson_interval_is_scipys():
