@@ -88,7 +88,7 @@ base-model: setup  ## rebuild the embedded base model (about an hour on two core
 	$(BIN)/python -m rlhf_hw.training.base_model $(ARGS)
 
 data: setup  ## rebuild the embedded data set from its seed
-	$(BIN)/python -m rlhf_hw.world.build --out data/nano $(ARGS)
+	$(BIN)/python -m rlhf_hw.world.build --out data/nano --hard data/hard $(ARGS)
 
 notebooks: setup-test  ## run the notebooks at their defaults and store their outputs, for nbval
 	rm -rf runs/smoke

@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from rlhf_hw.experiments.score_gap.decompose import ORDER
+from rlhf_hw.experiments.score_gap.decompose import ORDER, PARTS
 from rlhf_hw.experiments.score_gap.edits import CORRECTIONS, FACTORS
 from rlhf_hw.paths import ROOT
 from rlhf_hw.preferences.score_files import PAIR_KEYS, REPLY_KEYS, parse_mapping, read_pairs
@@ -79,8 +79,10 @@ def test_readme_lists_every_notebook_profile_and_template() -> None:
 
 def test_every_factor_of_the_score_gap_stands_wherever_they_are_listed() -> None:
     assert set(FACTORS) == set(CORRECTIONS) == {factor for stage in ORDER for factor in stage}
-    rows = yaml.safe_load((ROOT / "report" / "tables.yaml").read_text(encoding="utf-8"))["score-gap"]["rows"]
-    assert [row["key"] for row in rows if row["key"] in FACTORS] == list(FACTORS)
+    tables = yaml.safe_load((ROOT / "report" / "tables.yaml").read_text(encoding="utf-8"))
+    for name in ("score-gap", "score-gap-steps"):  # two rows a part: proven, unproven
+        keys = dict.fromkeys(row["key"] for row in tables[name]["rows"])
+        assert list(keys) == ["gap", *PARTS]
     page = (ROOT / "docs" / "reading-the-figures.md").read_text(encoding="utf-8")
     parts = re.findall(r"^\| `(\w+)` \|", page.split("## The parts of the gap", 1)[1], re.MULTILINE)
-    assert parts[: len(FACTORS)] == list(FACTORS)
+    assert parts[: len(PARTS)] == list(PARTS)

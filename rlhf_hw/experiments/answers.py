@@ -7,7 +7,7 @@ replicates run side by side (module `workers`).
 
     answers = answer({"validation": preferences}, base, replicates, folder, settings, gold=gold)
     answers.tables["validation"]["dpo"][1]     scored replies of the second replicate's DPO policy
-    answers.moved["validation"]["dpo_sft"]     DPO's divergence from SFT, in nats: (replicates, prompts)
+    answers.moved["dpo_sft"]                   DPO's divergence from SFT, in nats: (replicates, prompts)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -44,8 +44,8 @@ class Answers:
     Attributes:
         tables: Set -> "base", "sft", "dpo", "reference" -> score files as tables, one a replicate. The base's
             replies and the references are the same in all; their scores are not.
-        moved: Set -> "sft_base", "dpo_sft", "dpo_base" -> exact KL of the first from the second on the
-            first's own replies, in nats, shape (replicates, prompts).
+        moved: On validation prompts, all or the first of them: "sft_base", "dpo_sft", "dpo_base" -> exact
+            KL of the first from the second on the first's own replies, in nats, (replicates, prompts).
         implicit: For each replicate, on validation prompts: `implicit` and `score`, DPO's implicit reward
             over beta and the reward model's score of its reply, both minus those of the SFT reply to the
             same prompt.
@@ -54,7 +54,7 @@ class Answers:
     """
 
     tables: dict[str, dict[str, list[pd.DataFrame]]]
-    moved: dict[str, dict[str, np.ndarray]]
+    moved: dict[str, np.ndarray]
     implicit: list[pd.DataFrame]
     samples: list[pd.DataFrame]
 
@@ -114,7 +114,8 @@ def answer(
             write_scores(path, reply_rows(asked_for, replies, score, gold, **extra))
             tables[name].setdefault(policy, []).append(read_replies(path))
     samples = tables.pop(SAMPLES, {}).get("sft", [])
-    return Answers(tables, _by_pair(moved), _implicit(tables["validation"], moved), samples)
+    by_pair = {pair: np.array([one[pair] for one in moved]) for pair in moved[0] if pair != "implicit"}
+    return Answers(tables, by_pair, _implicit(tables["validation"], moved), samples)
 
 
 def _sample_all(
@@ -159,11 +160,13 @@ def _judge_all(
         calls.append((score_sets, checkpoints["reward_model"], prompts, wanted, settings))
     for k, checkpoints in enumerate(replicates):
         mine = {
-            key[:2]: replies
-            for key, replies in written.items()
-            if key[0] != SAMPLES and key[1] != "reference" and (key[2] == k or _common(key))
+            policy: replies[: settings.kl_prompts or None]
+            for (name, policy, replicate), replies in written.items()
+            if name == "validation" and (policy == "base" or (policy in STARTS and replicate == k))
         }
-        calls.append((divergences, {"base": base, **checkpoints}, prompts, mine, settings))
+        known = {"base": base, **checkpoints}
+        asked = prompts["validation"][: settings.kl_prompts or None]
+        calls.append((divergences, known, asked, mine, settings))
     found = in_workers(_call, calls, title="scoring")
     by_model, moved = found[:count], found[count:]
     scores = []
@@ -183,15 +186,6 @@ def _common(key: tuple[str, str, int]) -> bool:
     return key[1] in ("base", "reference")
 
 
-def _by_pair(moved: Sequence[Mapping]) -> dict[str, dict[str, np.ndarray]]:
-    """The divergences of all replicates, set -> pair -> shape (replicates, prompts)."""
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for name, pair in moved[0]:
-        if pair != "implicit":
-            found.setdefault(name, {})[pair] = np.array([one[name, pair] for one in moved])
-    return found
-
-
 def _implicit(tables: Mapping[str, Sequence[pd.DataFrame]], moved: Sequence[Mapping]) -> list[pd.DataFrame]:
     """Changes of implicit reward and of score from the SFT reply to the DPO reply, for each replicate."""
     scores = [
@@ -199,7 +193,7 @@ def _implicit(tables: Mapping[str, Sequence[pd.DataFrame]], moved: Sequence[Mapp
         for dpo, sft in zip(tables["dpo"], tables["sft"], strict=True)
     ]
     return [
-        pd.DataFrame({"implicit": one["validation", "implicit"], "score": score})
+        pd.DataFrame({"implicit": one["implicit"], "score": score[: len(one["implicit"])]})
         for one, score in zip(moved, scores, strict=True)
     ]
 

@@ -56,7 +56,7 @@ def best_weights(samples: int, n: int) -> np.ndarray:
     return np.where(rank >= n, np.exp(log), 0.0)
 
 
-def expected_best(scores: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+def best_by_score(scores: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     """Expected value of the best of n samples by score.
 
     Args:
@@ -95,7 +95,7 @@ def best_of_n(samples: Sequence[pd.DataFrame], price: Price | None = None, *, se
     sizes = [2**power for power in range(int(np.log2(count)) + 1)]
 
     def gain(by: str, judge: str, n: int) -> np.ndarray:
-        best = [expected_best(one[by], one[judge], n) - one[judge].mean(axis=1) for one in known]
+        best = [best_by_score(one[by], one[judge], n) - one[judge].mean(axis=1) for one in known]
         return np.array(best)
 
     metrics: dict[str, float] = {"prompts": len(prompts), "samples": count}

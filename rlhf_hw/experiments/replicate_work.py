@@ -20,6 +20,7 @@ from rlhf_hw.preferences.templates import Message
 
 Checkpoints = Mapping[str, Path]  # "sft", "dpo" and "reward_model" of one replicate
 Prompts = Mapping[str, Sequence[Sequence[Message]]]  # set -> conversations
+TOGETHER = 4  # replies behind one copy of their prompt: each also pays for masked places of the others
 STARTS = {"sft": "base", "dpo": "sft"}  # what a policy was trained from
 
 
@@ -32,6 +33,7 @@ class AnswerSettings:
         dtype: Of scoring, "auto", "bf16" or "fp32".
         sampling: Passed to `generation.generate`.
         best_of: Samples of the SFT policy to each of `best_of_prompts` validation prompts; 0 for none.
+        kl_prompts: Validation prompts on which divergences are measured; 0 for all.
     """
 
     limits: Mapping[str, int] = field(default_factory=dict)
@@ -39,6 +41,7 @@ class AnswerSettings:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     best_of: int = 0
     best_of_prompts: int = 0
+    kl_prompts: int = 0
 
 
 def sample_sets(
@@ -57,7 +60,7 @@ def score_sets(
 ) -> dict[tuple, np.ndarray]:
     """One reward model's scores of many replies, (set, policy, replicate) -> shape (replies,).
 
-    Each prompt is computed once for all replies to it.
+    Each prompt is computed once for several replies to it.
     """
     reward_model, scores = RewardModel(checkpoint, dtype=settings.dtype, **settings.limits), {}
     for name, texts in prompts.items():
@@ -71,7 +74,10 @@ def score_sets(
             ]
             for i in range(len(texts))
         ]
-        found = reward_model.score(texts, groups)
+        columns = np.array_split(np.arange(sum(each)), -(-sum(each) // TOGETHER))
+        found = np.concatenate(
+            [reward_model.score(texts, [[g[i] for i in part] for g in groups]) for part in columns], axis=1
+        )
         parts = np.split(found, np.cumsum(each)[:-1], axis=1)
         scores |= {key: part.ravel() for key, part in zip(keys, parts, strict=True)}
     return scores
@@ -79,41 +85,35 @@ def score_sets(
 
 def divergences(
     checkpoints: Checkpoints,
-    prompts: Prompts,
-    written: Mapping[tuple[str, str], list[Reply]],
+    prompts: Sequence[Sequence[Message]],
+    written: Mapping[str, list[Reply]],
     settings: AnswerSettings,
-) -> dict[tuple[str, str], np.ndarray]:
+) -> dict[str, np.ndarray]:
     """How far one replicate's policies have moved from where they started, and DPO's implicit rewards.
 
     Args:
         checkpoints: "base", "sft" and "dpo".
-        prompts: Set -> prompts.
-        written: (set, policy) -> the replies as drawn.
+        prompts: Conversations.
+        written: Policy -> its replies to them, as drawn.
         settings: For `limits` and `dtype`.
 
     Returns:
-        (set, "sft_base" and so on) -> exact KL on the first policy's replies, shape (prompts,); and
-        ("validation", "implicit") -> log(dpo / sft) of the DPO reply minus that of the SFT reply,
-        which is the change of DPO's implicit reward but for the factor beta.
+        "sft_base", "dpo_sft", "dpo_base": exact KL on the first policy's replies; "implicit": log(dpo / sft)
+        of the DPO reply minus that of the SFT reply, which is the change of DPO's implicit reward but for
+        the factor beta. Each of shape (prompts,).
     """
     names = ("base", *STARTS)
     policies = {name: load_policy(checkpoints[name]).to(pick_device()) for name in names}
     renderer = Renderer.load(checkpoints["dpo"], **settings.limits)
     pad, found = renderer.pad_id, {}
-    sets = list(dict.fromkeys(name for name, _ in written))
-    sizes = [len(prompts[name]) for name in sets]
-    ids = renderer.prompt_ids([prompt for name in sets for prompt in prompts[name]])
-    drawn = {policy: [reply.ids for name in sets for reply in written[name, policy]] for policy in names}
     for first, second in (*STARTS.items(), ("dpo", "base")):
-        groups = group_tokens(ids, [[reply] for reply in drawn[first]])
-        kl = exact_kl(policies[first], policies[second], groups, pad, settings.dtype)[:, 0]
-        parts = np.split(kl, np.cumsum(sizes)[:-1])
-        found |= {(name, f"{first}_{second}"): part for name, part in zip(sets, parts, strict=True)}
-    both = reply_groups(renderer, prompts["validation"], [written["validation", p] for p in STARTS])
-    ratios = [log_probs_groups(policies[p], both, pad, settings.dtype) for p in ("dpo", "sft")]
+        groups = reply_groups(renderer, prompts, [written[first]])
+        kl = exact_kl(policies[first], policies[second], groups, pad, settings.dtype)
+        found[f"{first}_{second}"] = kl[:, 0]
+    both = reply_groups(renderer, prompts, [written[policy] for policy in STARTS])
+    ratios = [log_probs_groups(policies[policy], both, pad, settings.dtype) for policy in ("dpo", "sft")]
     implicit = ratios[0] - ratios[1]
-    found["validation", "implicit"] = implicit[:, 1] - implicit[:, 0]
-    return found
+    return found | {"implicit": implicit[:, 1] - implicit[:, 0]}
 
 
 def reply_groups(

@@ -10,6 +10,7 @@ tables alone, so that recorded replies of any other system take the same way.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,7 @@ from rlhf_hw.stats.text import reply_metrics
 
 # what figures and tables call the policies
 NAMES = {"base": "base", "sft": "SFT", "dpo": "DPO", "reference": "reference"}
+NOTHING: Mapping = MappingProxyType({})
 CASES = 2  # of each kind, to be read
 LEVELS = {"score": "score_mean", "gold": "gold_mean", "length": "words_mean"}  # with intervals
 
@@ -80,7 +82,7 @@ class RepliesCompared(Result):
 
 def compare(
     sets: Mapping[str, Mapping[str, Replicates]],
-    moved: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    moved: Mapping[str, np.ndarray] | None = None,
     *,
     implicit: Sequence[pd.DataFrame] = (),
     pairs: Sequence[pd.DataFrame] = (),
@@ -113,7 +115,8 @@ def compare(
     sets = {name: comparable(name, policies, world) for name, policies in sets.items()}
     samples = [table if world else without_gold(table) for table in samples]
     price = price_of_gold(pairs if world else (), seed=seed)
-    values = {name: pair_values(known, (moved or {}).get(name, {}), parts) for name, known in sets.items()}
+    values = {name: pair_values(known) for name, known in sets.items()}
+    values["validation"] = pair_values(sets["validation"], moved or {}, parts)
     steps = {name: all_steps(sets[name], found, price, seed) for name, found in values.items()}
     held_out, prompts = sets["validation"], sets["validation"]["base"][0]["prompt_key"]
     add_what_validation_knows(steps["validation"], held_out, implicit, seed)
@@ -208,7 +211,7 @@ def levels(tables: Replicates, policy: str, seed: int = 0) -> dict[str, float]:
 
 
 def pair_values(
-    policies: Mapping[str, Replicates], moved: Mapping[str, np.ndarray], parts: Parts | None
+    policies: Mapping[str, Replicates], moved: Mapping[str, np.ndarray] = NOTHING, parts: Parts | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
     """Pair -> differences of its two policies, for the pairs that there are."""
     there = {pair: both for pair, both in PAIRS.items() if all(policy in policies for policy in both)}

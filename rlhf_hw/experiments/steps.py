@@ -50,7 +50,8 @@ def step_values(
 
     Args:
         first, second: Scored replies of each replicate.
-        kl: Divergence of the first policy from the second, shape (replicates, prompts), or None.
+        kl: Divergence of the first policy from the second, shape (replicates, prompts) of all prompts or the
+            first of them, or None.
         parts: What gold consists of, or None.
 
     Returns:
@@ -103,7 +104,7 @@ def step_metrics(values: Mapping[str, np.ndarray], prompts: Sequence, *, seed: i
     for name, change in values.items():
         whole = name == "kl" or name.startswith("gold_")
         key = name if whole else f"{name}_difference"
-        found |= replicated_mean(change, prompts, seed=seed).named(key)
+        found |= replicated_mean(change, prompts[: change.shape[1]], seed=seed).named(key)
     return found
 
 

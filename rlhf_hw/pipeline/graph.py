@@ -157,6 +157,12 @@ STAGES: Mapping[str, Stage] = {
         makes=("metrics/07.json",),
         figures=("recorded_distributions", "recorded_accuracy", "recorded_length", "recorded_win_rate"),
     ),
+    "12_hard_pairs": Stage(
+        needs={"base": (), "sft": (), "dpo": ()},
+        replicated={"reward_model": (), "scores/validation.jsonl": ()},
+        makes=("hard", "scores/hard_*.jsonl", "metrics/12.json"),
+        figures=("hard_differences", "hard_accuracy"),
+    ),
 }
 
 

@@ -1,14 +1,19 @@
 """Builds the data files of the simulated world: the same content from the same seed on every machine.
 
-    python -m rlhf_hw.world.build --out data/nano
+    python -m rlhf_hw.world.build --out data/nano --hard data/hard
 
-| file | rows | what |
+| file in `nano` | rows | what |
 |---|---|---|
 | sft | 45,000 | prompt, response and remarks on it, on all topics, for the base language model |
 | medley | 23,000 | prompt, sentences of most kinds, and remarks on these, for the base language model |
 | train | 12,000 | comparisons in the homework's schema |
 | validation | 1,000 | comparisons; wordings and combinations of topics that occur nowhere else |
 | ood | 500 | comparisons on the topics marked `ood`, which are in sft and medley, in no other comparison |
+
+| file in `hard` | rows | what |
+|---|---|---|
+| train | 6,000 | comparisons of two replies by one kind of writer |
+| validation | 1,000 | the same; wordings and combinations of topics as in the validation of `nano` |
 
 No prompt occurs twice in the comparisons, and none of them in sft or medley.
 """
@@ -25,21 +30,23 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 
+from rlhf_hw.errors import UnknownName
 from rlhf_hw.files import replacing, write_text
 from rlhf_hw.preferences.templates import Preference
-from rlhf_hw.world.annotators import Annotator, Features, best_possible_accuracy, users
-from rlhf_hw.world.gold import gold
+from rlhf_hw.world.annotators import Annotator, Features, users
+from rlhf_hw.world.data_card import describe
 from rlhf_hw.world.remarks import write_remarks
 from rlhf_hw.world.text import topics
 from rlhf_hw.world.writers import Habits, write_medley, write_prompt, write_reply
 
 SIZES = {"sft": 45_000, "medley": 23_000, "train": 12_000, "validation": 1_000, "ood": 500}
+HARD_SIZES = {"train": 6_000, "validation": 1_000}
 REMARKS = 4  # on each reply of sft and medley
 SEED = 2024
 UNSAFE_SHARE = 0.08
 DOUBLE_SHARE = {"sft": 0.25, "train": 0.25, "validation": 0.4, "ood": 0.2}
 SFT_HABITS = Habits()
-# The two writers of a comparison, one hasty and one careful: data sets compare models of unequal strength.
+# The two writers of an easy comparison, one hasty and one careful: data sets compare unequal models.
 # Both stray more and pad less than those of sft, and the hasty one gives more reasons than carelessness
 # would have it: so it is not words alone that decide, but whether a reply suits its prompt.
 PAIR_HABITS = replace(
@@ -47,7 +54,9 @@ PAIR_HABITS = replace(
 )
 HASTY = replace(PAIR_HABITS, most_care=0.3, reason=0.2, broken=0.1)
 CAREFUL = replace(PAIR_HABITS, least_care=0.8, cut_off=0.0)
-WRITERS = (HASTY, CAREFUL)
+# How far apart the two writers of a comparison are. Hard: both replies are by the writer from whom the base
+# model learned, each with a care of its own, and so are as alike as two samples of that model.
+WRITERS = {"easy": (HASTY, CAREFUL), "hard": (SFT_HABITS, SFT_HABITS)}
 
 log = logging.getLogger(__name__)
 
@@ -82,16 +91,27 @@ def prompts(split: str, rng: random.Random) -> Iterator[str]:
 
 
 def write_comparison(
-    rng: random.Random, prompt: str, annotators: Sequence[Annotator], known: Sequence[str]
+    rng: random.Random,
+    prompt: str,
+    annotators: Sequence[Annotator],
+    known: Sequence[str],
+    pair_writers: tuple[Habits, Habits],
 ) -> dict | None:
     """One comparison in the homework's schema, or None when the annotator sees a tie.
+
+    Args:
+        rng: source of all choices.
+        prompt: a text that `read_prompt` understands.
+        annotators: one of them compares.
+        known: names of the harmless topics that a drifting reply may turn to.
+        pair_writers: whose replies are compared, in random order.
 
     Returns:
         `question`, `response_1`, `response_2`, `overall_response` (1 or 2) and `metadata` with the gold
         reward of both replies, the annotator's name, and the probability that this annotator prefers
         response 1.
     """
-    writers = rng.sample(WRITERS, 2)
+    writers = rng.sample(pair_writers, 2)
     first = second = write_reply(rng, prompt, writers[0], known)
     while second == first:
         second = write_reply(rng, prompt, writers[1], known)
@@ -111,47 +131,94 @@ def write_comparison(
 
 
 def more_replies(preferences: Sequence[Preference], count: int, seed: int = 0) -> list[list[str]]:
-    """Replies to the prompts of comparisons by the same writers in turn.
+    """Replies to the prompts of comparisons by the writers of easy ones in turn.
 
     Args:
         preferences: Comparisons of this world; their prompts name topics in use there.
         count: Replies to each.
         seed: Seed of all choices.
     """
-    rng, known = random.Random(f"{seed}/more"), topic_names(False)
+    rng, known, writers = random.Random(f"{seed}/more"), topic_names(False), WRITERS["easy"]
     return [
-        [write_reply(rng, p.question, WRITERS[i % len(WRITERS)], known) for i in range(count)]
+        [write_reply(rng, p.question, writers[i % len(writers)], known) for i in range(count)]
         for p in preferences
     ]
 
 
 def build(
-    seed: int = SEED, sizes: Mapping[str, int] = SIZES, annotators: Sequence[Annotator] | None = None
+    seed: int = SEED,
+    sizes: Mapping[str, int] = SIZES,
+    annotators: Sequence[Annotator] | None = None,
+    setting: str = "easy",
 ) -> dict[str, list[dict]]:
-    """All splits as lists of rows.
+    """All splits of `nano` as lists of rows.
 
     Args:
         seed: seed of every choice.
         sizes: rows per split, with the keys of `SIZES`.
         annotators: who compares; twenty users of the standard group when None.
+        setting: how far apart the writers of a comparison are, a key of `WRITERS`.
+
+    Raises:
+        KeyError: there is no such setting.
     """
-    annotators = annotators or users(20, seed=seed)
     used: set[str] = set()
+    splits = _comparisons(("validation", "ood", "train"), setting, sizes, annotators, used, seed)
+    corpus = {split: _with_remarks(split, seed, sizes[split], used) for split in ("sft", "medley")}
+    return {**corpus, **splits}
+
+
+def build_hard(
+    used: set[str],
+    seed: int = SEED,
+    sizes: Mapping[str, int] = HARD_SIZES,
+    annotators: Sequence[Annotator] | None = None,
+) -> dict[str, list[dict]]:
+    """The splits of `hard`: comparisons of two replies by the writer of sft, by the annotators of `build`.
+
+    Args:
+        used: prompts that stand elsewhere, from `prompts_of`; none of them is asked here. Grows.
+        seed: seed of every choice.
+        sizes: rows per split, with the keys of `HARD_SIZES`.
+        annotators: as for `build`.
+    """
+    return _comparisons(("validation", "train"), "hard", sizes, annotators, used, seed, "hard/")
+
+
+def prompts_of(splits: Mapping[str, Sequence[dict]]) -> set[str]:
+    """Every prompt of some splits."""
+    return {row.get("question") or row["prompt"] for rows in splits.values() for row in rows}
+
+
+def _comparisons(
+    names: Sequence[str],
+    setting: str,
+    sizes: Mapping[str, int],
+    annotators: Sequence[Annotator] | None,
+    used: set[str],
+    seed: int,
+    place: str = "",
+) -> dict[str, list[dict]]:
+    """Comparisons of these splits on prompts outside `used`, which grows by theirs."""
+    if setting not in WRITERS:
+        raise UnknownName(f"setting {setting!r} is not known; choose one of {', '.join(WRITERS)}")
+    annotators = annotators or users(20, seed=seed)
     splits: dict[str, list[dict]] = {}
-    for split in ("validation", "ood", "train"):
-        rng = random.Random(f"{seed}/{split}")
+    for split in names:
+        rng = random.Random(f"{seed}/{place}{split}")
         known = topic_names(split == "ood")
         rows = splits[split] = []
         # a source of their own: the prompts, and with them sft, stay when the habits of the writers change
-        for prompt in prompts(split, random.Random(f"{seed}/{split}/prompts")):
+        for prompt in prompts(split, random.Random(f"{seed}/{place}{split}/prompts")):
             if len(rows) == sizes[split]:
                 break
-            row = None if prompt in used else write_comparison(rng, prompt, annotators, known)
+            row = None
+            if prompt not in used:
+                row = write_comparison(rng, prompt, annotators, known, WRITERS[setting])
             if row is not None:
                 used.add(prompt)
                 rows.append(row)
-    corpus = {split: _with_remarks(split, seed, sizes[split], used) for split in ("sft", "medley")}
-    return {**corpus, **splits}
+    return splits
 
 
 def _with_remarks(split: str, seed: int, size: int, used: set[str]) -> list[dict]:
@@ -192,35 +259,19 @@ def write(folder: Path, splits: Mapping[str, Sequence[dict]]) -> None:
     write_text(folder / "checksums.json", json.dumps(checksums(splits), indent=2) + "\n")
 
 
-def describe(splits: Mapping[str, Sequence[dict]]) -> dict[str, float]:
-    """Figures for the data card: gold of the sft replies, noise and length bias of the comparisons."""
-    values = [gold(row["prompt"], row["response"]) for row in splits["sft"]]
-    mean = sum(values) / len(values)
-    facts = {
-        "sft.gold.mean": mean,
-        "sft.gold.sd": (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5,
-    }
-    for name in ("train", "validation", "ood"):
-        rows = splits[name]
-        facts[f"{name}.best_possible_accuracy"] = best_possible_accuracy(
-            row["metadata"]["probability"] for row in rows
-        )
-        lengths = [(len(row["response_1"].split()), len(row["response_2"].split()), row) for row in rows]
-        decided = [(a > b) == (row["overall_response"] == 1) for a, b, row in lengths if a != b]
-        facts[f"{name}.longer_wins"] = sum(decided) / len(decided)
-    return facts
-
-
 def main() -> None:
     """Builds the files and logs the figures of the data card."""
     parser = argparse.ArgumentParser(description="Build the data files of the simulated preference world.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the files, such as data/nano")
+    parser.add_argument("--hard", type=Path, required=True, help="folder for the hard comparisons")
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     splits = build(arguments.seed)
+    hard = build_hard(prompts_of(splits), arguments.seed)
     write(arguments.out, splits)
-    for name, value in describe(splits).items():
+    write(arguments.hard, hard)
+    for name, value in describe(splits, hard).items():
         log.info("%s: %.4f", name, value)
 
 

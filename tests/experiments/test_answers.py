@@ -82,7 +82,7 @@ def test_policies_draw_with_the_same_random_numbers(answers):
 
 
 def test_divergences_are_those_of_the_steps(answers):
-    moved = answers[0].moved["validation"]
+    moved = answers[0].moved
     assert moved["sft_base"].shape == (2, 6) and set(moved) == {"sft_base", "dpo_sft", "dpo_base"}
     assert (moved["sft_base"][0] > 0).all() and np.abs(moved["sft_base"][1]).max() < 1e-4
     assert np.abs(moved["dpo_base"][0]).max() < 1e-4 and (moved["dpo_sft"] > 0).all()
@@ -104,9 +104,11 @@ def test_samples_are_of_the_sft_policy_prompt_by_prompt(answers, asked):
 def test_one_replicate_has_no_judge(asked, policy_folder, other_folder, reward_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("RLHF_HW_WORKERS", "1")
     one = [{"sft": other_folder, "dpo": other_folder, "reward_model": reward_folder}]
-    few, setting = {"validation": asked["validation"][:2]}, AnswerSettings(sampling={"max_new_tokens": 3})
+    setting = AnswerSettings(sampling={"max_new_tokens": 3}, kl_prompts=1)
+    few = {"validation": asked["validation"][:2]}
     found = answer(few, policy_folder, one, tmp_path, setting, named=replica)
     assert meta_column(found.tables["validation"]["dpo"][0], "judge_score") is None
+    assert found.moved["sft_base"].shape == (1, 1) and len(found.implicit[0]) == 1
     assert found.samples == [] and gold_of(found.tables["validation"]["dpo"][0]) is None
 
 

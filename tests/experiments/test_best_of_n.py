@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scored_replies import PRICE, data_pairs, scored
 
-from rlhf_hw.experiments.best_of_n import best_of_n, best_weights, expected_best, kl_bound
+from rlhf_hw.experiments.best_of_n import best_by_score, best_of_n, best_weights, kl_bound
 from rlhf_hw.experiments.over_optimisation import price_of_gold
 
 
@@ -17,13 +17,13 @@ def test_the_estimate_is_the_mean_over_all_subsets():
         subsets = [list(rows) for rows in combinations(range(6), n)]
         kept = [[rows[np.argmax(score[rows])] for rows in subsets] for score in scores]
         expected = [value[rows].mean() for value, rows in zip(values, kept, strict=True)]
-        assert expected_best(scores, values, n) == pytest.approx(expected)
+        assert best_by_score(scores, values, n) == pytest.approx(expected)
 
 
 def test_equal_scores_share_their_places():
-    assert expected_best(np.zeros((1, 4)), np.array([[1.0, 2.0, 3.0, 6.0]]), 4) == pytest.approx([3])
+    assert best_by_score(np.zeros((1, 4)), np.array([[1.0, 2.0, 3.0, 6.0]]), 4) == pytest.approx([3])
     tied = np.array([[0.0, 1.0, 1.0]])
-    assert expected_best(tied, np.array([[9.0, 2.0, 4.0]]), 2) == pytest.approx([3])
+    assert best_by_score(tied, np.array([[9.0, 2.0, 4.0]]), 2) == pytest.approx([3])
     assert best_weights(16, 16).tolist()[-2:] == [0, 1] and best_weights(5, 3).sum() == pytest.approx(1)
     with pytest.raises(ValueError, match="best of 5 needs at least 5 samples, found 4"):
         best_weights(4, 5)

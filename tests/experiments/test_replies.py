@@ -18,7 +18,7 @@ def planted(dpo: list[tuple[float, float]], **more):
     """What `compare` finds where SFT raises gold in three trainings and DPO does what is asked."""
     tables = policies({"sft": [GOOD_SFT] * 3, "dpo": dpo, "reference": [(1.6, 0.0)] * 3})
     kl = {"dpo_sft": np.full((3, 80), 0.5)}
-    return compare({"validation": tables}, {"validation": kl}, pairs=data_pairs(3), **more)
+    return compare({"validation": tables}, kl, pairs=data_pairs(3), **more)
 
 
 def test_a_dpo_that_raises_the_score_and_lowers_gold_is_found_out():

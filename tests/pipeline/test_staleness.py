@@ -133,7 +133,7 @@ def test_of_a_notebook_its_code_counts_and_not_its_text(copy: Copy) -> None:
 def test_a_value_of_the_profile_runs_what_it_is_for(copy: Copy) -> None:
     assert copy.run("dpo_training.nll_weight=1.0") == [DPO]
     assert copy.run("dpo_training.nll_weight=1.0") == []
-    assert copy.run("beta=0.2", "dpo_training.nll_weight=1.0") == [DPO, REPLIES]
+    assert copy.run("max_new_tokens=90", "dpo_training.nll_weight=1.0") == [BASE, EVALUATION, DPO, REPLIES]
 
 
 def test_data_changed_behind_their_date_and_size_are_seen(copy: Copy) -> None:
@@ -143,7 +143,7 @@ def test_data_changed_behind_their_date_and_size_are_seen(copy: Copy) -> None:
     file.write_bytes(content)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (file.stat().st_mtime_ns, file.stat().st_size) == (before.st_mtime_ns, before.st_size)
-    assert copy.run() == [BASE, RM, EVALUATION, SCORES, DPO, REPLIES, GAP]
+    assert copy.run() == [BASE, RM, EVALUATION, DPO, REPLIES, GAP]  # 03 reads score files, which stay
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_what_a_notebook_asked_for_need_not_run_again(copy: Copy) -> None:
     copy.ran.clear()
     assert runner.open_run("nano").need("dpo").is_dir()
     assert copy.ran == [DPO]
-    assert json.loads((copy.folder / "run.json").read_text())["parameters"][DPO]["nll_weight"] == 2.0
+    assert json.loads((copy.folder / "run.json").read_text())["parameters"][DPO]["sft_max_train"] == 1000
     assert copy.run() == []
-    with pytest.raises(ValueError, match="no notebook makes 'sft'"):
-        runner.open_run("nano").need("sft")
+    with pytest.raises(ValueError, match="no notebook makes 'critic'"):
+        runner.open_run("nano").need("critic")

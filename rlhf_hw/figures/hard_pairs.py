@@ -1,0 +1,63 @@
+"""Figures of hard pairs beside easy ones: how far apart replies are, and who orders them as labelled."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from rlhf_hw.figures.replies import draw_whiskers
+from rlhf_hw.figures.style import BLUE, GREY, ORANGE, PAIRS, canvas, legend_below, styled
+from rlhf_hw.stats.intervals import as_vector
+from rlhf_hw.stats.replicates import Replicated
+
+KINDS = {"easy": (BLUE, "o"), "hard": (ORANGE, "s")}
+GAP_STYLES = ((BLUE, "-"), (ORANGE, "-"), (GREY, (0, (4, 2))))
+
+
+@styled
+def gold_differences(gaps: Mapping[str, ArrayLike]) -> Figure:
+    """Share of prompts whose two replies differ by at most so much in gold, one line a source of the replies.
+
+    Args:
+        gaps: source ("easy pairs", "hard pairs", "two samples of the base model") -> differences, 0 or more.
+    """
+    figure, axes = canvas(height=2.7)
+    for (name, values), (colour, line) in zip(gaps.items(), GAP_STYLES, strict=False):
+        ordered = np.sort(as_vector(values, name))
+        shares = np.arange(1, ordered.size + 1) / ordered.size
+        label = f"{name}, median {np.median(ordered):.2f}"
+        axes.step(ordered, shares, where="post", color=colour, linestyle=line, label=label)
+    axes.axhline(0.5, color=PAIRS, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("difference of the two replies in gold")
+    axes.set_ylabel("share of prompts, at most")
+    axes.legend(loc="lower right")
+    return figure
+
+
+@styled
+def accuracy_by_kind(accuracies: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
+    """Accuracy of each judge on easy and on hard pairs; 1/2 is guessing.
+
+    Thick whiskers are intervals over prompts, thin ones those over trainings.
+
+    Args:
+        accuracies: "easy", "hard" -> judge -> numbers with `accuracy` and its intervals.
+    """
+    judges = list(next(iter(accuracies.values())))
+    figure, axes = canvas(height=1.1 + 0.42 * len(judges))
+    rows = np.arange(len(judges))[::-1]
+    for shift, (kind, (colour, mark)) in zip((0.12, -0.12), KINDS.items(), strict=True):
+        for row, judge in zip(rows, judges, strict=True):
+            label = f"{kind} pairs" if row == rows[0] else None
+            found = Replicated.of(accuracies[kind][judge], "accuracy")
+            draw_whiskers(axes, found, row + shift, colour, mark, label=label)
+    axes.axvline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    axes.set_yticks(rows, judges)
+    axes.set_ylim(-0.6, len(judges) - 0.4)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("share of pairs ordered as labelled")
+    legend_below(axes)
+    return figure
