@@ -129,6 +129,13 @@ def within(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return (table - table.groupby(codes).transform("mean")).to_numpy()
 
 
+def least_squares(weights: np.ndarray, design: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Coefficients of a regression for many weightings of the rows: (k, rows) -> (k, columns of the design)."""
+    gram = np.einsum("br,ri,rj->bij", weights, design, design, optimize=True)
+    moment = (weights * response) @ design
+    return np.linalg.solve(gram + 1e-9 * np.eye(design.shape[1]), moment[..., None])[..., 0]
+
+
 def length_share(
     reference: ArrayLike,
     reference_lengths: ArrayLike,
@@ -173,8 +180,9 @@ def length_share(
     codes = cluster_codes([*reference_prompts, *generated_prompts], reference.size + generated.size)
     regressors, response = design, reference
     if within_prompts:
-        regressors, response = design.copy(), within(reference[:, None], codes[: reference.size])[:, 0]
-        regressors[:, 1:] = within(design[:, 1:], codes[: reference.size])
+        inside = codes[: reference.size]
+        response = within(reference[:, None], inside)[:, 0]
+        regressors = np.column_stack([design[:, :1], within(design[:, 1:], inside)])
         if not np.abs(regressors[:, 1]).max() > 0:
             raise InputError(
                 "no prompt has two reference replies of different length: none to compare within"
@@ -182,9 +190,7 @@ def length_share(
 
     def parts(weights: np.ndarray) -> np.ndarray:
         left, right = weights[:, : reference.size], weights[:, reference.size :]
-        gram = np.einsum("br,ri,rj->bij", left, regressors, regressors, optimize=True)
-        moment = (left * response) @ regressors
-        curve = np.linalg.solve(gram + 1e-9 * np.eye(design.shape[1]), moment[..., None])[..., 0]
+        curve = least_squares(left, regressors, response)
         left, right = (w / w.sum(axis=1, keepdims=True) for w in (left, right))
         rise = right @ generated - left @ reference
         longer = ((right @ target - left @ design) * curve).sum(axis=1)
