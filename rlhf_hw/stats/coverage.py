@@ -107,6 +107,8 @@ def share_covers(generator: Generator, prompts: int, each: int, rate: float) -> 
     """Share of best: the judge is right on 0.93 of the labels, the model sides with him on `rate`."""
     best = (generator.random(prompts * each) < 0.93).astype(float)
     agrees, codes = clustered_outcomes(generator, prompts, rate, each)
+    if best.mean() <= 0.5:
+        return True  # refused, so nothing wrong is said
     found = share_of_best(np.where(agrees > 0, best, 1 - best), best, codes)
     low, high = (found.get(f"share_of_best_{end}") for end in ("low", "high"))
     return low is None or low <= 2 * rate - 1 <= high
@@ -133,10 +135,12 @@ def least_possible(trials: int, rate: float, wanted: float = 0.93) -> float:
     """The smallest coverage of `wanted` or more that any interval can have at one rate, for independent rows.
 
     Whatever the method, it covers at some numbers of successes and not at others, so its coverage is a sum of
-    their probabilities. Sensible intervals cover at neighbouring numbers, the most probable ones among them.
+    their probabilities. Sensible intervals cover at neighbouring numbers, the most probable ones among them,
+    and treat alike what is equally probable (at 1/2: as many successes as failures).
     """
     chances = stats.binom.pmf(np.arange(trials + 1), trials, rate)
-    reached = np.cumsum(np.sort(chances)[::-1])
+    chances, times = np.unique(np.round(chances, 12), return_counts=True)
+    reached = np.cumsum((chances * times)[::-1])
     return float(reached[reached >= wanted][0])
 
 
