@@ -60,7 +60,7 @@ def settings_frontier(found: Tried) -> Figure:
 
 
 def draw_gains(axes: Axes, found: Tried, name: str) -> None:
-    """The gains by one judge, joined for settings of one beta; learning rates beside the points."""
+    """The gains by one judge, joined for settings of one beta; learning rate and beta beside the points."""
     colour, marker, label = LOOKS[name]
     gains = found.gains[name]
     values, lows, highs = ([getattr(gain, end) for gain in gains] for end in ("value", "low", "high"))
@@ -77,9 +77,16 @@ def draw_gains(axes: Axes, found: Tried, name: str) -> None:
         line = sorted((found.kl[n], values[n]) for n, s in enumerate(found.settings) if s.beta == beta)
         axes.plot(*zip(*line, strict=True), color=colour, linewidth=0.8, alpha=0.5)
     if name != "judge":  # the two scores share their points' places
+        betas = sorted({setting.beta for setting in found.settings})
         for n, setting in enumerate(found.settings):
-            where = {"xytext": (4, 5), "textcoords": "offset points", "fontsize": 7, "color": INK}
-            axes.annotate(f"{setting.learning_rate:.0e}", (found.kl[n], values[n]), **where)
+            above = betas.index(setting.beta) % 2 == 0  # settings of small rates differ little in place
+            where = {
+                "xytext": (4, 5 if above else -11),
+                "textcoords": "offset points",
+                "fontsize": 7,
+                "color": INK,
+            }
+            axes.annotate(f"{setting.learning_rate:.0e}, {setting.beta:g}", (found.kl[n], values[n]), **where)
     at = found.chosen
     ring = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": INK, "linestyle": "none"}
     axes.plot(found.kl[at], values[at], "o", **ring, label="chosen" if name != "judge" else None)
