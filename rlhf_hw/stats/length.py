@@ -130,10 +130,24 @@ def within(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def least_squares(weights: np.ndarray, design: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """Coefficients of a regression for many weightings of the rows: (k, rows) -> (k, columns of the design)."""
+    """Coefficients of a regression for many weightings of the rows: (k, rows) -> (k, columns)."""
     gram = np.einsum("br,ri,rj->bij", weights, design, design, optimize=True)
     moment = (weights * response) @ design
     return np.linalg.solve(gram + 1e-9 * np.eye(design.shape[1]), moment[..., None])[..., 0]
+
+
+def centred_in_prompts(
+    design: np.ndarray, response: np.ndarray, codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Regressors (but the constant) and response less their means in each prompt.
+
+    Raises:
+        InputError: no prompt has two replies of different length.
+    """
+    centred = np.column_stack([design[:, :1], within(design[:, 1:], codes)])
+    if not np.abs(centred[:, 1]).max() > 0:
+        raise InputError("no prompt has two reference replies of different length: none to compare within")
+    return centred, within(response[:, None], codes)[:, 0]
 
 
 def length_share(
@@ -180,13 +194,7 @@ def length_share(
     codes = cluster_codes([*reference_prompts, *generated_prompts], reference.size + generated.size)
     regressors, response = design, reference
     if within_prompts:
-        inside = codes[: reference.size]
-        response = within(reference[:, None], inside)[:, 0]
-        regressors = np.column_stack([design[:, :1], within(design[:, 1:], inside)])
-        if not np.abs(regressors[:, 1]).max() > 0:
-            raise InputError(
-                "no prompt has two reference replies of different length: none to compare within"
-            )
+        regressors, response = centred_in_prompts(design, reference, codes[: reference.size])
 
     def parts(weights: np.ndarray) -> np.ndarray:
         left, right = weights[:, : reference.size], weights[:, reference.size :]
