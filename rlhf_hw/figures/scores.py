@@ -202,7 +202,8 @@ def score_against_length(
             lengths, scores, ".", color=colour, alpha=0.35, markersize=3.5, markeredgewidth=0, rasterized=True
         )
         draw_binned_means(axes, lengths, scores)
-        axes.set_title(f"{name}: " + draw_line(axes, lengths, scores, *prompts, unit=unit))
+        rise = draw_line(axes, lengths, scores, *prompts, unit=unit)
+        axes.set_title(f"{name}\n{rise}", fontsize=8)  # several narrow panels stand side by side
         axes.set_xlabel(f"length ({unit})")
     panels[0][0].set_ylabel(SCORE)
     panels[0][0].legend(loc="best", fontsize=7.5)
