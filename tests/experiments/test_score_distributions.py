@@ -20,7 +20,9 @@ def test_each_column_holds_the_margins_of_the_untrained_model_with_that_seed(
     base = RewardModel(policy_folder)
     table = score_untrained(base, preferences, tmp_path / "untrained.jsonl", heads=3, seed=5)
     margins, prompts = head_margins(table)
-    assert margins.shape == (len(preferences), 3) and list(prompts) == [p.question for p in preferences]
+    assert margins.shape == (len(preferences), 3)
+    asked = [p.prompt for p in preferences]  # a prompt is the whole conversation
+    assert [list(prompts).index(key) for key in prompts] == [asked.index(prompt) for prompt in asked]
     for column, seed in enumerate((5, 6, 7)):
         scored = RewardModel(policy_folder, seed=seed).score_preferences(preferences)
         expected = [row["chosen_score"] - row["rejected_score"] for row in scored]

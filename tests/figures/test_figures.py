@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from rlhf_hw import imports
 from rlhf_hw.figures import style
 from rlhf_hw.figures.dpo_settings import settings_frontier
+from rlhf_hw.figures.hard_pairs import accuracy_by_kind, gold_differences
 from rlhf_hw.figures.recorded import (
     recorded_accuracy,
     recorded_distributions,
@@ -129,6 +130,10 @@ DRAWINGS = {
         {"base": LESS, "DPO": Replicated(0.5, Estimate(0.5, 0, 1), None)},
         {"DPO": {"gap": GAP, "a": MORE, "b": LESS}},
     ),
+    "gold_differences": lambda: gold_differences({"easy pairs": LENGTHS / 50, "hard pairs": LENGTHS / 90}),
+    "accuracy_by_kind": lambda: accuracy_by_kind(
+        {kind: {"reward model": MORE.named("accuracy")} for kind in ("easy", "hard")}
+    ),
     "settings_frontier": lambda: settings_frontier(TRIED),
     "planted_matrix": lambda: planted_matrix(np.eye(2), ["a", "b"], ["a", "b"]),
     "recorded_distributions": lambda: recorded_distributions({"base": CHOSEN, "reference": REJECTED}),
@@ -164,6 +169,7 @@ def test_figure_is_labelled_and_leaves_no_setting_behind(name):
     assert any(labels) or "waterfall" in name  # the bars of a waterfall are named one by one
     assert any(axes.get_ylabel() for axes in figure.axes) or name in (
         "win_rate_forest",
+        "accuracy_by_kind",
         "judged_wins",
         "recorded_win_rate",
     )
@@ -221,8 +227,8 @@ def test_score_against_length_names_the_slope_with_its_interval():
     rise, low, high = expected.values()
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [
-        f"pairs: {rise:+.2f} for 10 words\n[{low:+.2f}, {high:+.2f}]",
-        "base: all of one length",
+        f"pairs\n{rise:+.2f} for 10 words\n[{low:+.2f}, {high:+.2f}]",
+        "base\nall of one length",
     ]
     slope, start = np.polyfit(LENGTHS, rising, 1)
     line = figure.axes[0].lines[-1]

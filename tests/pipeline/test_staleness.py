@@ -20,6 +20,7 @@ from rlhf_hw.pipeline.profiles import apply_overrides, load_profile
 
 STEMS = {stem.partition("_")[0]: stem for stem in STAGES}
 BASE, RM, EVALUATION, SCORES, DPO, REPLIES, GAP, RECORDED = (STEMS[f"{n:02}"] for n in range(8))
+HARD = STEMS["12"]
 NEEDED = {name for stage in STAGES.values() for name in stage.needed({"replicates": 3}) + list(stage.uses)}
 
 
@@ -98,11 +99,11 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
         ("cli", []),
         ("figures/recorded", [RECORDED]),
         ("figures/training", [RM, EVALUATION, DPO]),
-        ("world/gold", [BASE, EVALUATION, DPO, REPLIES, GAP]),
-        ("world/annotators", [BASE, EVALUATION, REPLIES, GAP]),
+        ("world/gold", [BASE, EVALUATION, DPO, REPLIES, GAP, HARD]),
+        ("world/annotators", [BASE, EVALUATION, REPLIES, GAP, HARD]),
         ("experiments/score_gap/decompose", [REPLIES, GAP]),
-        ("training/losses", [BASE, RM, EVALUATION, DPO]),
-        ("models/generation", [BASE, EVALUATION, DPO, REPLIES]),
+        ("training/losses", [BASE, RM, EVALUATION, DPO, HARD]),
+        ("models/generation", [BASE, EVALUATION, DPO, REPLIES, HARD]),
         ("pipeline/run_folder", list(STAGES)),
     ],
 )
@@ -133,7 +134,13 @@ def test_of_a_notebook_its_code_counts_and_not_its_text(copy: Copy) -> None:
 def test_a_value_of_the_profile_runs_what_it_is_for(copy: Copy) -> None:
     assert copy.run("dpo_training.nll_weight=1.0") == [DPO]
     assert copy.run("dpo_training.nll_weight=1.0") == []
-    assert copy.run("max_new_tokens=90", "dpo_training.nll_weight=1.0") == [BASE, EVALUATION, DPO, REPLIES]
+    assert copy.run("max_new_tokens=90", "dpo_training.nll_weight=1.0") == [
+        BASE,
+        EVALUATION,
+        DPO,
+        REPLIES,
+        HARD,
+    ]
 
 
 def test_data_changed_behind_their_date_and_size_are_seen(copy: Copy) -> None:
@@ -143,15 +150,15 @@ def test_data_changed_behind_their_date_and_size_are_seen(copy: Copy) -> None:
     file.write_bytes(content)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (file.stat().st_mtime_ns, file.stat().st_size) == (before.st_mtime_ns, before.st_size)
-    assert copy.run() == [BASE, RM, EVALUATION, DPO, REPLIES, GAP]  # 03 reads score files, which stay
+    assert copy.run() == [BASE, RM, EVALUATION, DPO, REPLIES, GAP, HARD]  # 03 reads score files, which stay
 
 
 @pytest.mark.parametrize(
     ("file", "dependent"),
     [
-        ("data/world/topics.yaml", [BASE, EVALUATION, DPO, REPLIES, GAP]),
+        ("data/world/topics.yaml", [BASE, EVALUATION, DPO, REPLIES, GAP, HARD]),
         ("data/base-model/config.json", [BASE]),
-        ("rlhf_hw/training/deepspeed/zero2.json", [BASE, RM, EVALUATION, DPO]),
+        ("rlhf_hw/training/deepspeed/zero2.json", [BASE, RM, EVALUATION, DPO, HARD]),
         ("rlhf_hw/profiles/hh.yaml", []),
         ("report/recorded.json", [RECORDED]),
     ],
@@ -212,7 +219,7 @@ def test_of_many_files_named_in_one_text_each_counts(copy: Copy) -> None:
 
 def test_what_changed_runs_those_who_need_it(copy: Copy) -> None:
     copy.made["dpo"] = "other weights"
-    assert copy.run("dpo_training.seed=5") == [DPO, REPLIES]
+    assert copy.run("dpo_training.seed=5") == [DPO, REPLIES, HARD]
     copy.made["scores/generated_validation_dpo.jsonl"] = "other replies"
     assert copy.run("dpo_training.seed=5", force=True, only=["05"]) == [REPLIES]
     assert copy.run("dpo_training.seed=5") == [GAP]
@@ -221,7 +228,7 @@ def test_what_changed_runs_those_who_need_it(copy: Copy) -> None:
 def test_one_notebook_alone_gets_what_it_lacks(copy: Copy) -> None:
     shutil.rmtree(copy.folder)
     assert copy.run(only=["06"]) == [BASE, RM, EVALUATION, DPO, REPLIES, GAP]
-    assert copy.run() == [SCORES, RECORDED]
+    assert copy.run() == [SCORES, RECORDED, HARD]
     shutil.rmtree(copy.folder)
     pairs = copy.root / "pairs.jsonl"
     pairs.write_text("{}")
