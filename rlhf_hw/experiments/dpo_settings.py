@@ -195,7 +195,8 @@ def choose(settings: Sequence[Setting], tables: Sequence[pd.DataFrame], start: p
     gains = {name: [mean_interval(table[name] - start[name]) for table in tables] for name in known}
     best = {name: int(np.argmax([gain.value for gain in gains[name]])) for name in known}
     deciding = "judge" if "judge" in known else "score"
-    chosen = one_standard_error([table[deciding] - start[deciding] for table in tables], kl)
+    near = within_one_error([table[deciding] - start[deciding] for table in tables])
+    chosen = min(near, key=lambda n: kl[n])
     numbers = {"prompts": len(start), "settings": len(settings), "kl": kl[chosen]}
     numbers |= settings[chosen]._asdict()
     for name in known:
@@ -208,7 +209,9 @@ def choose(settings: Sequence[Setting], tables: Sequence[pd.DataFrame], start: p
         numbers |= mean_interval(lost).named("gold_lost")
     return SettingsTried(
         metrics=prefixed("choice", numbers),
-        claims={"settings_tried": True, "choice_by_judge": deciding == "judge"},
+        claims={"settings_tried": True, "choice_by_judge": deciding == "judge"}
+        | edges(settings, settings[chosen])
+        | {"choice_alone": len(near) == 1},
         tables={"dpo_settings": setting_rows(settings, kl, gains, chosen)},
         settings=list(settings),
         kl=kl,
@@ -218,18 +221,26 @@ def choose(settings: Sequence[Setting], tables: Sequence[pd.DataFrame], start: p
     )
 
 
-def one_standard_error(gains: Sequence[pd.Series], complexity: Sequence[float]) -> int:
-    """The simplest of those within one standard error of the highest mean.
+def within_one_error(gains: Sequence[pd.Series]) -> list[int]:
+    """Numbers of the candidates whose mean lies within one standard error of the highest.
 
     Args:
         gains: Of each candidate, by prompt; the standard error is that of the highest.
-        complexity: Of each candidate, such as its KL divergence.
     """
     means = [float(gain.mean()) for gain in gains]
     top = int(np.argmax(means))
     error = float(gains[top].std(ddof=1)) / np.sqrt(len(gains[top]))
-    near = [n for n, mean in enumerate(means) if mean >= means[top] - error]
-    return min(near, key=lambda n: complexity[n])
+    return [n for n, mean in enumerate(means) if mean >= means[top] - error]
+
+
+def edges(settings: Sequence[Setting], chosen: Setting) -> dict[str, bool]:
+    """Whether a value of the chosen setting is the smallest or the largest of several that were tried."""
+    tried = [sorted(set(values)) for values in zip(*settings, strict=True)]
+    ends = [
+        len(values) > 1 and value in (values[0], values[-1])
+        for values, value in zip(tried, chosen, strict=True)
+    ]
+    return {"choice_at_the_edge": any(ends)}
 
 
 def setting_rows(

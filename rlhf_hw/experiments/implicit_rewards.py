@@ -53,12 +53,14 @@ def describe_ratios(ratios: Sequence[np.ndarray], beta: float) -> Result:
     Returns:
         Under `dpo.held_out`, with intervals over pairs and over trainings: accuracy (share of pairs whose
         chosen reply has the higher implicit reward), margin (of implicit rewards), chosen_logp_change and
-        rejected_logp_change (nats a reply); pairs. Claims: displacement, no_displacement.
+        rejected_logp_change (nats a reply); loss (DPO's, nats a pair); pairs. Claims: displacement,
+        no_displacement.
     """
     table = np.stack(ratios)  # (replicates, pairs, 2)
     margins = table[..., 0] - table[..., 1]
     right = np.stack([outcomes(row) for row in margins])
     numbers = replicated_rate(right).named("accuracy") | replicated_mean(beta * margins).named("margin")
+    numbers["loss"] = float(np.logaddexp(0, -beta * margins).mean())
     for column, side in enumerate(("chosen", "rejected")):
         numbers |= replicated_mean(table[..., column]).named(f"{side}_logp_change")
     side = beyond(numbers, "chosen_logp_change")

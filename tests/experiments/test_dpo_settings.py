@@ -7,10 +7,11 @@ import pytest
 from rlhf_hw.experiments.dpo_settings import (
     Setting,
     choose,
+    edges,
     grid,
-    one_standard_error,
     pairs_of_replicates,
     prompts_apart,
+    within_one_error,
 )
 from rlhf_hw.preferences.templates import Message, Preference
 
@@ -37,11 +38,16 @@ def test_grid_takes_every_rate_with_every_beta() -> None:
             grid(wrong, "0.1")
 
 
-def test_the_simplest_within_one_standard_error_is_chosen() -> None:
+def test_within_one_standard_error_of_the_highest() -> None:
     generator = np.random.default_rng(0)
     gains = [pd.Series(generator.normal(mean, 1, 10_000)) for mean in (0.2, 0.498, 0.5, 0.3)]
-    assert one_standard_error(gains, [0.1, 3.0, 9.0, 1.0]) == 1
-    assert one_standard_error(gains, [0.1, 9.0, 3.0, 1.0]) == 2
+    assert within_one_error(gains) == [1, 2]
+
+
+def test_a_chosen_value_at_the_edge_of_those_tried_is_told() -> None:
+    tried = grid("1e-5,1e-4,1e-3", "0.1")
+    at = [edges(tried, setting)["choice_at_the_edge"] for setting in tried]
+    assert at == [True, False, True]
 
 
 def test_an_over_optimised_setting_is_chosen_by_score_and_its_cost_is_told() -> None:
@@ -66,7 +72,8 @@ def test_without_gold_or_judge_the_score_decides() -> None:
         [Setting(1e-5, 0.1), Setting(1e-4, 0.1)], [judged(1, score=0.1), judged(2, score=2)], start
     )
     assert found.chosen == 1 and set(found.gains) == {"score"}
-    assert found.claims == {"settings_tried": True, "choice_by_judge": False}
+    assert found.claims["settings_tried"] and not found.claims["choice_by_judge"]
+    assert found.claims["choice_alone"] and found.claims["choice_at_the_edge"]
     assert not any("gold" in key for key in found.metrics)
 
 
