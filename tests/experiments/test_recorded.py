@@ -72,7 +72,7 @@ def test_its_figures_are_drawn_from_rows_and_shown_from_files(folder, tmp_path, 
     forest = drawing.recorded_win_rate(found.metrics)
     labels = [text.get_text() for text in forest.axes[0].get_yticklabels()]
     assert labels[:2] == ["all prompts, as counted", "all prompts, at equal length"]
-    assert drawing.recorded_length(found.lengths).axes[0].get_title().startswith("pairs: ")
+    assert drawing.recorded_length(found.lengths).axes[0].get_title().startswith("pairs\n")
     shown = []
     monkeypatch.setattr(drawing, "FIG", tmp_path / "fig")
     monkeypatch.setattr("IPython.display.display", shown.append)
