@@ -65,7 +65,7 @@ def test_imitation_and_preference_are_told_apart(metrics) -> None:
 
 def test_over_optimisation_was_looked_for(metrics) -> None:
     """Where gold turns depends on the machine; that a strong setting moves far is what makes it visible."""
-    assert metrics["choice.settings"] >= 4 and metrics["choice.prompts"] >= 100
+    assert metrics["choice.settings"] >= 4 and metrics["choice.prompts"] >= 90
     assert {"steps.validation.dpo_reference.gold_difference", "choice.gold_lost"} <= metrics.keys()
 
 
