@@ -155,7 +155,8 @@ def train_language_model(
     Raises:
         ValueError: nothing of a conversation would be learned, or its reply would be left out.
     """
-    take_folder(config.output_dir)
+    if is_main():  # of several processes one holds the lock
+        take_folder(config.output_dir)
     for conversation in (*examples, *held_out):
         if not (conversation.spoken or conversation.remarks):
             raise InputError("a conversation that is not spoken needs remarks: nothing else is learned of it")
