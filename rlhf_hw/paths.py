@@ -45,6 +45,14 @@ def real_data() -> Path | None:
     return Path(named).expanduser().resolve() if named else None
 
 
+def cache() -> Path:
+    """Folder for what is fetched once for all runs: RLHF_HW_CACHE, else the system's place for such."""
+    if named := os.environ.get("RLHF_HW_CACHE"):
+        return Path(named).expanduser().resolve()
+    above = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(above) if os.path.isabs(above) else Path.home() / ".cache") / "rlhf-hw"
+
+
 def local_copy(source: str) -> Path | None:
     """Where in `real_data` the data of a hub id have to lie; None for what is not looked up there."""
     repository, _, folder = source.partition("//")

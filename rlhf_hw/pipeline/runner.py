@@ -49,6 +49,7 @@ def run_profile(
     notebooks: Path = NOTEBOOKS,
     stages: Mapping[str, Stage] = STAGES,
     dtype: Callable[[], str] = lambda: "unknown",
+    prepare: Callable[[Parameters], None] = lambda parameters: None,
 ) -> list[str]:
     """Run what is out of date of the profile's notebooks, in number order, and write the run record.
 
@@ -61,6 +62,7 @@ def run_profile(
         force: Run also what is up to date, and make again what it would read back.
         notebooks: Folder with the notebooks.
         stages: What they need and make.
+        prepare: Called with the parameters of each notebook before it runs: fetches what they name.
         dtype: Tells the number format in which models compute here; asked once something ran.
 
     Returns:
@@ -88,6 +90,7 @@ def run_profile(
         return not is_current(_executed(run, path), stamp, run.path)
 
     def execute(path: Path, kernel: ReadyKernel | None) -> None:
+        prepare(parameters[path.stem])
         run_notebook(path, run.name, parameters[path.stem], stages, force and path in selected, kernel)
 
     ran = _run_queue(queue, is_due, execute, {path: force and path in selected for path in queue})

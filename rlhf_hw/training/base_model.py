@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, 
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.models.loading import load_policy
+from rlhf_hw.models.pretrained import locate
 from rlhf_hw.models.rendering import Renderer, load_tokenizer
 from rlhf_hw.paths import DATA, resolve
 from rlhf_hw.preferences.reading import find_files, read_rows
@@ -120,7 +121,7 @@ def obtain_base_model(
     """Write the base model of a run: a given checkpoint as it is, or one trained from scratch.
 
     Args:
-        checkpoint: Folder or hub id of a causal language model; empty: train one.
+        checkpoint: Folder, hub id or name in `PACKAGED` of a causal language model; empty: train one.
         preferences: Their prompts and chosen replies are what a new model learns where no corpus is named.
         corpus: Data source for `read_conversations`, or empty.
         shape: Of a new model.
@@ -176,7 +177,7 @@ def train_and_hold_out(
 def copy_checkpoint(checkpoint: str, folder: Path) -> Path:
     """Write a given causal language model and its renderer into a folder."""
     local = resolve(checkpoint)
-    source = local if local.is_dir() else checkpoint
+    source = local if local.is_dir() else locate(checkpoint)
     take_folder(folder)
     prepared = unfinished(folder)
     load_policy(source, dtype="auto").save_pretrained(prepared)
