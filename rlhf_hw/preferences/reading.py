@@ -1,7 +1,8 @@
 """Read preference data from files or a hub, say what is wrong with it row by row, and keep what can be used.
 
 A source is a file (JSON, JSON lines, Parquet, also gzipped), a folder with files named after their split, or
-a hub id: `owner/name`, `owner/name:config`, `owner/name//folder`. Several sources are joined by commas. Where
+a hub id: `owner/name`, `owner/name:config`, `owner/name//folder`. Several sources are joined by commas and
+mixed evenly: any stretch of the rows holds each in proportion to its size. Where
 the environment variable `RLHF_HW_REAL_DATA` names a folder laid out as in `paths.LOCAL_COPIES`, the hub ids
 listed there are read from it, so that real data can be used without a network.
 """
@@ -74,11 +75,22 @@ class DataReport:
 
 def read_rows(source: str, split: str = "train") -> Iterator[dict[str, Any]]:
     """Yield the rows of one or several sources (see the module's docstring) through `datasets`."""
-    for part in filter(None, (p.strip() for p in source.split(","))):
-        yield from _load(part, split)
+    return (row for _, row in _rows_of_parts(source, split))
 
 
-def _load(source: str, split: str) -> Iterable[dict[str, Any]]:
+def _rows_of_parts(source: str, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each row with the last part of its source's name; empty where there is only one source."""
+    parts = [part.strip() for part in source.split(",") if part.strip()]
+    tables = [_load(part, split) for part in parts]
+    if len(tables) == 1:
+        yield from (("", row) for row in tables[0])
+        return
+    streams, names = [iter(table) for table in tables], [Path(part).name for part in parts]
+    places = [((k + 0.5) / len(table), n) for n, table in enumerate(tables) for k in range(len(table))]
+    yield from ((names[n], next(streams[n])) for _, n in sorted(places))
+
+
+def _load(source: str, split: str) -> Sequence[dict[str, Any]]:
     from datasets import disable_progress_bars, load_dataset
 
     disable_progress_bars()  # in a notebook they would be outputs, there the first time and gone the next
@@ -165,12 +177,14 @@ def load_preferences(
     report = DataReport(source, template, split)
     preferences: list[Preference] = []
     seen: set[tuple] = set()
-    for number, row in enumerate(read_rows(source, split)):
+    for number, (part, row) in enumerate(_rows_of_parts(source, split)):
         if limit is not None and len(preferences) >= skip + limit:
             break
         report.rows += 1
         try:
             preference = replace(function(row), row=number)
+            if part:  # of several sources, which one: `group: source` judges them apart
+                preference = replace(preference, meta={**preference.meta, "source": part})
         except Tie:
             report.drop("tie", number)
             continue
