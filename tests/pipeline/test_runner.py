@@ -9,6 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from rlhf_hw import paths
+from rlhf_hw.errors import InputError
 from rlhf_hw.pipeline import run_folder
 from rlhf_hw.pipeline.graph import Stage, notebook_stamp
 from rlhf_hw.pipeline.kernel import NotebookFailed
@@ -67,6 +68,21 @@ def test_runs_in_order_then_has_nothing_to_do(folder: Path, tmp_path: Path) -> N
     assert metrics["run.seconds"] == pytest.approx(
         metrics["run.seconds_00"] + metrics["run.seconds_01"], abs=0.2
     )
+
+
+def test_what_a_notebook_names_is_fetched_before_it_runs_and_only_then(folder: Path) -> None:
+    asked = []
+    run_profile(
+        _profile(value=3), notebooks=folder, prepare=lambda parameters: asked.append(parameters["value"])
+    )
+    assert asked == [3, 3]
+    run_profile(_profile(value=3), notebooks=folder, prepare=lambda parameters: pytest.fail("nothing runs"))
+
+    def offline(parameters: dict) -> None:
+        raise InputError("no index")
+
+    with pytest.raises(InputError, match="no index"):
+        run_profile(_profile(value=4), notebooks=folder, prepare=offline)
 
 
 def test_only_what_changed_runs_again(folder: Path) -> None:

@@ -55,6 +55,21 @@ def test_folders_splits_and_several_sources(tmp_path) -> None:
         find_files(str(tmp_path / "two"), "validation")
 
 
+def test_several_sources_are_mixed_evenly_and_named(tmp_path) -> None:
+    long, short = (
+        write(tmp_path / f"{name}.jsonl", [row(f"{name} {n}?") for n in range(count)])
+        for name, count in (("long", 60), ("short", 20))
+    )
+    found, _ = load_preferences(f"{long}, {short}", "HOMEWORK")
+    sources = [p.meta["source"] for p in found]
+    for start in range(0, 80, 8):  # any stretch holds both, three to one
+        assert 1 <= sources[start : start + 8].count("short.jsonl") <= 3
+    assert sources.count("long.jsonl") == 60
+    questions = [p.question for p in found if p.meta["source"] == "short.jsonl"]
+    assert questions == [f"short {n}?" for n in range(20)]  # each in its own order
+    assert "source" not in load_preferences(str(long), "HOMEWORK")[0][0].meta
+
+
 @pytest.mark.parametrize("split", ["val", "validation"])
 def test_a_split_has_several_names_and_may_carry_its_size(tmp_path, split) -> None:
     for name in ("train_30k", "train_prefs", "training", "val_1k"):
