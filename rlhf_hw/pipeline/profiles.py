@@ -233,4 +233,6 @@ def _typed(value: Any, annotation: str) -> Any:
         return value
     if expected is float and type(value) is int:
         return float(value)
+    if expected is str and type(value) in (int, float):  # a list of one number: learning_rates=2e-5
+        return str(value)
     raise InputError(f"takes {annotation}, not {type(value).__name__} {value!r}")

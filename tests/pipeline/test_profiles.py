@@ -84,6 +84,12 @@ def test_every_notebook_gets_what_it_declares(notebooks: list[Path]) -> None:
     }
 
 
+def test_a_list_of_one_number_is_a_list_too(tmp_path: Path) -> None:
+    path = _notebook(tmp_path / "00_first.ipynb", 'rates: str = "1e-5,2e-5"\nsizes: str = ""\n')
+    profile = apply_overrides(_profile(), ["rates=2e-5", "sizes=400"])
+    assert resolve_parameters(profile, [path]) == {"00_first": {"rates": "2e-05", "sizes": "400"}}
+
+
 def test_overrides_apply_in_order_and_a_bare_key_reaches_every_notebook(notebooks: list[Path]) -> None:
     profile = _profile(parameters={"seed": 3}, notebooks={"first": {"seed": 4}})
     changed = apply_overrides(profile, ["seed=7", "second.beta=1e-6", "first.limit=null"])
