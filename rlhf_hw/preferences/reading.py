@@ -183,8 +183,6 @@ def load_preferences(
         report.rows += 1
         try:
             preference = replace(function(row), row=number)
-            if part:  # of several sources, which one: `group: source` judges them apart
-                preference = replace(preference, meta={**preference.meta, "source": part})
         except Tie:
             report.drop("tie", number)
             continue
@@ -200,7 +198,9 @@ def load_preferences(
         if reason:
             report.drop(reason, number)
         else:
-            preferences.append(preference)
+            # of several sources, which one: notebook 02 judges them apart with `group: source`
+            source_of = {"source": part} if part else {}
+            preferences.append(replace(preference, meta={**preference.meta, **source_of}))
     report.used = len(preferences)
     if not preferences:
         raise InputError(f"no usable pair:\n{report.summary()}")
