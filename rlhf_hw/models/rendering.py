@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from rlhf_hw.errors import InputError
 from rlhf_hw.files import write_json
 from rlhf_hw.models.chat_template import ChatTemplate
-from rlhf_hw.models.foreign import is_align_anything
+from rlhf_hw.models.foreign import is_align_anything, pooling_padding
 from rlhf_hw.models.hub import read_pretrained
 from rlhf_hw.models.tokenizing import BREAK, Tokenizing
 from rlhf_hw.preferences.templates import Message
@@ -223,6 +223,14 @@ class Renderer:
         if found is None:
             found = TEMPLATE_END if is_align_anything(folder) else END_OF_TURN
         renderer = cls(load_tokenizer(folder), reads_at=found, **limits)
+        if not record and reads_at is None and pooling_padding(folder) == renderer.suffix[-1]:
+            end = renderer.tokenizer.convert_ids_to_tokens(renderer.end_id)
+            raise InputError(
+                f"{folder}: this reward model's config.json pads with the token that ends a reply, {end}, so "
+                "transformers and TRL have read its scores at whatever token came before, which is not done "
+                f"here. If it was trained at {end} all the same, give --reads-at {END_OF_TURN} (reads_at), "
+                f"or {TEMPLATE_END} if at the chat template's last token"
+            )
         if record and renderer.fingerprint() != record["fingerprint"]:
             raise InputError(
                 f"{folder}: the tokenizer or chat template is not the one this checkpoint was trained with "
