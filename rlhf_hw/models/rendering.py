@@ -89,7 +89,7 @@ class Renderer:
         return self.pad_id not in (self.end_id, self.suffix[-1])
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenize texts as in a reply; control tokens spelled out in them become ordinary tokens."""
+        """Tokenize texts as parts of a reply; control tokens in them become ordinary tokens."""
         return self._tokens.following(texts, self._before_reply)
 
     def prompt_ids(self, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
@@ -105,9 +105,12 @@ class Renderer:
     def reply_ids(self, replies: Sequence[str]) -> list[list[int]]:
         """Tokenize replies; close each with the end-of-turn token (and what follows it, if scored there)."""
         room = self.max_reply_tokens - len(self.suffix)
+        return [ids[:room] + self.suffix for ids in self.content_ids(replies)]
+
+    def content_ids(self, replies: Sequence[str]) -> list[list[int]]:
+        """Tokenize replies as the template writes them, whole and without what closes them."""
         frame = self._template.frame
-        texts = [frame.lead + frame.trim(reply) for reply in replies]
-        return [ids[:room] + self.suffix for ids in self.text_ids(texts)]
+        return self.text_ids([frame.lead + frame.trim(reply) for reply in replies])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a reply's ids, without control tokens and the white space before a reply."""
@@ -235,7 +238,8 @@ class Renderer:
             raise InputError(
                 f"{folder}: the tokenizer or chat template is not the one this checkpoint was trained with "
                 f"(rendering {renderer.fingerprint()}, recorded {record['fingerprint']}); restore its "
-                f"tokenizer files, or delete {FILE} there if the change is wanted"
+                f"tokenizer files, or delete {FILE} there if the change is wanted; where an older version of "
+                "rlhf_hw trained it, which tokenized such templates in pieces, train it again"
             )
         return renderer
 

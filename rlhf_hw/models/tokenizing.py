@@ -30,10 +30,10 @@ class Tokenizing:
         self._any = re.compile(names)
         self._cut = re.compile(f"{OPEN}({names}){CLOSE}|({names})")
         self._after_control = ""
-        for i, token in self.control.items():
-            if self.whole([token.content + "tea"])[0] != [i, *self.plain(["tea"])[0]]:
-                self._after_control = BREAK
-            break
+        if self.control:
+            i, token = next(iter(self.control.items()))
+            begun, alone = self.whole([token.content + "tea"])[0], self.plain(["tea"])[0]
+            self._after_control = "" if begun == [i, *alone] else BREAK
 
     def whole(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize texts in which control tokens are meant."""
