@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from chat_families import DEEPSEEK2, FAMILIES, byte_level
-from other_systems import CLOSE, conversations, our_scores
+from other_systems import CLOSE, QUIET, conversations, our_scores, trl_columns, trl_scores
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -17,6 +17,7 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from trl import RewardConfig, RewardTrainer
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.models.rendering import END_OF_TURN, FILE, Renderer
@@ -78,6 +79,20 @@ def trained(request, pairs_file, tmp_path_factory):
 def test_scores_are_those_of_plain_transformers(trained, preferences, size, side) -> None:
     ours = our_scores(trained[1], preferences)[:, 0]
     np.testing.assert_allclose(plain_scores(trained[1], preferences, size, side), ours, **CLOSE)
+
+
+@pytest.mark.parametrize("trained", CASES[:1], indirect=True, ids=["llama-smollm2"])
+def test_scores_are_those_of_trl(trained, preferences, tmp_path) -> None:
+    folder = trained[1]
+    data = trl_columns(preferences, "text", Renderer.load(folder))
+    trainer = RewardTrainer(
+        model=str(folder),
+        args=RewardConfig(output_dir=str(tmp_path), per_device_eval_batch_size=5, **QUIET),
+        processing_class=AutoTokenizer.from_pretrained(folder),
+        train_dataset=data,
+        eval_dataset=data,
+    )
+    np.testing.assert_allclose(trl_scores(trainer), our_scores(folder, preferences), **CLOSE)
 
 
 def test_the_padding_is_another_token_and_the_same_in_all_files(trained, preferences) -> None:
