@@ -3,13 +3,24 @@
 import copy
 from datetime import datetime
 
+import numpy as np
 import pytest
+import torch
 from chat_families import CHATML, DEEPSEEK3, FAMILIES, LLAMA3
-from transformers import AutoTokenizer
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+)
 from transformers.utils import chat_template_utils
 
+from rlhf_hw.models.batches import group_tokens
 from rlhf_hw.models.chat_template import TODAY
+from rlhf_hw.models.loading import load_policy, load_reward_model
+from rlhf_hw.models.log_probs import log_probs_groups
 from rlhf_hw.models.rendering import TEMPLATE_END, Renderer
+from rlhf_hw.models.scoring import score_groups
 from rlhf_hw.preferences.templates import Message
 
 SINGLE = [("user", "Hello there, how are you?"), ("assistant", "I am fine.")]
@@ -50,6 +61,37 @@ def test_ids_are_those_of_the_chat_template(family, name) -> None:
     assert renderer.decode(reply[:-1]).rstrip(" ") == messages[-1].content
     ends = Renderer(copy.deepcopy(renderer.tokenizer), reads_at=TEMPLATE_END)
     assert prompt + ends.reply_ids([messages[-1].content])[0] == whole
+
+
+def test_log_probabilities_and_scores_are_those_of_plain_transformers(family, tmp_path) -> None:
+    """Computed there from the ids of `apply_chat_template`, each conversation in a row of its own."""
+    _, _, renderer = family
+    tokenizer = renderer.tokenizer
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(tokenizer), pad_token_id=renderer.pad_id, num_labels=1, **shape)
+    prompts = [[Message(*turn) for turn in turns[:-1]] for turns in (SINGLE, MULTI)]
+    replies = ["I am fine.", "then wait\n\nten minutes"]
+    groups = group_tokens(
+        renderer.prompt_ids(prompts), [[ids, ids[:-2] + ids[-1:]] for ids in renderer.reply_ids(replies)]
+    )
+    for kind, load in ((LlamaForCausalLM, load_policy), (LlamaForSequenceClassification, load_reward_model)):
+        plain = kind(config).eval()
+        for parameter in plain.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        plain.save_pretrained(tmp_path)
+        ours = log_probs_groups if load is load_policy else score_groups
+        ours = ours(load(tmp_path), groups, renderer.pad_id, "fp32")[:, 0]
+        for number, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+            told = [m._asdict() for m in (*prompt, Message("assistant", reply))]
+            ids = torch.tensor([tokenizer.apply_chat_template(told, return_dict=False)])
+            start, length = int(groups.prompt_lengths[number]), int(groups.reply_lengths[number, 0])
+            ids = ids[:, : start + length]
+            with torch.no_grad():
+                logits = plain(ids).logits[0]
+            if load is load_policy:
+                chosen = logits.log_softmax(-1)[:-1].gather(1, ids[0, 1:, None])
+                logits = chosen[start - 1 :].sum()
+            np.testing.assert_allclose(ours[number], logits.item(), rtol=1e-4, atol=1e-5)
 
 
 def test_replies_are_trimmed_as_the_template_does(family) -> None:

@@ -75,7 +75,7 @@ def trained(request, pairs_file, tmp_path_factory):
     return base, folder / "rm"
 
 
-@pytest.mark.parametrize(("size", "side"), [(1, "right"), (5, "right"), (24, "right"), (24, "left")])
+@pytest.mark.parametrize(("size", "side"), [(1, "right"), (5, "right"), (24, "left")])
 def test_scores_are_those_of_plain_transformers(trained, preferences, size, side) -> None:
     ours = our_scores(trained[1], preferences)[:, 0]
     np.testing.assert_allclose(plain_scores(trained[1], preferences, size, side), ours, **CLOSE)
@@ -136,6 +136,7 @@ def test_a_tokenizer_without_another_token_is_refused_for_reward_models(pairs_fi
     train_reward_model(RewardTraining(**settings, output_dir=tmp_path / "rm", max_steps=1))
 
 
+@pytest.mark.parametrize("trained", CASES[:1], indirect=True, ids=["llama-smollm2"])
 def test_foreign_reward_models_that_pool_before_the_end_token_are_known(
     trained, preferences, tmp_path
 ) -> None:
