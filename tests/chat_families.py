@@ -224,8 +224,14 @@ def _gemma(template):
 
 
 def _deepseek(template):
-    special = [BOS, EOS, "<｜▁pad▁｜>", "<｜User｜>", "<｜Assistant｜>"]
-    return lambda: byte_level(special, bos_token=BOS, eos_token=EOS, pad_token=EOS, chat_template=template)
+    def make():
+        named = {"bos_token": BOS, "eos_token": EOS, "pad_token": EOS, "chat_template": template}
+        made = byte_level([BOS, EOS, "<｜▁pad▁｜>"], **named)
+        # not counted as special there
+        made.add_tokens([AddedToken(name, normalized=False) for name in ("<｜User｜>", "<｜Assistant｜>")])
+        return made
+
+    return make
 
 
 BOTH = ("\n ", "\n ")

@@ -90,6 +90,8 @@ class ChatTemplate:
         except Exception as error:
             raise self._unusable(error) from error
         self.frame = self._read_frame()
+        # what it writes around messages; not before a last reply: models write think blocks themselves
+        self.turns = "".join(self.pieces(("user", "assistant", "user"), False))
 
     def render(self, messages: Sequence[Message], generation_prompt: bool = False) -> str:
         """Text of a conversation."""

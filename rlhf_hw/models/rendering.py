@@ -69,7 +69,8 @@ class Renderer:
         self.reads_at = reads_at
         self.max_prompt_tokens = max_prompt_tokens
         self.max_reply_tokens = max_reply_tokens
-        self._template, self._tokens = ChatTemplate(tokenizer), Tokenizing(tokenizer)
+        self._template = ChatTemplate(tokenizer)
+        self._tokens = Tokenizing(tokenizer, self._template.turns)
         self._before_reply, after_reply = self._reply_borders()
         end = next((n for n, token in enumerate(after_reply) if token in self._tokens.control), None)
         if end is None:

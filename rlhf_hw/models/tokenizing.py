@@ -20,14 +20,23 @@ class Tokenizing:
 
     Args:
         tokenizer: Of `transformers`.
+        written: Text of a chat template. Tokens in it are control tokens also where the tokenizer does not
+            count them as special ones, such as DeepSeek's `<｜User｜>`.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, written: str = ""):
         self.tokenizer = tokenizer
-        self.control = {i: token for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self._ids = {token.content: i for i, token in self.control.items()}
-        names = "|".join(map(re.escape, sorted(self._ids, key=len, reverse=True))) or "(?!)"
-        self._any = re.compile(names)
+        added = tokenizer.added_tokens_decoder
+        self.control = {i: token for i, token in added.items() if token.special}
+        loose = {
+            i: token
+            for i, token in added.items()
+            if not token.special and token.content in written and token.content.strip(" \n\t▁")
+        }
+        self._tokens = self.control | loose
+        self._ids = {token.content: i for i, token in self._tokens.items()}
+        self._loose = [token.content for token in loose.values()]
+        self._any = re.compile(names := _either(self._ids))
         self._cut = re.compile(f"{OPEN}({names}){CLOSE}|({names})")
         self._after_control = ""
         if self.control:
@@ -41,7 +50,12 @@ class Tokenizing:
 
     def plain(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize texts; control tokens spelled out in them become ordinary tokens."""
-        return self._encode(texts, split_special_tokens=True)
+        rows = self._encode(texts, split_special_tokens=True)
+        if self._loose:
+            for number, text in enumerate(texts):
+                if any(name in text for name in self._loose):
+                    rows[number] = self._broken(text)
+        return rows
 
     def following(self, texts: Sequence[str], anchor: str) -> list[list[int]]:
         """Tokenize texts that follow another one, without control tokens.
@@ -60,6 +74,13 @@ class Tokenizing:
             else:  # they would share a token
                 rows[number] = self.following([texts[number]], BREAK if anchor != BREAK else "")[0]
         return rows
+
+    def _broken(self, text: str) -> list[int]:
+        """Tokenize a text with control tokens that the tokenizer takes everywhere: each is cut in two."""
+        cuts = [match.start() + 1 for match in re.finditer(_either(self._loose), text)]
+        parts = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        first, *rest = [*self.plain(parts[:1]), *self.following(parts[1:], BREAK)]
+        return sum(rest, first)
 
     def named(self, texts: Iterable[str]) -> bool:
         """Whether any of the texts spells out a control token."""
@@ -84,7 +105,7 @@ class Tokenizing:
                 tokens.append(self._ids[match[2]])
                 sections.append("")
         sections[-1] += text[start:]
-        for number, token in enumerate(self.control[i] for i in tokens):
+        for number, token in enumerate(self._tokens[i] for i in tokens):
             if token.lstrip:
                 sections[number] = sections[number].rstrip()
             if token.rstrip:
@@ -99,3 +120,8 @@ class Tokenizing:
             return []
         options |= {"add_special_tokens": False, "return_attention_mask": False}
         return self.tokenizer(list(texts), return_token_type_ids=False, **options)["input_ids"]
+
+
+def _either(names: Iterable[str]) -> str:
+    """A pattern that matches any of these texts, the longest first."""
+    return "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
