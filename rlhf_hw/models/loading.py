@@ -98,6 +98,11 @@ def load_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
     return model
 
 
+def random_head(width: int, seed: int) -> Tensor:
+    """A random score head, shape (1, width), whose scores have about unit variance before training."""
+    return torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) * width**-0.5
+
+
 def use_padding(model: PreTrainedModel, pad_id: int) -> PreTrainedModel:
     """Make a model pad with a token, and what is saved of it say so.
 
@@ -120,11 +125,6 @@ def use_padding(model: PreTrainedModel, pad_id: int) -> PreTrainedModel:
     if getattr(embeddings, "padding_idx", None) is not None:
         embeddings.padding_idx = pad_id
     return model
-
-
-def random_head(width: int, seed: int) -> Tensor:
-    """A random score head, shape (1, width), whose scores have about unit variance before training."""
-    return torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) * width**-0.5
 
 
 @contextmanager
