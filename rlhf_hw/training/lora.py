@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, LoraModel
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from rlhf_hw.models.forward import backbone
 
@@ -24,8 +25,8 @@ def add_lora(model: PreTrainedModel, rank: int, seed: int, trained_too: nn.Modul
     Returns:
         peft's handle on the adapters; `merge_lora` takes it.
     """
-    prefix = model.base_model_prefix
-    linear = [f"{prefix}.{n}" for n, m in backbone(model).named_modules() if isinstance(m, nn.Linear)]
+    inside = set(backbone(model).modules())
+    linear = [n for n, m in model.named_modules() if m in inside and isinstance(m, nn.Linear | Conv1D)]
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=linear)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
