@@ -14,7 +14,7 @@ from rlhf_hw.models.forward import backbone
 
 
 def add_lora(model: PreTrainedModel, rank: int, seed: int, trained_too: nn.Module | None = None) -> LoraModel:
-    """Put adapters on every linear layer of the transformer and freeze the rest, in place.
+    """Put adapters on every linear layer of the transformer and freeze the rest, in place; GPT-2 calls them `Conv1D`.
 
     Args:
         model: Policy or reward model.
