@@ -4,17 +4,23 @@ W x becomes W x + (alpha / r) B A x with A and B of rank r; W stays as it is, on
 optimizer state. After training the product is added to W, so that the checkpoint is a standard one.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
-from peft import LoraConfig, LoraModel
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_hw.models.forward import backbone
 
+if TYPE_CHECKING:  # peft takes seconds to load, and most trainings do without
+    from peft import LoraModel
 
-def add_lora(model: PreTrainedModel, rank: int, seed: int, trained_too: nn.Module | None = None) -> LoraModel:
-    """Put adapters on every linear layer of the transformer and freeze the rest, in place; GPT-2 calls them `Conv1D`.
+
+def add_lora(
+    model: PreTrainedModel, rank: int, seed: int, trained_too: nn.Module | None = None
+) -> "LoraModel":
+    """Put adapters on every linear layer of the transformer and freeze the rest, in place.
 
     Args:
         model: Policy or reward model.
@@ -25,7 +31,10 @@ def add_lora(model: PreTrainedModel, rank: int, seed: int, trained_too: nn.Modul
     Returns:
         peft's handle on the adapters; `merge_lora` takes it.
     """
+    from peft import LoraConfig, LoraModel
+
     inside = set(backbone(model).modules())
+    # GPT-2's linear layers are of a kind of their own
     linear = [n for n, m in model.named_modules() if m in inside and isinstance(m, nn.Linear | Conv1D)]
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=linear)
     with torch.random.fork_rng():
@@ -36,6 +45,6 @@ def add_lora(model: PreTrainedModel, rank: int, seed: int, trained_too: nn.Modul
     return adapters
 
 
-def merge_lora(adapters: LoraModel) -> None:
+def merge_lora(adapters: "LoraModel") -> None:
     """Add the adapters to the weights they belong to and remove them; the model is whole again."""
     adapters.merge_and_unload()
