@@ -121,6 +121,21 @@ def test_shared_prompts_give_what_plain_transformers_gives(family, tmp_path) -> 
     torch.testing.assert_close(scores, expected, **CLOSE)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_bf16_a_training_step_is_near_the_one_in_fp32(family, tmp_path) -> None:
+    folder, found = tiny(family, FAMILIES[family], tmp_path), []
+    for enabled in (False, True):
+        model = load_reward_model(folder).eval()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            scores = score_batch(model, **build_batch(groups(), [0, 1], 0))
+        scores.square().sum().backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        found.append((scores.detach(), gradient))
+    (exact, direction), (rounded, other) = found
+    assert (rounded - exact).norm() < 0.05 * exact.norm()
+    assert torch.cosine_similarity(direction, other, dim=0) > 0.99
+
+
 @pytest.mark.parametrize("family", REFUSED)
 def test_what_would_be_computed_wrongly_is_refused(family, tmp_path) -> None:
     settings, policy, reward = REFUSED[family]
