@@ -52,6 +52,13 @@ REFUSED = {
         "changed by final_logit_softcapping after the head",
         None,
     ),
+    "gemma4": (
+        {"text_config": SHAPE | {"final_logit_softcapping": 30.0}, "vision_config": VISION},
+        "changed by final_logit_softcapping after the head",
+        "no model of type 'gemma4' for AutoModelForSequenceClassification",
+    ),
+    "cohere": ({}, "changed by logit_scale after the head", "no model of type 'cohere'"),
+    "granite": ({"logits_scaling": 8.0}, "changed by logits_scaling after the head", "no model of type"),
     "qwen3_5": (
         {"text_config": SHAPE | {"layer_types": ["linear_attention", "full_attention"]}},
         BY_A_MASK,
