@@ -36,6 +36,7 @@ FAMILIES = {
     "mixtral": EXPERTS,
     "gpt_oss": EXPERTS,
 }
+NO_EXTRA = SHAPE | {"vocab_size_per_layer_input": 50, "hidden_size_per_layer_input": 0}
 BY_A_MASK = "does not attend by a mask in all of its layers.*choose a model such as"
 REFUSED = {
     "mamba": (
@@ -53,7 +54,7 @@ REFUSED = {
         None,
     ),
     "gemma4": (
-        {"text_config": SHAPE | {"final_logit_softcapping": 30.0}, "vision_config": VISION},
+        {"text_config": NO_EXTRA | {"final_logit_softcapping": 30.0}, "vision_config": VISION},
         "changed by final_logit_softcapping after the head",
         "no model of type 'gemma4' for AutoModelForSequenceClassification",
     ),
