@@ -20,11 +20,13 @@ from transformers import PreTrainedModel
 from rlhf_hw.models.attention import additive, refuse_beyond_window, use_attention
 from rlhf_hw.models.batches import TokenizedGroups, build_batch, sorted_batches
 from rlhf_hw.models.cpu_speed import LinearByOneDNN, keep_freed_memory
+from rlhf_hw.models.fused import fused, use_fused
 from rlhf_hw.models.loading import pick_dtype
 
 # The language-model head works on chunks of at most this many logits; 2^25 floats are 128 MiB in fp32.
 MAX_LOGITS = 2**25
-TOKENS_PER_BATCH = 16384  # without gradients; padding counts
+# Without gradients; padding counts. On a processor, few enough that a layer's results stay in its cache.
+TOKENS_PER_BATCH = 16384 if torch.cuda.is_available() else 4096
 
 
 def backbone(model: PreTrainedModel) -> nn.Module:
@@ -206,7 +208,9 @@ def _chunk_log_probs(head: nn.Module, hidden: Tensor, target_ids: Tensor) -> Ten
 def use_pair_forward(model: PreTrainedModel, forward) -> PreTrainedModel:
     """Make `score_batch` or `log_prob_batch` the model's own `forward`."""
     model.__class__ = _with_forward(type(model), forward)
-    return use_attention(model)
+    use_attention(model)
+    use_fused(model)
+    return model
 
 
 @cache
@@ -224,7 +228,7 @@ def inference(model: PreTrainedModel, dtype: str = "auto"):
     device, wanted = next(model.parameters()).device.type, pick_dtype(dtype)
     try:
         autocast = torch.autocast(device, wanted, enabled=wanted != torch.float32)
-        with torch.inference_mode(), autocast, LinearByOneDNN():
+        with torch.inference_mode(), autocast, LinearByOneDNN(), fused(model):
             yield
     finally:
         model.train(was_training)

@@ -192,11 +192,12 @@ def choose_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: f
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
-    probabilities = (logits / temperature).double().softmax(dim=-1)
+    probabilities = (logits / temperature).softmax(dim=-1, dtype=torch.float64)
     if top_p < 1:
         ordered, indices = probabilities.sort(dim=-1, descending=True)
         beyond = ordered.cumsum(-1) - ordered >= top_p
         probabilities = probabilities.scatter(1, indices, ordered.masked_fill(beyond, 0))
     cumulative = probabilities.cumsum(dim=-1)
     threshold = uniforms[:, None] * cumulative[:, -1:]
-    return (cumulative <= threshold).sum(dim=-1).clamp(max=logits.shape[1] - 1)
+    tokens = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
+    return tokens.clamp(max=logits.shape[1] - 1)
