@@ -193,7 +193,7 @@ def test_a_batch_worked_through_in_parts_needs_less(checkpoint, groups, tmp_path
     folder, shape = checkpoint[0], shape_config_of(checkpoint[0])
     settings = {"model": str(folder), "output_dir": tmp_path, "batch_size": 8, "dtype": "fp32"}
     configs = [DPOTraining(**settings, nll_weight=weight) for weight in (0.0, 0.5)]
-    monkeypatch.setattr("rlhf_hw.training.group_trainer.TOKENS_AT_ONCE", 1)  # a row at a time
+    monkeypatch.setattr("rlhf_hw.training.activations.TOKENS_AT_ONCE", 1)  # a row at a time
     parts, whole = (activation_bytes(config, shape, groups) for config in configs)
     one = DPOTraining(**settings | {"batch_size": 1}, nll_weight=0.5)
     assert parts == activation_bytes(one, shape, groups) < whole
