@@ -143,6 +143,8 @@ class Training(Settings):
 class PairTraining(Training):
     """Settings of training on preference pairs, with a loss from the table of such losses."""
 
+    dropout: bool = Field(False, description="keep the model's dropout in training, where it has any")
+
     LOSSES: ClassVar[Mapping[str, Loss]]
     LOSS_SETTING: ClassVar[str]  # the setting that names the loss
 

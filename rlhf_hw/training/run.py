@@ -213,6 +213,7 @@ def _fit(
     last = last_resumable(config.output_dir) if config.resume else None
     started = time.perf_counter()
     output = trainer.train(resume_from_checkpoint=last)
+    trainer.refuse_broken_weights()
     seconds = time.perf_counter() - started
     if adapters is not None:
         merge_lora(adapters)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlhf_hw.models.batches import build_batch
 from rlhf_hw.training import losses
@@ -46,10 +46,26 @@ def reward_measures(rewards: Tensor, size: Tensor, name: str) -> dict[str, Tenso
     }
 
 
+def without_dropout(model: nn.Module) -> None:
+    """Switch off every dropout of a model; its configuration stays as it is.
+
+    The two replies of a pair would meet other masks, and a policy would not equal its reference at the start.
+    """
+    for module in model.modules():
+        rates = [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]
+        for name in ["p"] if isinstance(module, nn.Dropout) else rates:
+            setattr(module, name, 0.0)
+
+
 class PairTrainer(GroupTrainer):
     """Training on preference pairs with the loss that the settings name, see `loss_table`."""
 
     config: PairTraining
+
+    def __init__(self, config: PairTraining, model: nn.Module, *args, **kwargs):
+        if not config.dropout:
+            without_dropout(model)
+        super().__init__(config, model, *args, **kwargs)
 
     def collate(self, groups, part, indices):
         batch = super().collate(groups, part, indices)
