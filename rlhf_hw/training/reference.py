@@ -38,9 +38,9 @@ def reference_log_probs(
 ) -> np.ndarray:
     """Log-probabilities under the reference model, computed once and kept on disk by content.
 
-    The key covers the weights (of a hub id its commit), the token ids and the dtype, so that no changed model,
-    template or truncation meets stale numbers; every later run on the same content reads the file. Several
-    processes share the work.
+    The key covers the weights (of a hub id its commit), the token ids and the dtype, so that no changed
+    model, template or truncation meets stale numbers; every later run on the same content reads the file.
+    Several processes share the work.
 
     Returns:
         Shape (G, K).

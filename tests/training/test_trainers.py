@@ -12,8 +12,8 @@ from rlhf_hw.errors import RunFailed
 from rlhf_hw.training.config import DPOTraining, RewardTraining
 from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.launch import TRAIN
+from rlhf_hw.training.reference import reference_log_probs
 from rlhf_hw.training.trainers import reward_measures, without_dropout
-
 
 SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 QWEN2 = Qwen2Config(**SMALL, num_key_value_heads=2, intermediate_size=8, attention_dropout=0.5)
@@ -46,7 +46,16 @@ def test_a_policy_with_dropout_starts_at_its_reference(settings, policy_folder, 
 
 
 @pytest.mark.parametrize("evaluate", [False, True])
-def test_every_pair_is_a_tie_before_the_first_step(settings, pairs_file, cache, evaluate) -> None:
+def test_every_pair_is_a_tie_before_the_first_step(settings, pairs_file, monkeypatch, evaluate) -> None:
+    """Also where the reference was computed in other batches, which round in another way."""
+
+    def other_rounding(*arguments):
+        values = reference_log_probs(*arguments)
+        return np.nextafter(
+            values, values * np.random.default_rng(0).choice([0, 2], values.shape), dtype="f4"
+        )
+
+    monkeypatch.setattr("rlhf_hw.training.run.reference_log_probs", other_rounding)
     batches = {"batch_size": 3, "max_steps": 1, "max_train": 9 if evaluate else 24, "evaluations": 1}
     config = settings(DPOTraining, eval_dataset=str(pairs_file), eval_split="train", **batches)
     result = TRAIN["dpo"](config)
