@@ -204,8 +204,8 @@ def _refuse_labels_from_0(preferences: Sequence[Preference], report: DataReport)
     """Labels of 0 and 1 where replies are 1 and 2: every 0 would be dropped, and every 1 read as reply 1."""
     if report.dropped[Label0.reason] and not any(p.meta.get("chosen_index") == 2 for p in preferences):
         raise InputError(
-            f"{report.source}: the labels are 0 and 1, and template {report.template} numbers the replies 1 and"
-            f" 2; write the labels so, or take a template that counts from 0\n{report.summary()}"
+            f"{report.source}: the labels are 0 and 1, and template {report.template} numbers the replies 1"
+            f" and 2; write the labels so, or take a template that counts from 0\n{report.summary()}"
         )
 
 

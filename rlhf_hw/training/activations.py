@@ -1,9 +1,9 @@
 """What a forward pass keeps for the backward pass, and how many rows a processor works through at a time.
 
 Counted are the tensors that autograd keeps, layer by layer, as measured for models of the Llama family with
-bf16 products beside fp32 weights: norms and residuals in fp32 with their bf16 copies, projections, attention
-weights (short rows) or a mask in numbers (long rows), the feed-forward part. Other architectures keep about
-as much for the same sizes.
+bf16 products beside fp32 weights: norms and residuals in fp32 with their bf16 copies, projections, the
+feed-forward part. Attention weights are not kept (see `models.attention`). Other architectures keep about as
+much for the same sizes.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from typing import Any, Self
 import torch
 from transformers import PretrainedConfig
 
-from rlhf_hw.models.attention import MAX_SCORES
 from rlhf_hw.models.forward import MAX_LOGITS
 from rlhf_hw.models.loading import pick_dtype
 from rlhf_hw.training.config import DPOTraining, LanguageModelTraining, Training
@@ -31,7 +30,6 @@ class Sizes:
     layers: int
     heads: int
     head_width: int
-    key_heads: int
     inner: int
     vocabulary: int
 
@@ -57,7 +55,6 @@ class Sizes:
             layers=layers,
             heads=heads,
             head_width=size("head_dim", default=width // heads),
-            key_heads=size("num_key_value_heads", default=heads),
             inner=size("intermediate_size", "ffn_dim", "n_inner", "d_ff", default=4 * width),
             vocabulary=size("vocab_size", default=0),
         )
@@ -72,16 +69,11 @@ def kept_bytes(config: Training, sizes: Sizes, rows: int, length: int, read: int
         rows, length: Of the batch.
         read: Tokens whose logits are computed.
     """
-    bf16 = pick_dtype(config.dtype) == torch.bfloat16
-    item = 2 if bf16 else 4
+    item = 2 if pick_dtype(config.dtype) == torch.bfloat16 else 4
     width, projected = sizes.width, sizes.heads * sizes.head_width
-    # norms and residuals, and what products read of them
-    token = width * (5 * 4 + 3 * item) + item * (2 * projected + 4 * sizes.inner)
-    scores = sizes.heads * length**2
-    if bf16 and not torch.cuda.is_available() and rows * scores <= MAX_SCORES:  # see `attention.attend`
-        token += item * (2 * sizes.key_heads * sizes.head_width + sizes.heads * length)
-    else:
-        token += item * (2 * projected + length)
+    # norms and residuals, and what products read of them; queries, keys, values and what attention makes of
+    # them; the feed-forward part
+    token = width * (5 * 4 + 3 * item) + item * (4 * projected + 4 * sizes.inner)
     layer = rows * length * token
     kept = sizes.layers * (rows * length * width * 4 if config.gradient_checkpointing else layer)
     last = layer if config.gradient_checkpointing else 0

@@ -1,6 +1,7 @@
 """What training does to a model beside its steps: no dropout unless asked, and nothing broken is saved."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from rlhf_hw.training.config import DPOTraining, RewardTraining
 from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.launch import TRAIN
 from rlhf_hw.training.reference import reference_log_probs
-from rlhf_hw.training.trainers import reward_measures, without_dropout
+from rlhf_hw.training.trainers import DPOTrainer, RewardTrainer, reward_measures, without_dropout
 
 SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 QWEN2 = Qwen2Config(**SMALL, num_key_value_heads=2, intermediate_size=8, attention_dropout=0.5)
@@ -43,6 +44,26 @@ def test_a_policy_with_dropout_starts_at_its_reference(settings, policy_folder, 
     assert json.loads((result.checkpoint / "config.json").read_text())["attention_dropout"] == 0.5
     kept = TRAIN["dpo"](settings(DPOTraining, "kept", dropout=True, **run))
     assert abs(kept.metrics["loss_first"] - np.log(2)) > 1e-4
+
+
+@pytest.mark.parametrize("kind", [RewardTrainer, DPOTrainer])
+def test_a_step_reads_nothing_back_from_its_device(kind, groups, renderer, settings) -> None:
+    """On a GPU each number that is read waits for all that was queued; on "meta" reading one is an error."""
+    trainer = kind.__new__(kind)  # its loss alone: no training arguments, no data
+    trainer.config = settings({RewardTrainer: RewardTraining, DPOTrainer: DPOTraining}[kind])
+    trainer.pad_id, trainer.references, trainer.seen, trainer.unread = renderer.pad_id, {}, None, []
+    trainer.args, trainer.state = SimpleNamespace(world_size=1), SimpleNamespace(global_step=0)
+    trainer.model = torch.nn.Identity()
+    batch = trainer.collate_counted(groups, "train", [0, 1, ~0])
+    batch = {name: tensor.to("meta") for name, tensor in batch.items()}
+    if kind is DPOTrainer:
+        batch["reference"] = torch.zeros(3, 2, device="meta")
+    loss = trainer.compute_loss(
+        lambda **inputs: torch.zeros(3, 2, device="meta"), batch, num_items_in_batch=batch["units"].sum(0)
+    )
+    trainer.must_be_finite("loss", loss)
+    assert loss.device.type == trainer.seen.device.type == "meta"
+    assert [(step, name) for step, name, _ in trainer.unread] == [(1, "loss")]
 
 
 @pytest.mark.parametrize("evaluate", [False, True])
