@@ -13,6 +13,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import forkserver
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -35,12 +36,8 @@ def in_workers(function: Callable[..., T], calls: Sequence[Sequence[Any]], title
     count = processes_for(len(calls))
     if count <= 1:
         return [function(*call) for call in calls]
-    # A server that has loaded the libraries forks the workers: each begins at once, and none is a copy of a
-    # process whose threads already run.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload([function.__module__])
+    get_ready([function.__module__])
+    context = multiprocessing.get_context(_method())
     threads = max(1, cores() // count)
     with ProcessPoolExecutor(count, context, _begin, (threads,)) as pool:
         futures = [pool.submit(function, *call) for call in calls]
@@ -51,6 +48,24 @@ def in_workers(function: Callable[..., T], calls: Sequence[Sequence[Any]], title
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         return [future.result() for future in futures]
+
+
+def get_ready(modules: Sequence[str]) -> None:
+    """Let the server that forks the workers load its libraries, while something else goes on.
+
+    A server that has them forks workers that begin at once, and none is a copy of a process whose threads
+    already run. The first call decides what is loaded.
+
+    Args:
+        modules: Names of modules of this library; what they import is loaded with them.
+    """
+    if _method() == "forkserver" and processes_for(2) > 1:
+        multiprocessing.get_context("forkserver").set_forkserver_preload(list(modules))
+        forkserver.ensure_running()
+
+
+def _method() -> str:
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def processes_for(calls: int) -> int:

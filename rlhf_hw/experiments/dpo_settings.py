@@ -1,17 +1,18 @@
 """Which learning rate and beta DPO gets: tried on prompts apart from validation, chosen by a written rule.
 
-The rule, which needs no true reward and so is the same on any data: of the settings whose mean score by the
-judge lies within one standard error of the highest, the one with the smallest KL divergence from the start
-(the one-standard-error rule of Breiman et al. 1984, with KL as the complexity). The judge is a reward model
-of other pairs and another seed than the first one; where there is none, the first judges. Prompts stand in no
-training or validation pair.
+The rule, which needs no true reward and so is the same on any data: of the settings whose KL divergence from
+the start keeps within a budget, the one with the highest mean score by the judge; where all exceed it, the
+one that moved least. The default budget is how far best-of-16 sampling moves, ln 16 - 15/16 nats (Stiennon et
+al. 2020, appendix), so that DPO and best-of-n are compared at about the same distance. The judge is a reward
+model of other pairs and another seed than the first one; where there is none, the first judges. Prompts stand
+in no training or validation pair.
 
 Where the truth is known, what gold would have chosen stands beside it, and what the rule's choice costs. Gold
 and score against KL over the settings are the frontier of Gao, Schulman and Hilton (2023): where the score
 still rises and gold falls, the policy is over-optimised.
 
     settings = grid("3e-5,1e-4", "0.1")
-    found = choose(settings, [answers_judged(...) for each], answers_judged(start))
+    found = choose(settings, [answers_judged(...) for each], answers_judged(start), budget=1.84)
     found.chosen, found.metrics["choice.gold_difference"]
 """
 
@@ -58,6 +59,7 @@ class SettingsTried(Result):
         gains: Measure ("score", "judge", "gold", where known) -> mean difference to the start's replies, of
             each setting, with its interval over prompts.
         chosen: Number of the setting that the rule picks.
+        budget: KL that a chosen setting may have.
         best: Measure -> number of the setting with the highest mean.
     """
 
@@ -65,6 +67,7 @@ class SettingsTried(Result):
     kl: list[float]
     gains: dict[str, list[Estimate]]
     chosen: int
+    budget: float
     best: dict[str, int]
 
 
@@ -175,16 +178,19 @@ def answers_judged(
     return pd.DataFrame(found)
 
 
-def choose(settings: Sequence[Setting], tables: Sequence[pd.DataFrame], start: pd.DataFrame) -> SettingsTried:
+def choose(
+    settings: Sequence[Setting], tables: Sequence[pd.DataFrame], start: pd.DataFrame, budget: float
+) -> SettingsTried:
     """Choose by the rule, and say what each judge would have chosen.
 
     Args:
         settings: What was tried.
         tables: From `answers_judged`, of each.
         start: The same of the policy that DPO starts from, same prompts.
+        budget: Largest mean KL from the start of a setting that is taken, in nats a reply.
 
     Returns:
-        Metrics under `choice`: prompts, settings, learning_rate, beta, kl, and for each judge
+        Metrics under `choice`: prompts, settings, learning_rate, beta, kl, kl_budget, and for each judge
         <judge>_difference (+_low, _high) of the chosen setting; <judge>_best.learning_rate and .beta, the
         setting with the judge's highest mean; where gold is known, <judge>_best.gold_difference (+_low,
         _high) of that setting, and gold_lost (+_low, _high), gold of the setting best by gold minus that of
@@ -195,9 +201,8 @@ def choose(settings: Sequence[Setting], tables: Sequence[pd.DataFrame], start: p
     gains = {name: [mean_interval(table[name] - start[name]) for table in tables] for name in known}
     best = {name: int(np.argmax([gain.value for gain in gains[name]])) for name in known}
     deciding = "judge" if "judge" in known else "score"
-    near = within_one_error([table[deciding] - start[deciding] for table in tables])
-    chosen = min(near, key=lambda n: kl[n])
-    numbers = {"prompts": len(start), "settings": len(settings), "kl": kl[chosen]}
+    chosen = by_rule([gain.value for gain in gains[deciding]], kl, budget)
+    numbers = {"prompts": len(start), "settings": len(settings), "kl": kl[chosen], "kl_budget": budget}
     numbers |= settings[chosen]._asdict()
     for name in known:
         numbers |= gains[name][chosen].named(f"{name}_difference")
@@ -211,33 +216,28 @@ def choose(settings: Sequence[Setting], tables: Sequence[pd.DataFrame], start: p
         metrics=prefixed("choice", numbers),
         claims={"settings_tried": True, "choice_by_judge": deciding == "judge"}
         | edges(settings, settings[chosen])
-        | {"choice_alone": len(near) == 1},
+        | {"choice_beyond_budget": kl[chosen] > budget},
         tables={"dpo_settings": setting_rows(settings, kl, gains, chosen)},
         settings=list(settings),
         kl=kl,
         gains=gains,
         chosen=chosen,
+        budget=budget,
         best=best,
     )
 
 
-def within_one_error(gains: Sequence[pd.Series]) -> list[int]:
-    """Numbers of the candidates whose mean lies within one standard error of the highest.
-
-    Args:
-        gains: Of each candidate, by prompt; the standard error is that of the highest.
-    """
-    means = [float(gain.mean()) for gain in gains]
-    top = int(np.argmax(means))
-    error = float(gains[top].std(ddof=1)) / np.sqrt(len(gains[top]))
-    return [n for n, mean in enumerate(means) if mean >= means[top] - error]
+def by_rule(gains: Sequence[float], kl: Sequence[float], budget: float) -> int:
+    """Number of the candidate with the highest gain within the budget; if none is, that with the least KL."""
+    within = [n for n, moved in enumerate(kl) if moved <= budget]
+    return max(within, key=lambda n: gains[n]) if within else int(np.argmin(kl))
 
 
 def edges(settings: Sequence[Setting], chosen: Setting) -> dict[str, bool]:
-    """Whether a value of the chosen setting is the smallest or the largest of several that were tried."""
+    """Whether a value of the chosen setting is the smallest or largest of three or more that were tried."""
     tried = [sorted(set(values)) for values in zip(*settings, strict=True)]
     ends = [
-        len(values) > 1 and value in (values[0], values[-1])
+        len(values) > 2 and value in (values[0], values[-1])
         for values, value in zip(tried, chosen, strict=True)
     ]
     return {"choice_at_the_edge": any(ends)}

@@ -14,7 +14,6 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.answers import gold_of
@@ -40,8 +39,7 @@ from rlhf_hw.experiments.steps import (
     step_values,
     word_counts,
 )
-from rlhf_hw.stats.distributions import correlation
-from rlhf_hw.stats.intervals import DRAWS, percentile_interval
+from rlhf_hw.stats.distributions import correlation, correlation_interval
 from rlhf_hw.stats.policies import case_rows, cases
 from rlhf_hw.stats.replicates import replicated, replicated_mean
 from rlhf_hw.stats.text import reply_metrics
@@ -152,7 +150,7 @@ def add_what_validation_knows(
         tables = [policies[policy] for policy in PAIRS[pair]]
         steps[pair] |= at_equal_length(*tables, policies["base"][0]["prompt_key"], seed=seed)
     if len(implicit):
-        steps["dpo_sft"] |= implicit_agreement(implicit, seed)
+        steps["dpo_sft"] |= implicit_agreement(implicit)
 
 
 def all_claims(steps: Mapping[str, Mapping[str, float]], order: Mapping[str, float]) -> dict[str, bool]:
@@ -250,26 +248,15 @@ def telling_replies(
     return case_rows(tables, picked, shown, gold, describe)
 
 
-def implicit_agreement(tables: Sequence[pd.DataFrame], seed: int = 0) -> dict[str, float]:
+def implicit_agreement(tables: Sequence[pd.DataFrame]) -> dict[str, float]:
     """Spearman's correlation of the changes in DPO's implicit reward and in score, over prompts.
 
     Args:
-        tables: For each replicate, columns `implicit` and `score`.
-        seed: Of resampling.
+        tables: For each replicate, columns `implicit` and `score`, one row a prompt.
 
     Returns:
         implicit_reward_correlation with both intervals, its value the mean over replicates.
     """
-    rows = np.random.default_rng(seed).integers(0, len(tables[0]), (DRAWS, len(tables[0])))
-    drawn = np.mean([drawn_correlations(table, rows) for table in tables], axis=0)
     values = [correlation(table["implicit"], table["score"]) for table in tables]
-    estimate = percentile_interval(np.mean(values), drawn)
+    estimate = correlation_interval(float(np.mean(values)), len(tables[0]))
     return replicated(estimate, values).named("implicit_reward_correlation")
-
-
-def drawn_correlations(table: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of `implicit` and `score` in resampled rows, shape (draws,)."""
-    ranks = [stats.rankdata(table[name].to_numpy()[rows], axis=1) for name in ("implicit", "score")]
-    first, second = (part - part.mean(axis=1, keepdims=True) for part in ranks)
-    norm = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
-    return np.divide((first * second).sum(axis=1), norm, out=np.zeros(len(rows)), where=norm > 0)

@@ -34,6 +34,7 @@ class Tried(Protocol):
     kl: Sequence[float]
     gains: Mapping[str, Sequence[Estimate]]
     chosen: int
+    budget: float
 
 
 @styled
@@ -50,6 +51,7 @@ def settings_frontier(found: Tried) -> Figure:
         for name in names:
             draw_gains(panel, found, name)
         note_line(panel, 0, "start (SFT)")
+        note_line(panel, found.budget, "budget", vertical=True)
         panel.set_xscale("log")
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_xlabel("KL from the start (nats a reply, log scale)")

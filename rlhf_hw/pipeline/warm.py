@@ -19,6 +19,9 @@ from jupyter_client.manager import KernelManager
 from rlhf_hw.imports import imported, modules
 from rlhf_hw.pipeline.kernel import KERNEL_CONFIG, kernel_environment
 
+WORKERS = "rlhf_hw.workers"
+WORKING = ("experiments", "models", "training")  # the rooms whose functions workers run
+
 
 class ReadyKernel(KernelManager):
     """A kernel that runs already; `end` also closes the connection of whoever executed in it."""
@@ -74,7 +77,10 @@ class NextKernel:
 
 
 def loads(path: Path) -> str:
-    """Code that imports the modules of this library that a notebook names, and with them what they import."""
+    """Code that imports the modules of this library that a notebook names, and with them what they import.
+
+    Where one of them hands out work to workers, the server that forks these loads the same for them.
+    """
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     named = set()
     for cell in cells:
@@ -82,4 +88,7 @@ def loads(path: Path) -> str:
             named |= imported(cell, modules())
         except SyntaxError:  # IPython's own commands
             continue
-    return "\n".join(f"import {name}" for name in sorted(named))
+    lines = [f"import {name}" for name in sorted(named)]
+    working = [name for name in sorted(named) if name.split(".")[1] in WORKING]
+    lines += ["import sys", f"if {WORKERS!r} in sys.modules:"]
+    return "\n".join([*lines, f"    sys.modules[{WORKERS!r}].get_ready({working})"])

@@ -85,14 +85,18 @@ def correlation(first: ArrayLike, second: ArrayLike) -> float:
     return float(stats.spearmanr(first, second).statistic)
 
 
-def correlation_interval(first: ArrayLike, second: ArrayLike) -> Estimate:
+def correlation_interval(value: float, rows: int) -> Estimate:
     """Spearman's correlation of independent rows with the interval of Bonett and Wright (2000).
 
-    Fisher's z = atanh(r) has the standard error sqrt((1 + r^2 / 2) / (rows - 3)). With three rows or fewer,
-    or where one side is constant, nothing is known: [-1, 1].
+    Fisher's z = atanh(r) has the standard error sqrt((1 + r^2 / 2) / (rows - 3)). With three rows or fewer
+    nothing is known: [-1, 1].
+
+    Args:
+        value: The correlation, from `correlation`; or the mean of several on the same rows, whose interval
+            is then no narrower than if they were one.
+        rows: How many rows.
     """
-    value, rows = correlation(first, second), len(np.asarray(first))
-    if rows < 4 or np.ptp(first) == 0 or np.ptp(second) == 0:
+    if rows < 4:
         return Estimate(value, -1.0, 1.0)
     half = quantile(np.inf) * np.sqrt((1 + value**2 / 2) / (rows - 3))
     # atanh(1) is infinite; ranks that agree everywhere are taken for agreement of all but half a row.

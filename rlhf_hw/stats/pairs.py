@@ -21,19 +21,17 @@ from sklearn.metrics import roc_auc_score
 from rlhf_hw.errors import InputError
 from rlhf_hw.stats.calibration import accuracy_by_bin, calibration_metrics, outcomes
 from rlhf_hw.stats.ceiling import share_of_best
-from rlhf_hw.stats.distributions import antisymmetric_correlation, correlation, within_prompt_correlations
+from rlhf_hw.stats.distributions import antisymmetric_correlation, correlation
 from rlhf_hw.stats.intervals import (
     Estimate,
     as_vector,
     cluster_codes,
     cluster_error,
-    mean_interval,
     quantile,
     rate_difference_interval,
     rate_interval,
 )
 from rlhf_hw.stats.length import length_metrics
-from rlhf_hw.stats.replicates import independent_difference
 
 
 def accuracy(margins: ArrayLike, prompts: Sequence | None = None, *, seed: int = 0) -> dict[str, float]:
@@ -122,31 +120,6 @@ def gold_agreement(
     return rate_interval(agreed, codes, seed=seed).named(name)
 
 
-def gold_within_prompts(
-    scores, gold, prompts: Sequence, *, name: str = "gold_spearman_within", seed: int = 0
-) -> dict[str, float]:
-    """Do the scores order several replies to one prompt as gold does?
-
-    Spearman's correlation over the replies to each prompt, averaged over prompts. Unlike the correlation over
-    all replies it owes nothing to prompts that are answered well or badly as a whole, and so measures what
-    best-of-n sampling and reinforcement learning use: the order of replies to the same prompt.
-
-    Args:
-        scores, gold: shape (replies,), several replies to each prompt.
-        prompts: prompt of each reply.
-        name: first part of the keys.
-
-    Returns:
-        <name> (+_low, _high; Student's t over prompts), <name>_prompts (those whose replies differ in score
-        and in gold). Empty with fewer than two such prompts, which leave no interval.
-    """
-    found = within_prompt_correlations(scores, gold, prompts)
-    if len(found) < 2:
-        return {}
-    estimate = mean_interval(found.to_numpy(), seed=seed)
-    return {**estimate.named(name), f"{name}_prompts": len(found)}
-
-
 def random_heads_accuracy(margins: ArrayLike, prompts: Sequence | None = None, *, seed: int = 0) -> dict:
     """Accuracy of an untrained reward model: the average over many random heads.
 
@@ -226,23 +199,6 @@ def sign_flip_p_value(differences: np.ndarray) -> float:
         chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2
     far = np.abs(np.arange(-total, total + 1)) >= abs(int(differences.sum()))
     return float(min(1.0, chance[far].sum()))
-
-
-def accuracy_gap(first, second, first_prompts=None, second_prompts=None, *, seed: int = 0) -> Estimate:
-    """Accuracy on one set of pairs minus that on another (training - validation: over-fitting).
-
-    The sets share no prompts: `independent_difference` of the two rates.
-
-    Args:
-        first, second: margins on the two sets, shapes (pairs,).
-        first_prompts, second_prompts: prompts of these pairs, or None.
-        seed: without effect, since nothing is drawn.
-    """
-    left, right = (
-        rate_interval(outcomes(margins), prompts)
-        for margins, prompts in ((first, first_prompts), (second, second_prompts))
-    )
-    return independent_difference(left, right)
 
 
 def confident_mistakes(margins: ArrayLike, count: int = 5) -> np.ndarray:

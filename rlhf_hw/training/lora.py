@@ -4,15 +4,21 @@ W x becomes W x + (alpha / r) B A x with A and B of rank r; W stays as it is, on
 optimizer state. After training the product is added to W, so that the checkpoint is a standard one.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
-from peft import LoraConfig, LoraModel
 from torch import nn
 from transformers import PreTrainedModel
 
 from rlhf_hw.models.forward import backbone
 
+if TYPE_CHECKING:  # peft takes seconds to load, and most trainings do without
+    from peft import LoraModel
 
-def add_lora(model: PreTrainedModel, rank: int, seed: int, trained_too: nn.Module | None = None) -> LoraModel:
+
+def add_lora(
+    model: PreTrainedModel, rank: int, seed: int, trained_too: nn.Module | None = None
+) -> "LoraModel":
     """Put adapters on every linear layer of the transformer and freeze the rest, in place.
 
     Args:
@@ -24,6 +30,8 @@ def add_lora(model: PreTrainedModel, rank: int, seed: int, trained_too: nn.Modul
     Returns:
         peft's handle on the adapters; `merge_lora` takes it.
     """
+    from peft import LoraConfig, LoraModel
+
     prefix = model.base_model_prefix
     linear = [f"{prefix}.{n}" for n, m in backbone(model).named_modules() if isinstance(m, nn.Linear)]
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=linear)
@@ -35,6 +43,6 @@ def add_lora(model: PreTrainedModel, rank: int, seed: int, trained_too: nn.Modul
     return adapters
 
 
-def merge_lora(adapters: LoraModel) -> None:
+def merge_lora(adapters: "LoraModel") -> None:
     """Add the adapters to the weights they belong to and remove them; the model is whole again."""
     adapters.merge_and_unload()

@@ -10,9 +10,9 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from peft import LoraModel
 from transformers import PreTrainedModel
 
 from rlhf_hw.errors import InputError
@@ -46,6 +46,9 @@ from rlhf_hw.training.groups import load_pairs, read_groups
 from rlhf_hw.training.lora import add_lora, merge_lora
 from rlhf_hw.training.reference import reference_log_probs
 from rlhf_hw.training.trainers import DPOTrainer, LanguageModelTrainer, RewardTrainer
+
+if TYPE_CHECKING:
+    from peft import LoraModel
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +143,7 @@ def train_language_model(
     examples: Sequence[Conversation],
     held_out: Sequence[Conversation],
     reports: dict[str, DataReport] | None = None,
-    adapters: LoraModel | None = None,
+    adapters: "LoraModel | None" = None,
 ) -> TrainingResult:
     """Train a language model on conversations.
 
@@ -197,7 +200,7 @@ def _fit(
     renderer: Renderer,
     reports: dict[str, DataReport],
     extra: dict[str, float] | None = None,
-    adapters: LoraModel | None = None,
+    adapters: "LoraModel | None" = None,
 ) -> TrainingResult:
     """Run a trainer, or resume it, and write its model, renderer and record into `config.output_dir`.
 

@@ -6,12 +6,12 @@ import pytest
 
 from rlhf_hw.experiments.dpo_settings import (
     Setting,
+    by_rule,
     choose,
     edges,
     grid,
     pairs_of_replicates,
     prompts_apart,
-    within_one_error,
 )
 from rlhf_hw.preferences.templates import Message, Preference
 
@@ -38,16 +38,17 @@ def test_grid_takes_every_rate_with_every_beta() -> None:
             grid(wrong, "0.1")
 
 
-def test_within_one_standard_error_of_the_highest() -> None:
-    generator = np.random.default_rng(0)
-    gains = [pd.Series(generator.normal(mean, 1, 10_000)) for mean in (0.2, 0.498, 0.5, 0.3)]
-    assert within_one_error(gains) == [1, 2]
+def test_the_highest_gain_within_the_budget_is_taken() -> None:
+    assert by_rule([0.1, 0.5, 0.4, 0.9], [0.1, 1.0, 0.5, 4.0], budget=1.84) == 1
+    assert by_rule([0.1, 0.5], [0.1, 1.84], budget=1.84) == 1
+    assert by_rule([0.9, 0.5], [5.0, 3.0], budget=1.84) == 1  # all beyond: the one that moved least
 
 
 def test_a_chosen_value_at_the_edge_of_those_tried_is_told() -> None:
     tried = grid("1e-5,1e-4,1e-3", "0.1")
     at = [edges(tried, setting)["choice_at_the_edge"] for setting in tried]
     assert at == [True, False, True]
+    assert not any(edges(grid("1e-5,1e-4", "0.1"), setting)["choice_at_the_edge"] for setting in tried)
 
 
 def test_an_over_optimised_setting_is_chosen_by_score_and_its_cost_is_told() -> None:
@@ -57,7 +58,7 @@ def test_an_over_optimised_setting_is_chosen_by_score_and_its_cost_is_told() -> 
     gains = [(1, {"score": 0.3, "judge": 0.3, "gold": 0.3}), (4, {"score": 0.6, "judge": 0.5, "gold": 0.1})]
     gains += [(30, {"score": 1.2, "judge": 0.2, "gold": -0.8})]
     tables = [spread(judged(kl, **gain), n) for n, (kl, gain) in enumerate(gains)]
-    found = choose(settings, tables, start)
+    found = choose(settings, tables, start, budget=5)
     assert (found.chosen, found.best) == (1, {"score": 2, "judge": 1, "gold": 0})
     assert found.metrics["choice.learning_rate"] == 1e-4 and found.metrics["choice.kl"] == 4
     assert found.metrics["choice.score_best.gold_difference_high"] < -0.5
@@ -69,11 +70,11 @@ def test_an_over_optimised_setting_is_chosen_by_score_and_its_cost_is_told() -> 
 def test_without_gold_or_judge_the_score_decides() -> None:
     start = judged(0, score=0)
     found = choose(
-        [Setting(1e-5, 0.1), Setting(1e-4, 0.1)], [judged(1, score=0.1), judged(2, score=2)], start
+        [Setting(1e-5, 0.1), Setting(1e-4, 0.1)], [judged(3, score=0.1), judged(2, score=2)], start, 1.84
     )
     assert found.chosen == 1 and set(found.gains) == {"score"}
     assert found.claims["settings_tried"] and not found.claims["choice_by_judge"]
-    assert found.claims["choice_alone"] and found.claims["choice_at_the_edge"]
+    assert found.claims["choice_beyond_budget"] and not found.claims["choice_at_the_edge"]
     assert not any("gold" in key for key in found.metrics)
 
 

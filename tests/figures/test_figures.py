@@ -79,6 +79,7 @@ TRIED = SimpleNamespace(
     kl=[0.1, 1.0, 20.0],
     gains={judge: [RATE, RATE, Estimate(-1, -1.5, -0.5)] for judge in ("score", "judge", "gold")},
     chosen=1,
+    budget=1.84,
 )
 DRAWINGS = {
     "training_curve": lambda: training_curve(CURVE, "accuracy (share of pairs)", chance=0.5, limits=(0, 1)),
