@@ -6,6 +6,7 @@ feed-forward part. Attention weights are not kept (see `models.attention`). Othe
 much for the same sizes.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -39,7 +40,8 @@ class Sizes:
 
         What else it does not say is taken to be what most models have.
         """
-        shape = shape.get_text_config()
+        with suppress(ValueError):  # one with several parts for text
+            shape = shape.get_text_config()
 
         def size(*names: str, default: Any = None) -> Any:
             found = (getattr(shape, name, None) for name in names)

@@ -159,11 +159,12 @@ class GroupTrainer(Trainer):
         return loss
 
     def get_train_dataloader(self):
-        groups, args = self.train_dataset.groups, self.args
-        whole = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        order = LengthGroupedSampler(groups.lengths, whole, args.seed)
-        collate = partial(self.collate_parts, groups)
-        return self._loader(self.train_dataset, order, args.train_batch_size, collate)
+        order, collate = self._get_train_sampler(), partial(self.collate_parts, self.train_dataset.groups)
+        return self._loader(self.train_dataset, order, self.args.train_batch_size, collate)
+
+    def _get_train_sampler(self, train_dataset=None):
+        whole = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthGroupedSampler(self.train_dataset.groups.lengths, whole, self.args.seed)
 
     def get_eval_dataloader(self, eval_dataset=None):
         """By length: only means are taken, and batches of similar lengths hold little padding."""
