@@ -31,7 +31,7 @@ from rlhf_hw.training.distributed import deepspeed_file, world_size
 UTILISATION = 0.4
 GIB = 2**30
 # What Python and its libraries take on a processor, from the first import to the last that training makes
-LIBRARIES = 0.55 * GIB
+LIBRARIES = 0.7 * GIB
 
 
 @dataclass(frozen=True)
