@@ -103,6 +103,30 @@ def random_head(width: int, seed: int) -> Tensor:
     return torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) * width**-0.5
 
 
+def use_padding(model: PreTrainedModel, pad_id: int) -> PreTrainedModel:
+    """Make a model pad with a token, and what is saved of it say so.
+
+    transformers reads a reward model's score at the last token that is not padding. The embedding that pads
+    learns nothing; where that was the end token's, it learns now.
+
+    Raises:
+        ValueError: The model has no embedding for it.
+    """
+    embeddings = model.get_input_embeddings()
+    if pad_id >= model.config.get_text_config().vocab_size:
+        raise InputError(
+            f"{model.config.name_or_path}: the tokenizer pads with token {pad_id}, for which the model has "
+            "no embedding; set pad_token in tokenizer_config.json to another"
+        )
+    generation = getattr(model, "generation_config", None)
+    for settings in (model.config, model.config.get_text_config(), generation):
+        if settings is not None:
+            settings.pad_token_id = pad_id
+    if getattr(embeddings, "padding_idx", None) is not None:
+        embeddings.padding_idx = pad_id
+    return model
+
+
 @contextmanager
 def _quiet():
     """Only errors from transformers' log."""
