@@ -161,13 +161,16 @@ def smollm2(renderer, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["rm", "dpo"])
 @pytest.mark.parametrize(
-    ("model", "rows"),
+    ("kind", "model", "rows"),
     [
-        ("embedded", 8),
-        pytest.param("smollm2", 4, marks=[pytest.mark.slow, SLOW]),
-        pytest.param("smollm2", 16, marks=[pytest.mark.slow, SLOW]),
+        ("dpo", "embedded", 8),
+        pytest.param("rm", "embedded", 32, marks=[pytest.mark.slow, SLOW]),
+        *(
+            pytest.param(kind, "smollm2", rows, marks=[pytest.mark.slow, SLOW])
+            for kind in ("rm", "dpo")
+            for rows in (4, 16)
+        ),
     ],
 )
 def test_estimated_memory_is_near_the_measured_one(long_pairs, tmp_path, request, kind, model, rows) -> None:
