@@ -39,7 +39,7 @@ from rlhf_hw.training.config import (
     Training,
 )
 from rlhf_hw.training.distributed import is_main, join_processes
-from rlhf_hw.training.estimate import estimate
+from rlhf_hw.training.estimate import announced
 from rlhf_hw.training.folders import RECORD, UNFINISHED, publish, take_folder, unfinished
 from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.groups import load_pairs, read_groups
@@ -199,7 +199,7 @@ def _begin(config: Training) -> None:
 
 def _announce(config: Training, train: TokenizedGroups) -> None:
     if is_main():
-        log.info("%s: %s", config.model, estimate(config, train))
+        log.info("%s: %s", config.model, announced(config, train))
 
 
 def _fit(
@@ -224,6 +224,7 @@ def _fit(
     last = last_resumable(config.output_dir) if config.resume else None
     started = time.perf_counter()
     output = trainer.train(resume_from_checkpoint=last)
+    trainer.refuse_broken_weights()
     seconds = time.perf_counter() - started
     if adapters is not None:
         merge_lora(adapters)
