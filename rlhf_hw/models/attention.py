@@ -1,25 +1,40 @@
-"""Attention of shared-prompt rows by plain matrix products, where the processor multiplies bf16 natively.
+"""Attention of shared-prompt rows: one mask for all layers, and a backward pass made for short rows.
 
-torch's fused attention for processors works through small tiles, which pays when the matrix of scores is too
-large to hold. Rows of preference pairs are short: there two large bf16 products with a softmax between them
-take half the time. Everywhere else (fp32, a GPU, long rows, generation) the fused kernel does the work.
+The forward pass is torch's fused kernel (Dao et al. 2022, arXiv 2205.14135), with and without gradients, so
+that a policy and its reference agree: scores stay in fp32, and nothing of size L^2 is kept. Its backward pass
+on processors goes through small tiles. Rows of preference pairs are short enough for a few large bf16
+products, which take half the time (`_ByProducts`). fp32, a GPU and long rows use the kernel's own.
 
-`ATTENTION` names this choice among the attention kernels of transformers.
+Models whose attention does more than the kernel (soft-capping, sinks) or is a class of its own (Falcon,
+GPT-J) keep their own code, "eager" in transformers. `ATTENTION` names ours among transformers' kernels.
 """
 
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from rlhf_hw.errors import InputError
 
 ATTENTION = "rlhf_hw"
-# A layer holds at most this many scores at a time, 32 MiB in bf16; with gradients until the backward pass.
+# The backward pass of a layer holds a few matrices of at most this many scores at a time, 32 MiB each.
 MAX_SCORES = 2**24
+# Classes of their own for each kernel; the plain one adds the mask it is given to the scores.
+OWN_CLASSES = ("falcon", "gptj")
+CHOOSE = "choose a model such as Qwen2.5, Llama or Mistral"
+
+
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask of True and False as what is added to scores: 0 where a position may look.
+
+    Made once a batch for all layers: in each, torch would turn True and False into numbers and keep those for
+    the backward pass. Elsewhere stands the lowest number, not -inf: a row of padding that sees nothing must
+    not become NaN.
+    """
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
 def attend(
@@ -38,64 +53,116 @@ def attend(
         module: The attention layer.
         query: Shape (B, H, L, D).
         key, value: Shape (B, G, L, D); each of the G heads serves H / G query heads.
-        attention_mask: Shape (B, 1, L, L), True where a position may look.
+        attention_mask: Shape (B, 1, L, L), added to the scores, or as transformers makes it for generation.
         scaling: Factor of the scores; default 1 / sqrt(D).
         dropout: Share of attention weights dropped; other than 0 leaves the work to the fused kernel.
 
     Returns:
         Shape (B, L, H, D), and None in place of the attention weights.
     """
-    rows, heads, length, _ = query.shape
-    # as many rows at once as keep within the bound; a row that exceeds it alone is the fused kernel's
-    at_once = MAX_SCORES // (heads * length**2)
+    if kwargs.get("s_aux") is not None:
+        raise InputError(f"{type(module).__name__}: attention sinks under another name; {CHOOSE}")
+    heads, length, width = query.shape[1:]
     by_products = (
-        query.device.type == "cpu"
+        torch.is_grad_enabled()
+        and query.device.type == "cpu"
         and (query.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"))
         and attention_mask is not None
-        and attention_mask.dtype == torch.bool
-        and key.shape[2] == length
-        # what is computed piece by piece would still be held whole for a backward pass
-        and at_once >= (rows if torch.is_grad_enabled() else 1)
+        and attention_mask.dtype == torch.bfloat16
+        and attention_mask.shape[1:] == (1, length, key.shape[2])
+        and key.shape[2:] == value.shape[2:] == query.shape[2:]
+        and heads * length**2 <= MAX_SCORES
         and not dropout
     )
     if not by_products:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
-    mask = attention_mask.expand(rows, -1, -1, -1)
-    pieces = zip(*(x.split(at_once) for x in (query, key, value, mask)), strict=True)
-    outputs = [_by_products(*piece, scaling) for piece in pieces]
-    return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]), None
-
-
-def _by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None) -> Tensor:
-    """`attend` in two bf16 products with a softmax between them."""
-    rows, heads, length, width = query.shape
-    # the query heads that share a key head stand below each other: no copies of keys and values
-    flat = (rows * key.shape[1], -1, width)
-    query, key, value = (x.to(torch.bfloat16).reshape(flat) for x in (query, key, value))
-    # the lowest number, not -inf: a row of padding that sees nothing must not become NaN
-    low = torch.finfo(torch.bfloat16).min
-    hidden = torch.zeros_like(mask, dtype=torch.bfloat16).masked_fill_(~mask, low)
-    hidden = hidden.expand(rows, heads, length, length).reshape(len(query), -1, length)
     scale = width**-0.5 if scaling is None else scaling
-    scores = torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=scale)
-    output = torch.bmm(scores.softmax(dim=-1), value)
-    return output.view(rows, heads, length, width).transpose(1, 2).contiguous()
+    output = _ByProducts.apply(*(x.to(torch.bfloat16) for x in (query, key, value)), attention_mask, scale)
+    return output.transpose(1, 2).contiguous(), None
 
 
-def refuse_other_attention(path: str | Path, model: PreTrainedModel) -> None:
+class _ByProducts(torch.autograd.Function):
+    r"""The fused kernel's forward pass, with a backward pass in five bf16 products.
+
+    The weights are computed anew, :math:`P = softmax(s Q K^T + M - m)`. A softmax is not changed by m, one
+    number a row, but rounding is: scores are rounded to bf16 after the sum, and with the log-sum-exp that the
+    kernel returns as m, those that matter are near 0, where bf16 is fine, however large Q and K are.
+    """
+
+    @staticmethod
+    def forward(ctx, query, key, value, mask, scale):
+        shared = query.shape[1] // key.shape[1]
+        full = (repeat_kv(x, shared) for x in (key, value))
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        output, log_sum = kernel(query, *full, attn_mask=mask, scale=scale)
+        ctx.save_for_backward(query, key, value, mask, log_sum)
+        ctx.scale = scale
+        return output
+
+    @staticmethod
+    def backward(ctx, gradient):
+        query, key, value, mask, log_sum = ctx.saved_tensors
+        rows, heads, length, _ = query.shape
+        tensors = (query, key, value, gradient, log_sum, mask.expand(rows, -1, -1, -1))
+        pieces = zip(*(x.split(max(1, MAX_SCORES // (heads * length**2))) for x in tensors), strict=True)
+        pieces = [_gradients(*piece, ctx.scale) for piece in pieces]
+        return (*(torch.cat(parts) for parts in zip(*pieces, strict=True)), None, None)
+
+
+def _gradients(
+    query: Tensor, key: Tensor, value: Tensor, gradient: Tensor, log_sum: Tensor, mask: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value from that of the output and the log-sum-exp of each row of scores."""
+    rows, groups, length, width = key.shape
+    # the query heads that share a key head stand below each other: no copies of keys and values
+    flat = (rows * groups, -1, width)
+    shift = (mask - log_sum.to(mask.dtype).contiguous()[..., None]).view(rows * groups, -1, length)
+    q, k, v, g = (x.reshape(flat) for x in (query, key, value, gradient))
+    weights = torch.baddbmm(shift, q, k.transpose(1, 2), alpha=scale).softmax(dim=-1)
+    for_value = torch.bmm(weights.transpose(1, 2), g)
+    for_weights = torch.bmm(g, v.transpose(1, 2), out=shift)
+    for_scores = torch._softmax_backward_data(for_weights, weights, -1, weights.dtype)
+    for_query = torch.bmm(for_scores, k).mul_(scale)
+    for_key = torch.bmm(for_scores.transpose(1, 2), q).mul_(scale)
+    return for_query.view_as(query), for_key.view_as(key), for_value.view_as(value)
+
+
+def refuse_other_attention(path: str | Path, kind: type[PreTrainedModel], config: PretrainedConfig) -> str:
     """A row of a prompt with its replies needs layers that look where a mask lets them, and nowhere else.
+
+    Args:
+        path: Where the model comes from, for the message.
+        kind: The model's class.
+        config: Its configuration.
+
+    Returns:
+        The attention kernel it is loaded with.
 
     Raises:
         ValueError: The model has others, such as those of Mamba or RWKV, or positions by ALiBi.
     """
-    kinds = set(getattr(model.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    if model._is_stateful or not model._supports_attention_backend or kinds:
+    config = config.get_text_config()
+    own = config.model_type in OWN_CLASSES and not getattr(config, "alibi", False)
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kind._is_stateful or not (kind._supports_attention_backend or own) or kinds:
         raise InputError(
-            f"{path}: {type(model).__name__} does not attend by a mask in all of its layers, so the replies"
-            " to one prompt could see each other; choose a model such as Qwen2.5, Llama or Mistral"
+            f"{path}: {kind.__name__} does not attend by a mask in all of its layers, so the replies"
+            f" to one prompt could see each other; {CHOOSE}"
         )
+    return "eager" if own else ATTENTION
+
+
+def use_attention(model: PreTrainedModel) -> PreTrainedModel:
+    """Let a model attend by our kernel, or by its own code where that does more; returns the model."""
+    config = model.config.get_text_config()
+    more = getattr(config, "attn_logit_softcapping", None) is not None
+    more |= any(name.rpartition(".")[2] == "sinks" for name, _ in model.named_parameters())
+    wanted = "eager" if more or config.model_type in OWN_CLASSES else ATTENTION
+    if config._attn_implementation != wanted:
+        model.set_attn_implementation(wanted)
+    return model
 
 
 def refuse_beyond_window(model: PreTrainedModel, longest: int) -> None:
@@ -108,8 +175,9 @@ def refuse_beyond_window(model: PreTrainedModel, longest: int) -> None:
     Raises:
         ValueError: The model has layers with a shorter window.
     """
-    window = getattr(model.config, "sliding_window", None)
-    kinds = getattr(model.config, "layer_types", None) or ["sliding_attention"]
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
     if window is not None and "sliding_attention" in kinds and longest > window:
         raise InputError(
             f"{model.config.name_or_path}: a prompt with a reply has {longest} tokens, but the model attends"

@@ -7,6 +7,11 @@
 | TRL on conversations | `score.weight` | the last token the chat template writes (say so: `reads_at`) |
 | align-anything | `score_head.weight` | the last token the chat template writes |
 
+Plain transformers and TRL look for the last token that is not padding. A model of theirs whose padding is the
+end-of-turn token was therefore trained at whatever token came before it: such scores are refused, unless
+`reads_at` says that the model was trained at the end token or the template's last one all the same. Ours are
+saved with another padding token (`Renderer`), so that all read them at the same place.
+
 For Qwen's chat format the template writes a newline after the end-of-turn token. A model trained on one of
 the two gives other, worse scores at the other; so the place is kept when training goes on, and recorded then.
 """
@@ -34,6 +39,23 @@ def is_align_anything(checkpoint: str | Path) -> bool:
         return SCORE_HEAD in weight_names(folder)
     architectures = read_pretrained(AutoConfig, checkpoint).architectures or []
     return any(name.startswith("Accustomed") and name.endswith("RewardModel") for name in architectures)
+
+
+def pooling_padding(checkpoint: str | Path) -> int | None:
+    """The padding id by which plain transformers finds the last token of a trained reward model's texts.
+
+    Args:
+        checkpoint: Folder or hub id.
+
+    Returns:
+        None where the checkpoint is no reward model or its configuration names no padding.
+    """
+    folder = Path(checkpoint)
+    if folder.is_dir() and not folder.joinpath("config.json").exists():
+        return None
+    config = read_pretrained(AutoConfig, checkpoint)
+    trained = "SequenceClassification" in "".join(config.architectures or [])
+    return config.get_text_config().pad_token_id if trained else None
 
 
 def weight_names(folder: Path) -> set[str]:

@@ -8,8 +8,7 @@ data set, in batches of similar length; `scoring` and `log_probs` are built on i
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import partial
-from types import MethodType
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -18,19 +17,22 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from rlhf_hw.models.attention import ATTENTION, refuse_beyond_window
+from rlhf_hw.models.attention import additive, refuse_beyond_window, use_attention
 from rlhf_hw.models.batches import TokenizedGroups, build_batch, sorted_batches
 from rlhf_hw.models.cpu_speed import LinearByOneDNN, keep_freed_memory
+from rlhf_hw.models.fused import fused, use_fused
 from rlhf_hw.models.loading import pick_dtype
 
 # The language-model head works on chunks of at most this many logits; 2^25 floats are 128 MiB in fp32.
 MAX_LOGITS = 2**25
-TOKENS_PER_BATCH = 16384  # without gradients; padding counts
+# Without gradients; padding counts. On a processor, few enough that a layer's results stay in its cache.
+TOKENS_PER_BATCH = 16384 if torch.cuda.is_available() else 4096
 
 
 def backbone(model: PreTrainedModel) -> nn.Module:
-    """The transformer without its head."""
-    return getattr(model, model.base_model_prefix)
+    """The transformer without its head; of a model that also sees or hears, the part for text."""
+    whole = getattr(model, model.base_model_prefix)
+    return getattr(whole, "language_model", whole)
 
 
 def pair_mask(segment_ids: Tensor) -> Tensor:
@@ -63,11 +65,14 @@ def hidden_states(
         Shape (B * L, D); other rows than those in `used` hold numbers without a meaning.
     """
     transformer = backbone(model)
+    kind, dtype = input_ids.device.type, model.dtype
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
     with last_mlp_at(transformer, used):
         output = transformer(
             input_ids=input_ids,
             position_ids=position_ids,
-            attention_mask=pair_mask(segment_ids),
+            attention_mask=additive(pair_mask(segment_ids), dtype),
             use_cache=False,
         )
     return output.last_hidden_state.flatten(0, 1)
@@ -83,10 +88,11 @@ def last_mlp_at(transformer: nn.Module, used: Tensor):
     """
     layers = getattr(transformer, "layers", None)
     mlp = getattr(layers[-1], "mlp", None) if layers else None
-    if not type(mlp).__name__.endswith("MLP") or transformer.is_activation_checkpointing:
+    plain = type(mlp).__name__.endswith("MLP") and not hasattr(mlp, "experts")
+    if not plain or transformer.is_activation_checkpointing:
         yield
         return
-    whole = mlp.forward
+    whole, replaced = mlp.forward, "forward" in vars(mlp)
 
     def forward(hidden: Tensor) -> Tensor:
         flat = hidden.flatten(0, -2)
@@ -97,7 +103,10 @@ def last_mlp_at(transformer: nn.Module, used: Tensor):
     try:
         yield
     finally:
-        mlp.forward = whole
+        if replaced:
+            mlp.forward = whole
+        else:  # the class's own; a bound method left in the module would be a cycle
+            del mlp.forward
 
 
 def end_hidden(
@@ -198,9 +207,16 @@ def _chunk_log_probs(head: nn.Module, hidden: Tensor, target_ids: Tensor) -> Ten
 
 def use_pair_forward(model: PreTrainedModel, forward) -> PreTrainedModel:
     """Make `score_batch` or `log_prob_batch` the model's own `forward`."""
-    model.set_attn_implementation(ATTENTION)
-    model.forward = MethodType(forward, model)
+    model.__class__ = _with_forward(type(model), forward)
+    use_attention(model)
+    use_fused(model)
     return model
+
+
+@cache
+def _with_forward(kind: type, forward) -> type:
+    """A class of the same name, since checkpoints record it; a method kept in the model would be a cycle."""
+    return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
 
 @contextmanager
@@ -212,7 +228,7 @@ def inference(model: PreTrainedModel, dtype: str = "auto"):
     device, wanted = next(model.parameters()).device.type, pick_dtype(dtype)
     try:
         autocast = torch.autocast(device, wanted, enabled=wanted != torch.float32)
-        with torch.inference_mode(), autocast, LinearByOneDNN():
+        with torch.inference_mode(), autocast, LinearByOneDNN(), fused(model):
             yield
     finally:
         model.train(was_training)

@@ -6,6 +6,7 @@ policies given the same seed use the same numbers, which makes their comparison 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,6 +29,34 @@ class Reply:
     text: str
     ids: list[int]
     finished: bool
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Which tokens a model may write, and which of them end a reply.
+
+    Args:
+        model: A causal language model.
+        renderer: Its renderer.
+    """
+
+    model: PreTrainedModel
+    renderer: Renderer
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The template's end token and those of the model's generation settings (Llama 3: three)."""
+        named = getattr(self.model.generation_config, "eos_token_id", None)
+        named = named if isinstance(named, list) else [named]
+        return sorted({self.renderer.end_id, *named} - {None})
+
+    @cached_property
+    def unknown(self) -> Tensor | None:
+        """True for the embeddings that no token has, shape (V,); None if each has one."""
+        head = self.model.get_output_embeddings().weight
+        known = torch.zeros(len(head), dtype=torch.bool)
+        known[[i for i in self.renderer.tokenizer.get_vocab().values() if i < len(head)]] = True
+        return None if known.all() else ~known.to(head.device)
 
 
 def generate(
@@ -66,6 +95,7 @@ def generate(
     prompt_ids = renderer.prompt_ids(prompts)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompt_ids[i]))
     replies: list[Reply | None] = [None] * (len(prompts) * samples)
+    vocabulary = Vocabulary(model, renderer)
     per_batch = max(1, batch_size // samples)
     starts = range(0, len(order), per_batch)
     with inference(model, dtype):
@@ -78,19 +108,16 @@ def generate(
                     for s in range(samples)
                 ]
             )
-            rows = _sample(
-                model, renderer, [prompt_ids[i] for i in chosen], uniforms, samples, temperature, top_p
-            )
+            rows = _sample(vocabulary, [prompt_ids[i] for i in chosen], uniforms, samples, temperature, top_p)
             for number, ids in enumerate(rows):
-                finished = bool(ids) and ids[-1] == renderer.end_id
+                finished = bool(ids) and ids[-1] in vocabulary.ends
                 text = renderer.decode(ids[:-1] if finished else ids)
                 replies[chosen[number // samples] * samples + number % samples] = Reply(text, ids, finished)
     return replies
 
 
 def _sample(
-    model: PreTrainedModel,
-    renderer: Renderer,
+    vocabulary: Vocabulary,
     prompts: list[list[int]],
     uniforms: np.ndarray,
     samples: int,
@@ -98,7 +125,9 @@ def _sample(
     top_p: float,
 ) -> list[list[int]]:
     """Sample one batch; rows that have ended leave it, some at a time: each leaving copies the cache."""
+    model, renderer = vocabulary.model, vocabulary.renderer
     device = next(model.parameters()).device
+    ends = torch.tensor(vocabulary.ends, device=device)
     width = max(map(len, prompts))
     ids = torch.full((len(prompts), width), renderer.pad_id, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -118,9 +147,11 @@ def _sample(
     ended = torch.zeros_like(rows, dtype=torch.bool)
     tokens = torch.full(uniforms.shape, -1, dtype=torch.long, device=device)
     for step in range(uniforms.shape[1]):
+        if vocabulary.unknown is not None:
+            logits = logits.masked_fill(vocabulary.unknown, -torch.inf)
         token = choose_tokens(logits, draws[rows, step], temperature, top_p)
         tokens[rows[~ended], step] = token[~ended]
-        ended |= token == renderer.end_id
+        ended |= torch.isin(token, ends)
         going = (~ended).nonzero().squeeze(1)
         if len(going) == 0 or step + 1 == uniforms.shape[1]:
             break
@@ -161,11 +192,12 @@ def choose_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: f
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
-    probabilities = (logits / temperature).double().softmax(dim=-1)
+    probabilities = (logits / temperature).softmax(dim=-1, dtype=torch.float64)
     if top_p < 1:
         ordered, indices = probabilities.sort(dim=-1, descending=True)
         beyond = ordered.cumsum(-1) - ordered >= top_p
         probabilities = probabilities.scatter(1, indices, ordered.masked_fill(beyond, 0))
     cumulative = probabilities.cumsum(dim=-1)
     threshold = uniforms[:, None] * cumulative[:, -1:]
-    return (cumulative <= threshold).sum(dim=-1).clamp(max=logits.shape[1] - 1)
+    tokens = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
+    return tokens.clamp(max=logits.shape[1] - 1)

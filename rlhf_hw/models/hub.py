@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import dynamic_module_utils
+from transformers import AutoConfig, dynamic_module_utils
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.paths import NOTES
@@ -50,6 +51,16 @@ def read_pretrained(kind: Any, model: str | Path, **options: Any) -> Any:
             f"reached, run `hf download {model} --local-dir {name}`: it fetches {FILES}. Copy that folder "
             f"here and give its path: --set base_model=/path/to/{name} for a profile, --model for a command"
         ) from error
+
+
+def hub_commit(model: str) -> str:
+    """The commit of the files that a hub id stands for now: other weights under the same name have another.
+
+    Raises:
+        FileNotFoundError: The hub did not give the files.
+    """
+    read_pretrained(AutoConfig, model)
+    return extract_commit_hash(cached_file(model, "config.json"), None) or ""
 
 
 @contextmanager

@@ -8,16 +8,21 @@ import os
 from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from types import MethodType
 
 import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.models.attention import ATTENTION, refuse_other_attention
+from rlhf_hw.models.attention import CHOOSE, refuse_other_attention, use_attention
 from rlhf_hw.models.hub import read_pretrained
 
 # DeepSpeed, which the Trainer imports, would say in every notebook that it found no accelerator.
@@ -26,9 +31,6 @@ if not torch.accelerator.is_available():
 
 # Weights load in a moment; the bar would only fill notebooks.
 transformers.utils.logging.disable_progress_bar()
-
-# The pair mask is one of True and False; of the other attention kernels only sdpa reads it as such.
-LOADING = {"attn_implementation": ATTENTION, "output_loading_info": True}
 
 
 def pick_device() -> torch.device:
@@ -62,12 +64,12 @@ def load_policy(path: str | Path, dtype: torch.dtype | str = torch.float32) -> P
         ValueError: Weights are missing, the model changes its logits after the head, or its layers do not all
             attend by a mask (Mamba, RWKV, ALiBi).
     """
-    model, info = read_pretrained(AutoModelForCausalLM, path, dtype=dtype, **LOADING)
-    _refuse_missing(path, info["missing_keys"])
-    refuse_other_attention(path, model)
+    config = read_pretrained(AutoConfig, path)
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
-        if getattr(model.config, name, None) not in (None, 1):
-            raise InputError(f"{path}: logits changed by {name} after the head are not supported")
+        if getattr(config.get_text_config(), name, None) not in (None, 1):
+            raise InputError(f"{path}: logits changed by {name} after the head are not supported; {CHOOSE}")
+    model, missing = _load(AutoModelForCausalLM, path, config, dtype=dtype)
+    _refuse_missing(path, missing)
     return model
 
 
@@ -87,20 +89,64 @@ def load_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
         raise InputError(f"{path}: a reward model has one label, this checkpoint has {config.num_labels}")
     with _quiet():  # transformers warns of a new head at length; what matters is checked below
         options = {"num_labels": 1, "dtype": torch.float32, "key_mapping": {r"^score_head\.": "score."}}
-        model, info = read_pretrained(AutoModelForSequenceClassification, path, **options, **LOADING)
-    refuse_other_attention(path, model)
-    new_head = "score.weight" in info["missing_keys"] and not trained
-    _refuse_missing(path, set(info["missing_keys"]) - ({"score.weight"} if new_head else set()))
+        model, missing = _load(AutoModelForSequenceClassification, path, config, **options)
+    new_head = "score.weight" in missing and not trained
+    _refuse_missing(path, missing - ({"score.weight"} if new_head else set()))
     if new_head:
         with torch.no_grad():
-            model.score.weight.copy_(random_head(model.config.hidden_size, seed))
-    model.score.forward = MethodType(_linear_in_fp32, model.score)
+            model.score.weight.copy_(random_head(model.score.in_features, seed))
+    model.score.__class__ = _HeadInFp32
     return model
+
+
+def _load(
+    kind: type, path: str | Path, config: PretrainedConfig, **options
+) -> tuple[PreTrainedModel, set[str]]:
+    """A model that attends by a mask in all of its layers, and the names of weights its checkpoint lacks.
+
+    Args:
+        kind: One of transformers' Auto classes.
+        path: Folder or hub id.
+        config: What it holds as configuration.
+        options: Further arguments of `from_pretrained`.
+    """
+    known = kind._model_mapping
+    if type(config) not in known:
+        raise InputError(
+            f"{path}: transformers has no model of type {config.model_type!r} for {kind.__name__}; {CHOOSE}"
+        )
+    kernel = refuse_other_attention(path, known[type(config)], config)
+    model, info = read_pretrained(kind, path, attn_implementation=kernel, output_loading_info=True, **options)
+    return use_attention(model), set(info["missing_keys"])
 
 
 def random_head(width: int, seed: int) -> Tensor:
     """A random score head, shape (1, width), whose scores have about unit variance before training."""
     return torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) * width**-0.5
+
+
+def use_padding(model: PreTrainedModel, pad_id: int) -> PreTrainedModel:
+    """Make a model pad with a token, and what is saved of it say so.
+
+    transformers reads a reward model's score at the last token that is not padding. The embedding that pads
+    learns nothing; where that was the end token's, it learns now.
+
+    Raises:
+        ValueError: The model has no embedding for it.
+    """
+    embeddings = model.get_input_embeddings()
+    if pad_id >= model.config.get_text_config().vocab_size:
+        raise InputError(
+            f"{model.config.name_or_path}: the tokenizer pads with token {pad_id}, for which the model has "
+            "no embedding; set pad_token in tokenizer_config.json to another"
+        )
+    generation = getattr(model, "generation_config", None)
+    for settings in (model.config, model.config.get_text_config(), generation):
+        if settings is not None:
+            settings.pad_token_id = pad_id
+    if getattr(embeddings, "padding_idx", None) is not None:
+        embeddings.padding_idx = pad_id
+    return model
 
 
 @contextmanager
@@ -114,9 +160,11 @@ def _quiet():
         transformers.logging.set_verbosity(before)
 
 
-def _linear_in_fp32(head: nn.Linear, hidden: Tensor) -> Tensor:
+class _HeadInFp32(nn.Linear):
     """The score head in fp32 also where DeepSpeed holds its weight in bf16."""
-    return F.linear(hidden.float(), head.weight.float())
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden.float(), self.weight.float())
 
 
 def _refuse_missing(path: str | Path, missing: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.paths import local_copy, resolve
-from rlhf_hw.preferences.templates import TEMPLATES, Preference, Tie, get_template
+from rlhf_hw.preferences.templates import TEMPLATES, Dropped, Label0, Preference, get_template
 
 log = logging.getLogger(__name__)
 
@@ -183,8 +183,8 @@ def load_preferences(
         report.rows += 1
         try:
             preference = replace(function(row), row=number)
-        except Tie:
-            report.drop("tie", number)
+        except Dropped as error:
+            report.drop(error.reason, number, str(error))
             continue
         except KeyError as error:
             raise UnknownName(
@@ -202,6 +202,7 @@ def load_preferences(
             source_of = {"source": part} if part else {}
             preferences.append(replace(preference, meta={**preference.meta, **source_of}))
     report.used = len(preferences)
+    _refuse_labels_from_0(preferences, report)
     if not preferences:
         raise InputError(f"no usable pair:\n{report.summary()}")
     start = skip % len(preferences)
@@ -211,6 +212,15 @@ def load_preferences(
     if report.dropped:
         log.info(report.summary())
     return preferences, report
+
+
+def _refuse_labels_from_0(preferences: Sequence[Preference], report: DataReport) -> None:
+    """Labels of 0 and 1 where replies are 1 and 2: every 0 would be dropped, and every 1 read as reply 1."""
+    if report.dropped[Label0.reason] and not any(p.meta.get("chosen_index") == 2 for p in preferences):
+        raise InputError(
+            f"{report.source}: the labels are 0 and 1, and template {report.template} numbers the replies 1"
+            f" and 2; write the labels so, or take a template that counts from 0\n{report.summary()}"
+        )
 
 
 def _unusable(preference: Preference, seen: set[tuple]) -> str:

@@ -1,10 +1,11 @@
 """Templates: from a data set's own row to one `Preference(prompt, chosen, rejected)`.
 
 A template is a function `row -> Preference` registered under the name a profile or `--template` uses. It
-raises `KeyError` for a missing key, `ValueError` for a value it cannot read and `Tie` for a row in which
-nobody won; `reading.load_preferences` turns these into counts and messages that name the row.
+raises `KeyError` for a missing key, `ValueError` for a value it cannot read and a `Dropped` for a row that
+gives its replies no order; `reading.load_preferences` turns these into counts and messages that name the row.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -56,8 +57,40 @@ class Conversation:
         return (*(message.content for message in self.prompt), self.reply, *self.remarks)
 
 
-class Tie(Exception):
+class Dropped(InputError):
+    """A row that cannot be used for a reason of its own, under which such rows are counted."""
+
+    reason: str
+
+
+class Tie(Dropped):
     """The row says that neither reply is better."""
+
+    reason = "tie"
+
+
+class NoLabel(Dropped):
+    """Nobody has said which reply is better."""
+
+    reason = "no label"
+
+
+class UnknownLabel(Dropped):
+    """The label is none of those that the template knows."""
+
+    reason = "unknown label"
+
+
+class Label0(UnknownLabel):
+    """A label of 0 where 1 and 2 are the replies: nobody won, or replies are numbered from 0."""
+
+    reason = "label 0"
+
+
+class Contradiction(Dropped):
+    """The row's own scores say that the rejected reply is the better one."""
+
+    reason = "contradicting scores"
 
 
 Template = Callable[[Row], Preference]
@@ -109,13 +142,24 @@ def _message(item: Any, key: str) -> Message:
     return Message(item["role"], item["content"])
 
 
+def read_label(row: Row, key: str) -> Any:
+    """The label in a row; NaN, as tables write nothing, is none, and true or false is not a known one."""
+    label = row[key]
+    if label is None or label == "" or (isinstance(label, float) and math.isnan(label)):
+        raise NoLabel
+    if isinstance(label, bool):
+        raise UnknownLabel(f"key {key!r}: expected a number, found {label!r}")
+    return label
+
+
 def _choose(row: Row, key: str, first: Any, second: Any, replies: tuple[str, str]) -> Preference:
     """Order two reply columns by the label in `key`, whose value is `first` or `second`."""
-    label = row[key]
+    label = read_label(row, key)
     if label not in (first, second):
-        if label in (None, 0, "", "tie", -1, 3):
+        if label in ("tie", -1, 3):
             raise Tie
-        raise InputError(f"key {key!r}: expected {first} or {second}, found {label!r}")
+        kind = Label0 if label == 0 else UnknownLabel
+        raise kind(f"key {key!r}: expected {first} or {second}, found {label!r}")
     chosen, rejected = replies if label == first else replies[::-1]
     prompt_key = "question" if "question" in row else "prompt"
     meta = row["metadata"] if isinstance(row.get("metadata"), Mapping) else {}
@@ -148,11 +192,13 @@ def pku_safer(row: Row) -> Preference:
 
 
 def _pku(row: Row, key: str) -> Preference:
-    if row[key] not in (0, 1):
-        if row[key] in (None, -1):
+    # a file may hold the number as a flag or as 1.0
+    label = row[key] if isinstance(row[key], bool) else read_label(row, key)
+    if label not in (0, 1):
+        if label == -1:
             raise Tie
-        raise InputError(f"key {key!r}: expected 0 or 1, found {row[key]!r}")
-    better = int(row[key])  # a JSON file may hold it as a flag or as 1.0
+        raise UnknownLabel(f"key {key!r}: expected 0 or 1, found {label!r}")
+    better = int(label)
     chosen, rejected = f"response_{better}", f"response_{1 - better}"
     flags = {k: row[k] for k in ("is_response_0_safe", "is_response_1_safe") if k in row}
     return Preference(
@@ -198,8 +244,7 @@ def trl(row: Row) -> Preference:
     """
     chosen, rejected = row["chosen"], row["rejected"]
     meta = {k: row[k] for k in ("score_chosen", "score_rejected", "margin") if row.get(k) is not None}
-    if "score_chosen" in meta and meta["score_chosen"] == meta.get("score_rejected"):
-        raise Tie
+    _agree(*(row.get(key) for key in ("score_chosen", "score_rejected")))
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise InputError("key 'rejected': 'chosen' and 'rejected' must both be text or both be messages")
     if isinstance(chosen, str) or (isinstance(chosen, list | tuple) and len(chosen) == 1):
@@ -216,6 +261,20 @@ def trl(row: Row) -> Preference:
     return Preference(first[:-1], first[-1].content, second[-1].content, meta=meta)
 
 
+def _agree(chosen: Any, rejected: Any) -> None:
+    """Raise where the scores of a chosen and a rejected reply, if there are both, say another order."""
+    scores = [score for score in (chosen, rejected) if score is not None]
+    for score in scores:
+        if isinstance(score, bool) or not isinstance(score, int | float):
+            raise InputError(f"keys 'score_chosen', 'score_rejected': expected numbers, found {score!r}")
+    if len(scores) < 2 or any(map(math.isnan, scores)):
+        return
+    if chosen == rejected:
+        raise Tie
+    if chosen < rejected:
+        raise Contradiction(f"key 'score_chosen': {chosen} is below 'score_rejected', {rejected}")
+
+
 @template("HELPSTEER")
 def helpsteer(row: Row) -> Preference:
     """Two replies and a preference from -3 to 3: negative prefers reply 1, positive reply 2, 0 is a tie.
@@ -224,9 +283,9 @@ def helpsteer(row: Row) -> Preference:
     `context`, `response1`, `response2`, `overall_preference`.
     """
     label = "overall_preference" if "overall_preference" in row else "preference_strength"
-    strength = row[label]
-    if not isinstance(strength, int | float):
-        raise InputError(f"key {label!r}: expected a number, found {strength!r}")
+    strength = read_label(row, label)
+    if not isinstance(strength, int | float) or abs(strength) > 3:
+        raise UnknownLabel(f"key {label!r}: expected a number from -3 to 3, found {strength!r}")
     if strength == 0:
         raise Tie
     key = "context" if "context" in row else "prompt"

@@ -39,6 +39,7 @@ def training_arguments(config: Training, pairs: int, evaluate: bool) -> Training
         seed=config.seed,
         logging_steps=config.logging_steps,
         logging_first_step=True,
+        logging_nan_inf_filter=False,  # it would hide them, and ask the device after each batch
         eval_strategy="steps" if evaluate else "no",
         eval_steps=max(1, steps // config.evaluations) if evaluate else None,
         eval_on_start=evaluate and not (config.resume and last_resumable(config.output_dir)),

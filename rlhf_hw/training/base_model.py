@@ -16,7 +16,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.models.loading import load_policy
+from rlhf_hw.models.loading import load_policy, use_padding
 from rlhf_hw.models.pretrained import locate
 from rlhf_hw.models.rendering import Renderer, load_tokenizer
 from rlhf_hw.paths import DATA, resolve
@@ -180,8 +180,9 @@ def copy_checkpoint(checkpoint: str, folder: Path) -> Path:
     source = local if local.is_dir() else locate(checkpoint)
     take_folder(folder)
     prepared = unfinished(folder)
-    load_policy(source, dtype="auto").save_pretrained(prepared)
-    Renderer(load_tokenizer(source)).save(prepared)
+    renderer = Renderer(load_tokenizer(source))
+    use_padding(load_policy(source, dtype="auto"), renderer.pad_id).save_pretrained(prepared)
+    renderer.save(prepared)
     publish(folder)
     return folder
 

@@ -18,14 +18,14 @@ LAST = 5  # logged values that a closing value is the mean of
 def readable_by_transformers_4(folder: str | Path) -> None:
     """Add what libraries that still use transformers 4 (RewardBench, older vLLM) look for under its old name.
 
-    Without `rope_theta` they would compute positions with a default and give other scores, and a list of
-    `extra_special_tokens` stops their tokenizers. transformers 5 reads the old names as well.
+    Without their names for the rotary embedding they would compute positions with defaults and give other
+    scores, and a list of `extra_special_tokens` stops their tokenizers. transformers 5 reads the old names
+    as well.
     """
     config = Path(folder) / "config.json"
     values = json.loads(config.read_text(encoding="utf-8"))
-    rope = values.get("rope_parameters") or {}
-    if rope.get("rope_type") == "default":
-        values["rope_theta"] = rope["rope_theta"]
+    for part in (values, values.get("text_config") or {}):
+        part |= _rotary_of_transformers_4(part.get("rope_parameters") or {}, part.get("model_type"))
     if "dtype" in values:
         values["torch_dtype"] = values["dtype"]
     config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -34,6 +34,33 @@ def readable_by_transformers_4(folder: str | Path) -> None:
     if isinstance(values.get("extra_special_tokens"), list):
         values["additional_special_tokens"] = values.pop("extra_special_tokens")
     tokenizer.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _rotary_of_transformers_4(rope: dict, model_type: str) -> dict:
+    """The settings of a rotary embedding under the names of transformers 4, which stand beside each other.
+
+    Args:
+        rope: `rope_parameters` of transformers 5; Gemma 3 has them for each type of layer.
+        model_type: As in `config.json`; GPT-NeoX has names of its own.
+    """
+    found = {}
+    if "full_attention" in rope:
+        found["rope_local_base_freq"] = rope.get("sliding_attention", rope["full_attention"])["rope_theta"]
+        rope = rope["full_attention"]
+    theta, share = (
+        ("rotary_emb_base", "rotary_pct")
+        if model_type == "gpt_neox"
+        else ("rope_theta", "partial_rotary_factor")
+    )
+    scaling = dict(rope)
+    for old, new in ((theta, "rope_theta"), (share, "partial_rotary_factor")):
+        if new in scaling:
+            found[old] = scaling.pop(new)
+    kind = scaling.get("rope_type", "default")
+    if kind == "longrope":  # there under its first name, with nothing beside the factors
+        found["original_max_position_embeddings"] = scaling["original_max_position_embeddings"]
+        scaling = {"type": kind, **{name: scaling[name] for name in ("short_factor", "long_factor")}}
+    return found | ({} if kind == "default" else {"rope_scaling": scaling})
 
 
 def last_resumable(folder: str | Path) -> str | None:

@@ -17,7 +17,7 @@ SOURCES = {"model", "reference_model", "train_dataset", "eval_dataset"}
 class Settings(BaseModel):
     """Named values that are checked when they are given; one that is not known is refused."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], **given: Any) -> Self:
@@ -70,7 +70,7 @@ class Training(Settings):
 
     learning_rate: float = Field(2.0e-5, gt=0, description="peak learning rate of AdamW")
     epochs: float = Field(1.0, gt=0, description="passes over the training set")
-    max_steps: int = Field(-1, description="stop after this many optimizer steps; -1: go by epochs")
+    max_steps: int = Field(-1, ge=-1, description="stop after this many optimizer steps; -1: go by epochs")
     batch_size: int = Field(16, ge=1, description="examples a process and step")
     gradient_accumulation_steps: int = Field(1, ge=1, description="batches added up before a step")
     lr_scheduler_type: str = Field("cosine", description="learning-rate schedule of transformers")
@@ -93,6 +93,13 @@ class Training(Settings):
     deepspeed: str | None = Field(
         None, description="DeepSpeed JSON file, or zero0, zero2, zero3, zero3_offload"
     )
+
+    @field_validator("max_steps")
+    @classmethod
+    def _steps_are_taken(cls, steps: int) -> int:
+        if steps == 0:
+            raise InputError("max_steps: expected 1 or more, or -1 to go by epochs, found 0")
+        return steps
 
     @model_validator(mode="after")
     def _lora_needs_whole_weights(self) -> Self:
@@ -122,11 +129,6 @@ class Training(Settings):
                     )
         return self
 
-    @property
-    def separable(self) -> bool:
-        """Whether the loss of a pair is the same whatever other pairs are in its batch."""
-        return True
-
     @model_validator(mode="before")
     @classmethod
     def _empty_is_none(cls, values: dict) -> dict:
@@ -140,6 +142,8 @@ class Training(Settings):
 
 class PairTraining(Training):
     """Settings of training on preference pairs, with a loss from the table of such losses."""
+
+    dropout: bool = Field(False, description="keep the model's dropout in training, where it has any")
 
     LOSSES: ClassVar[Mapping[str, Loss]]
     LOSS_SETTING: ClassVar[str]  # the setting that names the loss
@@ -208,10 +212,6 @@ class DPOTraining(PairTraining):
     nll_weight: float = Field(0.0, ge=0, description="weight of the chosen replies' loss per token")
     reference_model: str | None = Field(None, description="reference model; default: the start checkpoint")
 
-    @property
-    def separable(self) -> bool:
-        return not self.nll_weight  # a mean over the tokens of all chosen replies
-
 
 class LanguageModelTraining(Training):
     """Next-token training on prompts with replies, from scratch or from a checkpoint."""
@@ -230,10 +230,6 @@ class LanguageModelTraining(Training):
         if self.optimizer == "muon" and self.deepspeed:
             raise InputError("optimizer: DeepSpeed splits the matrices that muon needs whole; take adamw")
         return self
-
-    @property
-    def separable(self) -> bool:
-        return False  # a mean over all tokens
 
 
 class SupervisedTraining(LanguageModelTraining):

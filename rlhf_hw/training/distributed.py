@@ -13,12 +13,14 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
+from torch.utils.data import Sampler
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.utils import logging as transformers_logging
 
@@ -123,6 +125,37 @@ def total(values: np.ndarray) -> np.ndarray:
         return values
     state = PartialState()
     return reduce(torch.from_numpy(values).to(state.device), reduction="sum").cpu().numpy()
+
+
+class ShareOfBatches(Sampler[list[int]]):
+    """The batches of one of several processes, which together are those of a single one.
+
+    At the order's end there may be too few groups for all. A process is then given groups that must count
+    nowhere, written as `~index`, so that all have batches of one size.
+
+    Args:
+        order: Indices of groups; one with `set_epoch` may change with the epoch.
+        batch_size: Of one process.
+        processes, process: Their number, and which this is.
+    """
+
+    def __init__(self, order: Collection[int], batch_size: int, processes: int = 1, process: int = 0):
+        self.order, self.batch_size, self.processes, self.process = order, batch_size, processes, process
+
+    def set_epoch(self, epoch: int) -> None:
+        if hasattr(self.order, "set_epoch"):
+            self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // (self.batch_size * self.processes))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, whole = list(self.order), self.batch_size * self.processes
+        for start in range(0, len(order), whole):
+            together = order[start : start + whole]
+            size = -(-len(together) // self.processes)
+            mine = together[self.process * size : (self.process + 1) * size]
+            yield mine + [~together[0]] * (size - len(mine))
 
 
 def wait_for_all() -> None:

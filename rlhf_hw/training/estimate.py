@@ -1,11 +1,12 @@
 """What a training run will need, before it starts: memory of each process, and time.
 
 Memory: fp32 weights, their gradients and AdamW's two moments take 16 bytes a trained parameter, 4 a frozen
-one; ZeRO splits the moments (from stage 2 on gradients too, at stage 3 also weights) over the processes.
-Activations are counted for each token and layer: what the backward pass needs of norms, projections and the
-feed-forward part. Time: 6 operations a parameter and token for forward and backward, 8 with recomputed
-activations (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), at the rate of a matrix product here.
-Both are meant to be right within a factor of about 2: enough to tell minutes from days and 8 GB from 80.
+one, and copies for bf16 products 2; ZeRO splits the moments (from stage 2 on gradients too, at stage 3 also
+weights) over the processes. What is kept for the backward pass: module `activations`. On a processor the
+libraries count too. Time: 6 operations a parameter and token for forward and backward, 8 with recomputed
+activations (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), at the rate of a matrix product here. Memory
+is meant to be right within a quarter, time within a factor of about 2. An estimate never stops a run: what
+cannot be told is unknown.
 """
 
 import json
@@ -17,45 +18,48 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from rlhf_hw.models.batches import PAD_TO, TokenizedGroups
-from rlhf_hw.models.forward import MAX_LOGITS
 from rlhf_hw.models.hub import read_pretrained
 from rlhf_hw.models.loading import pick_dtype
-from rlhf_hw.training.config import DPOTraining, Training
+from rlhf_hw.training.activations import Sizes, kept_bytes, parts_of_batch
+from rlhf_hw.training.config import Training
 from rlhf_hw.training.distributed import deepspeed_file, world_size
-from rlhf_hw.training.group_trainer import tokens_at_once
 
 # Share of a large matrix product's rate that training reaches, between small layers and waiting for memory.
 UTILISATION = 0.4
 GIB = 2**30
+# What Python and its libraries take on a processor, from the first import to the last that training makes
+LIBRARIES = 0.7 * GIB
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Needs of one process: `weights`, `gradients`, `optimizer`, `activations` in bytes; `seconds` in all."""
+    """Needs of one process in bytes, and `seconds` in all; `activations` may be unknown: None."""
 
     parameters: int
     trained: int
     weights: float
     gradients: float
     optimizer: float
-    activations: float
+    activations: float | None
+    libraries: float
     steps: int
     tokens: int
     seconds: float
 
     @property
     def memory(self) -> float:
-        """Bytes that one process needs at its peak."""
-        return self.weights + self.gradients + self.optimizer + self.activations
+        """Bytes that one process needs at its peak, as far as they are known."""
+        known = self.weights + self.gradients + self.optimizer + self.libraries
+        return known + (self.activations or 0)
 
     def __str__(self) -> str:
         trained = "" if self.trained == self.parameters else f" ({self.trained / 1e6:.1f} M trained)"
-        parts = " + ".join(
-            f"{getattr(self, name) / GIB:.1f} {name}"
-            for name in ("weights", "gradients", "optimizer", "activations")
-        )
+        names = ("libraries", "weights", "gradients", "optimizer", "activations")
+        sizes = [(getattr(self, name), name) for name in names]
+        parts = " + ".join(f"{'unknown' if s is None else f'{s / GIB:.1f}'} {name}" for s, name in sizes)
         work = f"{self.tokens / 1e6:.2f} M tokens in {self.steps} steps"
         needs = f"about {self.memory / GIB:.1f} GiB a process ({parts}) and {duration(self.seconds)}"
         return f"{self.parameters / 1e6:.1f} M parameters{trained}, {work}; {needs}"
@@ -86,17 +90,27 @@ def estimate(config: Training, groups: TokenizedGroups) -> Needs:
     tokens = int(groups.lengths.mean() * steps * per_step)
     stage = zero_stage(config.deepspeed)
     work = 8 if config.gradient_checkpointing else 6
+    copies = 2 if pick_dtype(config.dtype) == torch.bfloat16 else 0
     return Needs(
         parameters=parameters,
         trained=trained,
-        weights=4 * parameters / (processes if stage == 3 else 1),
+        weights=(4 + copies) * parameters / (processes if stage == 3 else 1),
         gradients=4 * trained / (processes if stage >= 2 else 1),
         optimizer=8 * trained / (processes if stage >= 1 else 1),
         activations=activation_bytes(config, shape, groups),
+        libraries=0 if torch.cuda.is_available() else LIBRARIES,
         steps=steps,
         tokens=tokens,
         seconds=work * parameters * tokens / processes / (UTILISATION * matrix_rate(config.dtype)),
     )
+
+
+def announced(config: Training, groups: TokenizedGroups) -> str:
+    """The estimate as text; where a model is built so that it cannot be made, that it is unknown."""
+    try:
+        return str(estimate(config, groups))
+    except Exception as error:  # of transformers, for a model of which only sizes are read here
+        return f"what the run will need is unknown ({type(error).__name__}: {error})"
 
 
 def zero_stage(deepspeed: str | None) -> int:
@@ -114,8 +128,10 @@ def count_parameters(shape: PretrainedConfig) -> int:
 
 def lora_parameters(shape: PretrainedConfig, rank: int) -> int:
     """Parameters of adapters of this rank on every linear layer of the transformer."""
-    linear = [m for m in _without_memory(shape).base_model.modules() if isinstance(m, torch.nn.Linear)]
-    return sum(rank * (m.in_features + m.out_features) for m in linear)
+    linear = [
+        m for m in _without_memory(shape).base_model.modules() if isinstance(m, torch.nn.Linear | Conv1D)
+    ]
+    return sum(rank * sum(m.weight.shape) for m in linear)
 
 
 def _without_memory(shape: PretrainedConfig) -> PreTrainedModel:
@@ -123,24 +139,19 @@ def _without_memory(shape: PretrainedConfig) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(shape, trust_remote_code=False)
 
 
-def activation_bytes(config: Training, shape: PretrainedConfig, groups: TokenizedGroups) -> float:
-    """Bytes of activations at the longest batch, the language-model head's logits included.
+def activation_bytes(config: Training, shape: PretrainedConfig, groups: TokenizedGroups) -> float | None:
+    """Bytes of activations at the longest batch, logits included; None for a shape that cannot be read.
 
-    A long batch may be worked through in parts, see `group_trainer.tokens_at_once`.
+    A large batch may be worked through in parts, see `activations.parts_of_batch`.
     """
+    sizes = Sizes.of(shape)
+    if sizes is None:
+        return None
     length = -(-int(groups.lengths.max()) // PAD_TO) * PAD_TO
-    rows, limit = config.batch_size, tokens_at_once(config)
-    if limit:
-        rows = min(rows, max(1, limit // length))
-    tokens = rows * length
-    layer = 10 * shape.hidden_size + 4 * shape.intermediate_size
-    kept = shape.num_hidden_layers * (shape.hidden_size if config.gradient_checkpointing else layer)
-    item = 2 if pick_dtype(config.dtype) == torch.bfloat16 else 4
-    logits = 0
-    if isinstance(config, DPOTraining):
-        replies = rows * int(groups.reply_lengths.sum(1).max())
-        logits = 3 * 4 * min(MAX_LOGITS, replies * shape.vocab_size)
-    return tokens * (kept + layer) * item + logits
+    rows = min(config.batch_size, len(groups))
+    rows = -(-rows // parts_of_batch(config, sizes, rows, length))
+    read = length if getattr(config, "train_on_prompt", False) else int(groups.reply_lengths.sum(1).max())
+    return kept_bytes(config, sizes, rows, length, rows * read)
 
 
 @lru_cache(maxsize=4)

@@ -1,7 +1,8 @@
 """Training over shared-prompt batches: `transformers.Trainer` with our own order, batches and losses.
 
 Each subclass of `GroupTrainer` (module `trainers`) says which targets its batches need and what the loss of a
-group is; averaging, logging and evaluation stay here.
+group is; averaging, logging and evaluation stay here. A loss is one mean over all groups, or tokens, of a
+step or an evaluation set, however many processes, batches and parts of a batch they are worked through in.
 """
 
 import sys
@@ -11,29 +12,25 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import EvalPrediction
 
+from rlhf_hw.errors import RunFailed
 from rlhf_hw.models.attention import refuse_beyond_window
 from rlhf_hw.models.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
+from rlhf_hw.training.activations import Sizes, parts_of_batch
 from rlhf_hw.training.config import Training
+from rlhf_hw.training.distributed import ShareOfBatches
 from rlhf_hw.training.folders import remove_old_steps
 
-TOKENS_AT_ONCE = 6144
 STEPS_KEPT = 2  # resumable checkpoints, the one before the last in case the last was cut short
-LOSS_ONLY = ("reference", "columns")  # entries of a batch that the loss reads and the model does not
-
-
-def tokens_at_once(config: Training) -> int | None:
-    """About how many tokens a step may work through at a time; None for the whole batch.
-
-    On a processor a few long rows would otherwise decide how much memory a whole run takes. On a GPU the
-    batch size is chosen to fill it, and DeepSpeed's engine steps after each backward pass.
-    """
-    whole = torch.cuda.is_available() or config.deepspeed or not config.separable
-    return None if whole else TOKENS_AT_ONCE
+# entries of a batch that the loss reads and the model does not
+LOSS_ONLY = ("reference", "columns", "counted", "units")
+# beyond it squares overflow in fp32, and with them norms and products
+LARGEST_WEIGHT = 1e18
 
 
 class KeepNewestSteps(TrainerCallback):
@@ -76,16 +73,24 @@ class Progress(TrainerCallback):
             self.bar.close()
 
 
+class EpochLoader(DataLoader):
+    """A loader whose order changes with the epoch, which the trainer tells it."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)
+
+
 class GroupTrainer(Trainer):
     """`Trainer` over `TokenizedGroups`: own order, own batches, a loss from the pair forward's output.
 
-    Subclasses give `group_loss(outputs, batch) -> (loss of each group, named measurements of each group)`.
+    Subclasses give `group_loss(outputs, batch) -> (loss of each group, named measurements of each group)`. A
+    loss has one or more terms, shape (B,) or (B, U); each is summed and divided by the sum of its `units`.
     Measurements stay on the device and are averaged when the trainer logs.
     """
 
     targets = "none"
-    # compute_loss returns a mean over the batch, so the Trainer divides by the accumulation steps
-    loss_is_scaled_for_ga = False
+    # compute_loss divides by what a whole step holds: the Trainer must not divide by accumulation steps
+    loss_is_scaled_for_ga = True
 
     def __init__(
         self,
@@ -100,8 +105,10 @@ class GroupTrainer(Trainer):
         self.config = config
         for groups in filter(None, (train, evaluation)):
             refuse_beyond_window(model, groups.longest)
-        self.pad_id = pad_id
-        self.seen: dict[str, Tensor] = {}
+        self.pad_id, self.sizes = pad_id, Sizes.of(model.config)
+        self.seen: Tensor | None = None  # sums of the measurements since the last log entry, and their number
+        self.measured_names: list[str] = []
+        self.unread: list[tuple[int, str, Tensor]] = []  # values that have to be finite, with their steps
         super().__init__(
             model=model,
             args=args,
@@ -111,42 +118,66 @@ class GroupTrainer(Trainer):
             callbacks=[Progress(title), KeepNewestSteps()],
         )
         self.remove_callback(PrinterCallback)
-        # a dataset of indices needs to know which groups they point into
-        self.collators = {
-            "train": partial(self.collate_parts, train),
-            "eval": partial(self.collate, evaluation, "eval"),
-        }
 
     def collate(self, groups: TokenizedGroups, part: str, indices: list[int]) -> dict[str, Tensor]:
         """Build the batch of some indices."""
         return build_batch(groups, indices, self.pad_id, targets=self.targets)
 
+    def units(self, batch: dict[str, Tensor]) -> Tensor:
+        """What each term of the loss is a mean over: how many of it a group holds, shape (B, U)."""
+        return torch.ones(len(batch["ends"]), 1)
+
+    def collate_counted(self, groups: TokenizedGroups, part: str, indices: list[int]) -> dict[str, Tensor]:
+        """Build a batch that says which groups count: not those that `ShareOfBatches` filled it up with."""
+        counted = torch.tensor([float(index >= 0) for index in indices])
+        batch = self.collate(groups, part, [max(index, ~index) for index in indices])
+        return batch | {"counted": counted, "units": self.units(batch) * counted[:, None]}
+
     def collate_parts(self, groups: TokenizedGroups, indices: list[int]) -> dict:
-        """Build a training batch; one too long for a processor as `{"parts": [batch, ...]}`."""
-        limit, tokens = tokens_at_once(self.config), len(indices) * int(groups.lengths[indices].max())
-        count = min(len(indices), -(-tokens // limit)) if limit else 1
-        parts = [self.collate(groups, "train", part) for part in np.array_split(indices, count)]
+        """Build a training batch; one too large for a processor as `{"parts": [batch, ...]}`."""
+        longest = int(groups.lengths[[max(index, ~index) for index in indices]].max())
+        count = parts_of_batch(self.config, self.sizes, len(indices), longest)
+        parts = [
+            self.collate_counted(groups, "train", part.tolist()) for part in np.array_split(indices, count)
+        ]
         return parts[0] if count == 1 else {"parts": parts}
 
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The batches of a step, and the units that this step holds in all processes, shape (U,)."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        parts = [part for batch in batches for part in batch.get("parts", [batch])]
+        units = sum(part["units"].sum(0) for part in parts) if parts else torch.zeros(1)
+        return batches, self.accelerator.reduce(units.to(device), reduction="sum")
+
     def training_step(self, model, inputs, num_items_in_batch=None):
-        if "parts" not in inputs:
-            return super().training_step(model, inputs, num_items_in_batch)
-        parts, loss = inputs["parts"], 0.0
-        groups = sum(len(part["ends"]) for part in parts)
+        parts, loss = inputs.get("parts", [inputs]), 0.0
         for number, part in enumerate(parts, 1):
             # processes exchange gradients once, after the last part
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(model):
-                share = {"share": len(part["ends"]) / groups}
-                loss += super().training_step(model, part | share, num_items_in_batch)
+                loss += super().training_step(model, part, num_items_in_batch)
+        self.must_be_finite("loss", loss)
         return loss
 
     def get_train_dataloader(self):
-        self.data_collator = self.collators["train"]
-        return super().get_train_dataloader()
+        order, collate = self._get_train_sampler(), partial(self.collate_parts, self.train_dataset.groups)
+        return self._loader(self.train_dataset, order, self.args.train_batch_size, collate)
+
+    def _get_train_sampler(self, train_dataset=None):
+        whole = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthGroupedSampler(self.train_dataset.groups.lengths, whole, self.args.seed)
 
     def get_eval_dataloader(self, eval_dataset=None):
-        self.data_collator = self.collators["eval"]
-        return super().get_eval_dataloader(eval_dataset)
+        """By length: only means are taken, and batches of similar lengths hold little padding."""
+        dataset = eval_dataset or self.eval_dataset
+        order = np.argsort(-dataset.groups.lengths, kind="stable").tolist()
+        collate = partial(self.collate_counted, dataset.groups, "eval")
+        return self._loader(dataset, order, self.args.eval_batch_size, collate)
+
+    def _loader(self, dataset: GroupDataset, order, batch_size: int, collate) -> EpochLoader:
+        """A loader of this process's share; the trainer moves each batch to the device."""
+        share = ShareOfBatches(order, batch_size, self.args.world_size, self.args.process_index)
+        pin = self.args.dataloader_pin_memory
+        return EpochLoader(dataset, batch_sampler=share, collate_fn=collate, pin_memory=pin)
 
     def _save(self, output_dir=None, state_dict=None):
         if state_dict is not None:  # DeepSpeed hands over copies, in which tied weights stand twice
@@ -154,57 +185,94 @@ class GroupTrainer(Trainer):
             state_dict = {name: tensor for name, tensor in state_dict.items() if name not in tied}
         super()._save(output_dir, state_dict)
 
-    def _get_train_sampler(self, train_dataset=None):
-        return LengthGroupedSampler(
-            self.train_dataset.groups.lengths,
-            self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
-            self.args.seed,
-        )
-
-    def _get_eval_sampler(self, eval_dataset):
-        """By length: only means are taken, and batches of similar lengths hold little padding."""
-        return np.argsort(-eval_dataset.groups.lengths, kind="stable").tolist()
+    def _save_checkpoint(self, model, trial):
+        self.refuse_broken_weights()
+        super()._save_checkpoint(model, trial)
 
     def _prepare_input(self, data):
         """Move data to the device; DeepSpeed would round floats to bf16, and here they are the loss's own."""
-        if isinstance(data, Tensor) and data.is_floating_point():
-            return data.to(self.args.device)
+        if isinstance(data, Tensor):
+            # from pinned memory the copy need not be waited for
+            kept = data.is_floating_point() or not self.is_deepspeed_enabled
+            if kept:
+                return data.to(self.args.device, non_blocking=data.is_pinned())
         return super()._prepare_input(data)
 
     def group_loss(self, outputs: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         raise NotImplementedError
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """This batch's share of the loss of its step, whose units `num_items_in_batch` gives, shape (U,)."""
         extra = {k: inputs.pop(k) for k in LOSS_ONLY if k in inputs}
-        share = inputs.pop("share", 1.0)  # of the whole batch
         outputs = model(**inputs)
+        counted, units = extra["counted"], extra["units"]
         each, measured = self.group_loss(outputs, inputs | extra)
-        if self.model.training:
-            for name, value in measured.items():
-                total = self.seen.setdefault(name, torch.zeros(2, device=value.device))
-                total += torch.stack([value.detach().float().sum(), value.new_tensor(float(value.numel()))])
-        loss = share * each.mean()
-        return (loss, {"measured": measured}) if return_outputs else loss
+        each = each.view(units.shape)
+        self.measured_names = list(measured)
+        columns = [value.detach().float() for value in measured.values()]
+        measures = torch.stack(columns, dim=1) if columns else each.new_zeros(len(each), 0)
+        if return_outputs:
+            return None, torch.cat([counted[:, None], units, each.detach(), measures], dim=1)
+        sums = torch.cat([measures * counted[:, None], counted[:, None]], dim=1).sum(0)
+        self.seen = sums if self.seen is None else self.seen + sums
+        # processes average their gradients, and a step's loss is a sum
+        share = (each * counted[:, None]).sum(0) / num_items_in_batch
+        return self.args.world_size * share.sum()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and self.seen:
-            names = sorted(self.seen)
-            totals = self.accelerator.reduce(
-                torch.stack([self.seen[n] for n in names]), reduction="sum"
-            ).cpu()
-            logs |= {name: float(total / count) for name, (total, count) in zip(names, totals, strict=True)}
-            self.seen = {}
+        if "loss" in logs and self.seen is not None:
+            self.refuse_non_finite()
+            *totals, count = self.accelerator.reduce(self.seen, reduction="sum").tolist()
+            logs |= {name: t / count for name, t in sorted(zip(self.measured_names, totals, strict=True))}
+            self.seen = None
         super().log(logs, start_time)
+
+    def must_be_finite(self, name: str, value: Tensor) -> None:
+        """Stop if a value is not finite; on a GPU when the next log entry reads from it anyway."""
+        self.unread.append((self.state.global_step + 1, name, value.detach()))
+        if value.device.type == "cpu":
+            self.refuse_non_finite()
+
+    def refuse_non_finite(self) -> None:
+        """Raise RunFailed for the first value that is not finite, with its step."""
+        unread, self.unread = self.unread, []
+        values = torch.stack([value.float().view(()) for _, _, value in unread]).tolist() if unread else []
+        for (step, name, _), value in zip(unread, values, strict=True):
+            if not np.isfinite(value):
+                raise RunFailed(
+                    f"step {step}: the {name} is {value}, and training stops before that spoils the weights; "
+                    "no checkpoint is written. Take a lower learning_rate, or look at the data"
+                )
+
+    def refuse_broken_weights(self) -> None:
+        """Raise RunFailed where weights to be saved are not finite, or too large to compute with."""
+        self.refuse_non_finite()
+        weights = [getattr(p, "ds_tensor", p).detach() for p in self.model.parameters()]  # ZeRO 3: a share
+        extremes = torch.stack([torch.stack(w.aminmax()).float() for w in weights if w.numel()])
+        if not bool((extremes.abs() < LARGEST_WEIGHT).all()):
+            raise RunFailed(
+                f"after step {self.state.global_step} the weights are not finite, or beyond "
+                f"{LARGEST_WEIGHT:g}; no checkpoint is written. Take a lower learning_rate"
+            )
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        norm = super()._get_grad_norm(model, grad_norm)
+        if norm is not None:
+            self.must_be_finite("gradient's norm", torch.as_tensor(norm))
+        return norm
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-        self.measured_names = sorted(outputs["measured"])
-        values = torch.stack([outputs["measured"][n].float() for n in self.measured_names], dim=1)
-        return loss.detach(), values.contiguous(), values[:, 0].contiguous()
+            _, table = self.compute_loss(model, inputs, return_outputs=True)
+        # no loss of a batch: the trainer would take a mean of these
+        return None, table.contiguous(), table[:, 0].contiguous()
 
     def evaluation_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Mean of each measurement over the evaluation set."""
-        means = np.atleast_2d(prediction.predictions).mean(axis=0)
-        return dict(zip(self.measured_names, map(float, means), strict=True))
+        """Loss and mean of each measurement over the evaluation set."""
+        table = np.atleast_2d(prediction.predictions).astype(np.float64)
+        counted, rest = table[:, 0], table[:, 1:]
+        terms = (rest.shape[1] - len(self.measured_names)) // 2
+        units, each, measures = np.split(rest, [terms, 2 * terms], axis=1)
+        means = dict(zip(self.measured_names, (counted @ measures / counted.sum()).tolist(), strict=True))
+        return {"loss": float((counted @ each / units.sum(0)).sum())} | means

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from rlhf_hw.models.forward import backbone
 
@@ -32,8 +33,9 @@ def add_lora(
     """
     from peft import LoraConfig, LoraModel
 
-    prefix = model.base_model_prefix
-    linear = [f"{prefix}.{n}" for n, m in backbone(model).named_modules() if isinstance(m, nn.Linear)]
+    inside = set(backbone(model).modules())
+    # GPT-2's linear layers are of a kind of their own
+    linear = [n for n, m in model.named_modules() if m in inside and isinstance(m, nn.Linear | Conv1D)]
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=linear)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -103,22 +103,6 @@ def simpo(log_probs: Tensor, beta: float, gamma: float) -> Tensor:
     return -logsigmoid(beta * difference(log_probs) - gamma)
 
 
-def chosen_nll(log_probs: Tensor, lengths: Tensor) -> Tensor:
-    """Negative log-likelihood of the chosen replies, for a term beside the loss that keeps them likely.
-
-    DPO's own loss asks for a difference only: both replies may become unlikely. Used with a weight of 1 by
-    Pang et al. 2024 ("Iterative Reasoning Preference Optimization") and of 0.2 by Llama 3 (section 4.1.4).
-
-    Args:
-        log_probs: Log-probabilities of the replies under the policy, shape (B, 2), chosen first.
-        lengths: Tokens of the replies, shape (B, 2).
-
-    Returns:
-        Shape (B,); its mean is the mean over all tokens of the batch's chosen replies.
-    """
-    return -log_probs[:, 0] / lengths[:, 0].float().mean()
-
-
 def implicit_rewards(log_probs: Tensor, reference: Tensor, beta: float) -> Tensor:
     """DPO's implicit rewards beta * log(pi / pi_ref), shape (B, 2) (Rafailov et al. 2023, section 4)."""
     return beta * (log_probs - reference)

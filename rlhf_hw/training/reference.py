@@ -7,6 +7,7 @@ import numpy as np
 
 from rlhf_hw.files import replacing
 from rlhf_hw.models.batches import TokenizedGroups
+from rlhf_hw.models.hub import hub_commit
 from rlhf_hw.models.loading import load_policy, pick_device, pick_dtype
 from rlhf_hw.models.log_probs import log_probs_groups
 from rlhf_hw.paths import RUNS
@@ -37,13 +38,14 @@ def reference_log_probs(
 ) -> np.ndarray:
     """Log-probabilities under the reference model, computed once and kept on disk by content.
 
-    The key covers the weights, the token ids and the dtype, so that no changed model, template or truncation
-    meets stale numbers; every later run on the same content reads the file. Several processes share the work.
+    The key covers the weights (of a hub id its commit), the token ids and the dtype, so that no changed
+    model, template or truncation meets stale numbers; every later run on the same content reads the file.
+    Several processes share the work.
 
     Returns:
         Shape (G, K).
     """
-    weights = Path(reference) if Path(reference).is_dir() else str(reference)
+    weights = Path(reference) if Path(reference).is_dir() else f"{reference}@{hub_commit(str(reference))}"
     offsets = np.ascontiguousarray(groups.offsets - groups.offsets[:, :1])
     ids = np.concatenate([groups.ids[a:b] for a, b in groups.offsets[:, [0, -1]]])
     key = content_hash(weights, ids.tobytes(), offsets.tobytes(), str(pick_dtype(dtype)))

@@ -20,7 +20,7 @@ from rlhf_hw.files import write_json
 from rlhf_hw.models.batches import TokenizedGroups, conversation_groups
 from rlhf_hw.models.cpu_speed import keep_freed_memory
 from rlhf_hw.models.forward import log_prob_batch, score_batch, use_pair_forward
-from rlhf_hw.models.loading import load_policy, load_reward_model
+from rlhf_hw.models.loading import load_policy, load_reward_model, use_padding
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.paths import resolve
 from rlhf_hw.preferences.reading import DataReport
@@ -39,7 +39,7 @@ from rlhf_hw.training.config import (
     Training,
 )
 from rlhf_hw.training.distributed import is_main, join_processes
-from rlhf_hw.training.estimate import estimate
+from rlhf_hw.training.estimate import announced
 from rlhf_hw.training.folders import RECORD, UNFINISHED, publish, take_folder, unfinished
 from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.groups import load_pairs, read_groups
@@ -62,9 +62,15 @@ def train_reward_model(config: RewardTraining) -> TrainingResult:
         max_prompt_tokens=config.max_prompt_tokens,
         max_reply_tokens=config.max_reply_tokens,
     )
+    if not renderer.pads_apart:
+        raise InputError(
+            f"{config.model}: the tokenizer pads with the token that ends a reply, where the score is read, "
+            "and has no other control token to pad with: other systems would read the scores before it. Add "
+            "one to tokenizer and model (tokenizer.add_special_tokens({'pad_token': '<pad>'}), "
+            "model.resize_token_embeddings(len(tokenizer)), save both)"
+        )
     train, evaluation, reports = read_groups(config, renderer)
-    model = load_reward_model(config.model, seed=config.seed)
-    model.config.pad_token_id = renderer.pad_id
+    model = use_padding(load_reward_model(config.model, seed=config.seed), renderer.pad_id)
     if train is None:
         return _save_untrained(config, model, renderer, reports)
     use_pair_forward(model, score_batch)
@@ -104,7 +110,8 @@ def train_dpo(config: DPOTraining) -> TrainingResult:
         if groups is not None and config.loss_entry.needs_reference
     }
     seconds = time.perf_counter() - started
-    model = use_pair_forward(load_policy(config.model), log_prob_batch)
+    model = use_padding(load_policy(config.model), renderer.pad_id)
+    use_pair_forward(model, log_prob_batch)
     adapters = add_lora(model, config.lora_rank, config.seed) if config.lora_rank else None
     # after the models: from here on, ZeRO 3 would load only a share of each
     arguments = prepare_arguments(config, len(train), evaluation is not None)
@@ -168,6 +175,7 @@ def train_language_model(
                 "train_on_prompt: replies with remarks stand in the prompt and would not be learned"
             )
     train, evaluation = (conversation_groups(part, renderer) for part in (examples, held_out))
+    use_padding(model, renderer.pad_id)
     spoken = {"train": np.array([c.spoken for c in examples]), "eval": np.array([c.spoken for c in held_out])}
     trainer = LanguageModelTrainer(
         config,
@@ -191,7 +199,7 @@ def _begin(config: Training) -> None:
 
 def _announce(config: Training, train: TokenizedGroups) -> None:
     if is_main():
-        log.info("%s: %s", config.model, estimate(config, train))
+        log.info("%s: %s", config.model, announced(config, train))
 
 
 def _fit(
@@ -216,6 +224,7 @@ def _fit(
     last = last_resumable(config.output_dir) if config.resume else None
     started = time.perf_counter()
     output = trainer.train(resume_from_checkpoint=last)
+    trainer.refuse_broken_weights()
     seconds = time.perf_counter() - started
     if adapters is not None:
         merge_lora(adapters)

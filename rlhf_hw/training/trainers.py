@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlhf_hw.models.batches import build_batch
 from rlhf_hw.training import losses
@@ -17,6 +17,8 @@ from rlhf_hw.training.loss_table import Pairs
 from rlhf_hw.training.muon import MuonWithAdamW
 
 TIE = 0.5  # what a pair of equal rewards adds to the accuracy
+# Rewards that differ by less than this share of what they were computed from differ by rounding alone
+ROUNDING = 16 * torch.finfo(torch.float32).eps
 
 
 def lengths_in_tokens(batch: dict[str, Tensor]) -> Tensor:
@@ -25,21 +27,45 @@ def lengths_in_tokens(batch: dict[str, Tensor]) -> Tensor:
     return batch["ends"].diff(dim=1, prepend=prompt_ends)
 
 
-def reward_measures(rewards: Tensor, name: str) -> dict[str, Tensor]:
-    """What is logged of the rewards of both replies, shape (B, 2): accuracy, margin and the rewards."""
+def reward_measures(rewards: Tensor, size: Tensor, name: str) -> dict[str, Tensor]:
+    """What is logged of the rewards of both replies: accuracy, margin and the rewards.
+
+    Args:
+        rewards: Shape (B, 2), chosen first.
+        size: How large the numbers are that they were computed from, shape (B, 2): an implicit reward is a
+            small difference of two large log-probabilities. Ties within their rounding count one half.
+        name: What the rewards are called.
+    """
     margin = losses.difference(rewards)
+    tie = margin.abs() <= ROUNDING * size.sum(1)
     return {
-        "accuracy": margin.heaviside(margin.new_tensor(TIE)),
+        "accuracy": (margin > 0).float().masked_fill(tie, TIE),
         "margin": margin,
         f"chosen_{name}": rewards[:, 0],
         f"rejected_{name}": rewards[:, 1],
     }
 
 
+def without_dropout(model: nn.Module) -> None:
+    """Switch off every dropout of a model; its configuration stays as it is.
+
+    The two replies of a pair would meet other masks, and a policy would not equal its reference at the start.
+    """
+    for module in model.modules():
+        rates = [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]
+        for name in ["p"] if isinstance(module, nn.Dropout) else rates:
+            setattr(module, name, 0.0)
+
+
 class PairTrainer(GroupTrainer):
     """Training on preference pairs with the loss that the settings name, see `loss_table`."""
 
     config: PairTraining
+
+    def __init__(self, config: PairTraining, model: nn.Module, *args, **kwargs):
+        if not config.dropout:
+            without_dropout(model)
+        super().__init__(config, model, *args, **kwargs)
 
     def collate(self, groups, part, indices):
         batch = super().collate(groups, part, indices)
@@ -56,7 +82,8 @@ class RewardTrainer(PairTrainer):
         config, loss = self.config, self.config.loss_entry
         pairs = Pairs(outputs, lengths_in_tokens(batch), columns=batch.get("columns", {}))
         each = loss.value(pairs, config) + config.reward_regularization * losses.mean_square(outputs)
-        return each, reward_measures(loss.rewards(pairs, config), "score") | loss.logs(pairs, config)
+        rewards = loss.rewards(pairs, config)
+        return each, reward_measures(rewards, rewards.abs(), "score") | loss.logs(pairs, config)
 
 
 class DPOTrainer(PairTrainer):
@@ -81,10 +108,17 @@ class DPOTrainer(PairTrainer):
             batch["reference"] = torch.from_numpy(self.references[part][indices])
         return batch
 
+    def units(self, batch):
+        """Pairs, and with `nll_weight` the tokens of their chosen replies."""
+        pairs = super().units(batch)
+        return torch.cat([pairs, lengths_in_tokens(batch)[:, :1]], 1) if self.config.nll_weight else pairs
+
     def group_loss(self, outputs, batch):
         config, loss = self.config, self.config.loss_entry
         reference, lengths = batch.get("reference"), lengths_in_tokens(batch)
-        nll = config.nll_weight * losses.chosen_nll(outputs, lengths) if config.nll_weight else 0.0
+        # The preference asks for a difference only: both replies may become unlikely. Pang et al. 2024
+        # ("Iterative Reasoning Preference Optimization") weigh this term by 1, Llama 3 (section 4.1.4) by 0.2
+        nll = -config.nll_weight * outputs[:, 0]
         if loss.per_token or config.average_log_probs:
             outputs, reference = (None if v is None else v / lengths for v in (outputs, reference))
         pairs = Pairs(outputs, lengths, reference, batch.get("columns", {}))
@@ -94,8 +128,13 @@ class DPOTrainer(PairTrainer):
             "chosen_logp": outputs[:, 0],
             "rejected_logp": outputs[:, 1],
         }
-        measured |= reward_measures(loss.rewards(replace(pairs, outputs=outputs.detach()), config), "reward")
-        return nll + preference, measured | loss.logs(pairs, config)
+        outputs = outputs.detach()
+        size = replace(
+            pairs, outputs=outputs.abs(), reference=None if reference is None else -reference.abs()
+        )
+        rewards, size = (loss.rewards(p, config) for p in (replace(pairs, outputs=outputs), size))
+        measured |= reward_measures(rewards, size, "reward") | loss.logs(pairs, config)
+        return torch.stack([preference, nll], 1) if config.nll_weight else preference, measured
 
 
 class LanguageModelTrainer(GroupTrainer):
@@ -122,7 +161,10 @@ class LanguageModelTrainer(GroupTrainer):
             )
         return super().create_optimizer(model)
 
+    def units(self, batch):
+        """Tokens that are learned."""
+        learned = batch["reply_of"][batch["reply_of"] >= 0]
+        return learned.bincount(minlength=batch["ends"].numel()).view_as(batch["ends"]).sum(1, keepdim=True)
+
     def group_loss(self, outputs, batch):
-        tokens = (batch["reply_of"] >= 0).sum() / len(outputs)
-        each = -outputs.sum(dim=1) / tokens
-        return each, {"nll": each}
+        return -outputs.sum(dim=1), {}

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -118,6 +120,34 @@ def test_top_p_keeps_the_likeliest_tokens() -> None:
     tokens = choose_tokens(logits.expand(4000, -1), uniforms, 1.0, 0.6)
     assert (tokens == 1).double().mean().item() == pytest.approx(0.5 / 0.75, abs=0.03)
     assert choose_tokens(logits[None], uniforms[:1], 0.0).item() == 1
+
+
+def test_a_reply_ends_at_each_token_that_the_model_names(policy, renderer, prompts) -> None:
+    alone = generate(policy, renderer, prompts, max_new_tokens=20, seed=3)
+    other = max(range(len(renderer.tokenizer)), key=lambda i: sum(i in r.ids[1:-1] for r in alone))
+    model = copy.deepcopy(policy)
+    model.generation_config.eos_token_id = [other, renderer.end_id]
+    replies = generate(model, renderer, prompts, max_new_tokens=20, seed=3)
+    earlier = 0
+    for reply, longer in zip(replies, alone, strict=True):
+        cut = longer.ids.index(other) + 1 if other in longer.ids else len(longer.ids)
+        assert reply.ids == longer.ids[:cut]
+        assert reply.finished == (longer.finished or other in longer.ids)
+        assert reply.text == renderer.decode(reply.ids[:-1] if reply.finished else reply.ids)
+        earlier += cut < len(longer.ids)
+    assert earlier > 2
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_embeddings_without_a_token_are_never_sampled(policy, renderer, prompts, temperature) -> None:
+    """Qwen2.5's table has 271 rows more than its tokenizer knows tokens."""
+    wide, count = copy.deepcopy(policy), len(renderer.tokenizer)
+    wide.resize_token_embeddings(count + 24, mean_resizing=False)
+    with torch.no_grad():  # likelier than any other
+        wide.get_input_embeddings().weight[count:] = 2 * policy.lm_head.weight[renderer.end_id]
+    replies = generate(wide, renderer, prompts, max_new_tokens=20, seed=3, temperature=temperature)
+    assert max(max(r.ids) for r in replies) < count
+    assert replies == generate(policy, renderer, prompts, max_new_tokens=20, seed=3, temperature=temperature)
 
 
 @pytest.mark.parametrize("setting", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}])

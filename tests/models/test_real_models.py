@@ -4,10 +4,7 @@ The true size takes minutes and gigabytes: RLHF_HW_SLOW=1 runs it. The same at r
 """
 
 import os
-import re
 import resource
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -21,7 +18,7 @@ from rlhf_hw.models.loading import load_policy, load_reward_model, random_head
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.training.config import DPOTraining, RewardTraining
-from rlhf_hw.training.estimate import activation_bytes, count_parameters, duration, estimate
+from rlhf_hw.training.estimate import count_parameters
 from rlhf_hw.training.run import train_dpo, train_reward_model
 
 GIB = 2**30
@@ -173,93 +170,3 @@ def test_lora_learns_and_leaves_a_standard_checkpoint(
 def test_lora_and_zero3_do_not_go_together() -> None:
     with pytest.raises(ValidationError, match="take zero2"):
         RewardTraining(model="m", output_dir="o", lora_rank=4, deepspeed="zero3")
-
-
-def test_estimate(checkpoint, groups, tmp_path) -> None:
-    folder, shape = checkpoint
-    settings = {"model": str(folder), "output_dir": tmp_path, "batch_size": 4, "dtype": "fp32"}
-    whole = estimate(DPOTraining(**settings, epochs=2), groups)
-    assert whole.steps == 12 and whole.trained == whole.parameters
-    assert whole.tokens == pytest.approx(2 * groups.lengths.sum())
-    assert whole.weights + whole.gradients + whole.optimizer == 16 * whole.parameters
-    assert whole.seconds > 0 and "M parameters" in str(whole)
-    lean = estimate(DPOTraining(**settings, lora_rank=8, gradient_checkpointing=True), groups)
-    assert lean.trained < 0.3 * whole.trained and lean.memory < whole.memory
-    wide = DPOTraining(**settings | {"batch_size": 8})
-    assert activation_bytes(wide, shape_config_of(folder), groups) > whole.activations
-
-
-def test_a_batch_worked_through_in_parts_needs_less(checkpoint, groups, tmp_path, monkeypatch) -> None:
-    folder, shape = checkpoint[0], shape_config_of(checkpoint[0])
-    settings = {"model": str(folder), "output_dir": tmp_path, "batch_size": 8, "dtype": "fp32"}
-    configs = [DPOTraining(**settings, nll_weight=weight) for weight in (0.0, 0.5)]
-    monkeypatch.setattr("rlhf_hw.training.group_trainer.TOKENS_AT_ONCE", 1)  # a row at a time
-    parts, whole = (activation_bytes(config, shape, groups) for config in configs)
-    one = DPOTraining(**settings | {"batch_size": 1}, nll_weight=0.5)
-    assert parts == activation_bytes(one, shape, groups) < whole
-
-
-def test_a_run_says_before_it_starts_what_it_will_need(policy_folder, pairs_file, tmp_path, caplog) -> None:
-    settings = {"model": str(policy_folder), "train_dataset": str(pairs_file), "report_to": "none"}
-    with caplog.at_level("INFO", logger="rlhf_hw"):
-        train_reward_model(RewardTraining(**settings, output_dir=tmp_path, max_steps=1))
-    (said,) = [message for message in caplog.messages if message.startswith(f"{policy_folder}: ")]
-    assert re.search(r"M parameters, .* in 1 steps; about .* GiB a process .* seconds$", said)
-
-
-def shape_config_of(folder) -> Qwen2Config:
-    return Qwen2Config.from_pretrained(folder)
-
-
-def test_a_stage_splits_the_estimate(policy_folder, groups, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    settings = {"model": str(policy_folder), "output_dir": tmp_path}
-    none, two, three = (
-        estimate(RewardTraining(**settings, deepspeed=name), groups) for name in (None, "zero2", "zero3")
-    )
-    assert two.weights == none.weights and two.optimizer == none.optimizer / 4
-    assert three.weights == none.weights / 4 and three.gradients == none.gradients / 4
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(5, "5 seconds"), (600, "10 minutes"), (9000, "2 hours"), (4e5, "5 days")]
-)
-def test_durations(seconds, text) -> None:
-    assert duration(seconds) == text
-
-
-# In a process of its own: memory that earlier tests have freed stays in theirs.
-MEASURE = """
-import resource, sys, psutil
-from rlhf_hw.training.config import RewardTraining
-from rlhf_hw.training.run import train_reward_model
-config = RewardTraining.model_validate_json(sys.argv[1])
-before = psutil.Process().memory_info().rss
-train_reward_model(config)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
-"""
-
-
-@pytest.mark.slow
-@SLOW
-def test_estimated_memory_is_near_the_measured_one(checkpoint, preferences, pairs_file, tmp_path) -> None:
-    """Within a factor of 2 of what the process took at its peak, less what it held before.
-
-    Libraries that load on the way take up to a quarter of a GiB more, which only the small model feels.
-    """
-    folder, _ = checkpoint
-    config = RewardTraining(
-        model=str(folder),
-        output_dir=tmp_path,
-        train_dataset=str(pairs_file),
-        max_steps=1,
-        batch_size=8,
-        report_to="none",
-    )
-    command = [sys.executable, "-c", MEASURE, config.model_dump_json()]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    peak = int(output.split()[-1])
-    from rlhf_hw.models.batches import tokenize_preferences
-
-    expected = estimate(config, tokenize_preferences(preferences, Renderer.load(folder))[0]).memory
-    assert expected / 2 < peak < expected * 2 + GIB / 4

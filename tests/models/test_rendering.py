@@ -1,10 +1,19 @@
 import copy
+import hashlib
 import json
 
 import pytest
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
+from rlhf_hw.errors import InputError
+from rlhf_hw.models.batches import tokenize_preferences
 from rlhf_hw.models.rendering import END_OF_TURN, FILE, TEMPLATE_END, Renderer
+from rlhf_hw.paths import ROOT
+from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.templates import Message
+
+DATA = ROOT / "data"
 
 TURN = "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
 LOOP = "{%- for message in messages -%}" + TURN.replace("\n", "{{ '\\n' }}") + "{%- endfor -%}"
@@ -90,7 +99,9 @@ def test_the_end_of_turn_is_the_control_token(tokenizer) -> None:
     renderer = Renderer(with_template(tokenizer, SPACED))
     assert renderer.end_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
     (reply,) = renderer.reply_ids(["tea"])
-    assert reply[-1] == renderer.end_id and tokenizer.decode(reply) == "tea <|im_end|>"
+    # the space before a reply is the reply's: words are tokens with their space
+    assert reply[-1] == renderer.end_id and tokenizer.decode(reply) == " tea <|im_end|>"
+    assert renderer.decode(reply) == "tea "
 
 
 @pytest.mark.parametrize(
@@ -146,9 +157,70 @@ def test_load_refuses_a_changed_tokenizer(tokenizer, tmp_path) -> None:
         Renderer.load(tmp_path)
 
 
-def test_a_tokenizer_without_padding_is_refused(tokenizer, tmp_path) -> None:
-    tokenizer.save_pretrained(tmp_path)
-    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"pad_token": None}))
-    with pytest.raises(ValueError, match="no padding token; set pad_token"):
+@pytest.mark.parametrize("pad", [None, "<|im_end|>"])
+def test_another_token_pads_where_none_does_or_the_end_token(tokenizer, pad) -> None:
+    changed = copy.deepcopy(tokenizer)
+    changed.pad_token = pad
+    renderer = Renderer(changed)
+    assert renderer.pads_apart and changed.pad_token == "<|endoftext|>" != changed.eos_token
+    assert renderer.fingerprint() == Renderer(tokenizer).fingerprint()
+
+
+def without_a_spare_token(tokenizer, pad: str | None):
+    """The tokenizer with no control token but those that the template writes."""
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    spare = "<|endoftext|>"
+    described["added_tokens"] = [t for t in described["added_tokens"] if t["content"] != spare]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(described)),
+        eos_token="<|im_end|>",
+        pad_token=pad,
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def test_where_no_token_could_pad(tokenizer) -> None:
+    assert not Renderer(without_a_spare_token(tokenizer, "<|im_end|>")).pads_apart
+    with pytest.raises(ValueError, match="no padding token, and no other that could serve; set pad_token"):
+        Renderer(without_a_spare_token(tokenizer, None))
+
+
+def test_the_embedded_models_rendering_stays() -> None:
+    """All stored checkpoints hang on these ids and this fingerprint."""
+    renderer = Renderer.load(DATA / "base-model")
+    assert renderer.fingerprint() == "37933ec347b83880" and renderer.pad_id == 0
+    pairs, _ = load_preferences(str(DATA / "nano"), "HOMEWORK", "validation")
+    groups, _, _ = tokenize_preferences(pairs[:500], renderer)
+    digest = hashlib.sha256(groups.ids.tobytes() + groups.offsets.tobytes()).hexdigest()
+    assert digest[:16] == "017706696ac6698e"
+
+
+ESCAPE = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
+REFUSES = "{{ raise_exception('Only user and assistant roles are supported!') }}"
+SYSTEM_REFUSED = "{%- if messages[0].role == 'system' -%}" + REFUSES + "{%- endif -%}"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (ESCAPE, "SecurityError"),
+        (REFUSES, "Only user and assistant"),
+        ("{% for m in messages %}{{ m.content }", "TemplateSyntaxError"),
+        ("{{ messages[0].content + 1 }}", "TypeError"),
+        ("{{ nothing.at.all }}", "UndefinedError"),
+    ],
+)
+def test_a_template_that_fails_names_its_folder_and_a_remedy(tokenizer, tmp_path, template, said) -> None:
+    with_template(tokenizer, template).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=rf"{tmp_path}: the chat template .*{said}.*chat_template.jinja"):
         Renderer.load(tmp_path)
+
+
+def test_a_conversation_that_a_template_refuses(tokenizer, tmp_path) -> None:
+    with_template(tokenizer, SYSTEM_REFUSED + LOOP + HEADER).save_pretrained(tmp_path)
+    told = [Message("system", "Be slow."), Message("user", "tea?")]
+    renderer = Renderer.load(tmp_path)
+    assert len(renderer.prompt_ids([told[1:]])) == 1
+    said = r".*\['system', 'user'\].*Only user.*leave those rows out"
+    with pytest.raises(InputError, match=f"{tmp_path}: {said}"):
+        renderer.prompt_ids([told])

@@ -115,7 +115,7 @@ def test_messages_survive_files_with_columns(tmp_path) -> None:
 
 
 def test_limit_counts_usable_pairs(tmp_path) -> None:
-    path = write(tmp_path / "a.jsonl", [row(label=0), row("a"), row("b"), row("c")])
+    path = write(tmp_path / "a.jsonl", [row(label="tie"), row("a"), row("b"), row("c")])
     read, report = load_preferences(str(path), "HOMEWORK", limit=2)
     assert [p.question for p in read] == ["a", "b"]
     assert report.rows == 3
@@ -124,26 +124,36 @@ def test_limit_counts_usable_pairs(tmp_path) -> None:
 def test_drops_are_counted_by_reason_with_their_rows(tmp_path) -> None:
     rows = [
         row("a"),
-        row("b", label=0),
+        row("b", label="tie"),
         row("c", "same", " same "),
         row("d", "  ", "x"),
         row("  "),
         row("a"),
         row("e", label=7),
-        row("f"),
+        row("f", label=2),
+        row("g", label=0),
+        row("h", label=None),
     ]
     path = write(tmp_path / "a.jsonl", rows)
     read, report = load_preferences(str(path), "HOMEWORK")
     assert [p.row for p in read] == [0, 7]
-    assert report.used == 2 and report.rows == 8
-    reasons = ["tie", "equal replies", "empty reply", "empty prompt", "duplicate", "unreadable"]
-    assert report.dropped == dict.fromkeys(reasons, 1)
-    assert [(p["row"], p["reason"]) for p in report.problems] == list(enumerate(reasons, start=1))
+    assert report.used == 2 and report.rows == 10
+    reasons = ["tie", "equal replies", "empty reply", "empty prompt", "duplicate", "unknown label"]
+    reasons = dict(enumerate(reasons, start=1)) | {8: "label 0", 9: "no label"}
+    assert report.dropped == dict.fromkeys(reasons.values(), 1)
+    assert {p["row"]: p["reason"] for p in report.problems} == reasons
     shown = str(report)
-    assert "8 rows read, 2 pairs used, 6 dropped" in shown
+    assert "10 rows read, 2 pairs used, 8 dropped" in shown
     assert "dropped as equal replies: 1 (row 2)" in shown
     assert "row 6: key 'overall_response': expected 1 or 2, found 7" in shown
     assert json.loads(json.dumps(report.to_dict()))["dropped"]["tie"] == 1
+
+
+def test_labels_that_count_from_0_are_refused(tmp_path) -> None:
+    """Else every pair that says 0 would be dropped, and every other read the wrong way round."""
+    path = write(tmp_path / "a.jsonl", [row(f"q{number}", label=number % 2) for number in range(6)])
+    with pytest.raises(ValueError, match=r"a.jsonl: the labels are 0 and 1, and template HOMEWORK numbers"):
+        load_preferences(str(path), "HOMEWORK")
 
 
 def test_statistics(tmp_path) -> None:
@@ -199,7 +209,7 @@ def test_broken_files_are_named(tmp_path, name, content, message) -> None:
 
 
 def test_nothing_usable_and_nothing_there(tmp_path) -> None:
-    path = write(tmp_path / "a.jsonl", [row(label=0)])
+    path = write(tmp_path / "a.jsonl", [row(label="tie")])
     with pytest.raises(ValueError, match=r"(?s)no usable pair:.*dropped as tie: 1 \(row 0\)"):
         load_preferences(str(path), "HOMEWORK")
     with pytest.raises(FileNotFoundError, match="no such file or folder, and the hub did not give it"):

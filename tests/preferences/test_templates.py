@@ -3,9 +3,13 @@ import pytest
 from rlhf_hw.preferences import templates
 from rlhf_hw.preferences.templates import (
     TEMPLATES,
+    Contradiction,
+    Label0,
     Message,
+    NoLabel,
     Preference,
     Tie,
+    UnknownLabel,
     get_template,
     parse_transcript,
 )
@@ -69,10 +73,20 @@ def test_homework() -> None:
     assert read(HOMEWORK | {"metadata": "a note"}).meta == {"chosen_index": 2}
 
 
-@pytest.mark.parametrize("label", [0, None, "tie", 3, -1])
-def test_homework_ties(label) -> None:
-    with pytest.raises(Tie):
+NOTHING = [None, "", float("nan")]
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [(label, Tie) for label in ("tie", 3, -1)]
+    + [(label, NoLabel) for label in NOTHING]
+    + [(label, UnknownLabel) for label in ("A", True, False, 1.5, 1e20)]
+    + [(0, Label0)],
+)
+def test_homework_rows_without_an_order(label, reason) -> None:
+    with pytest.raises(reason) as error:
         TEMPLATES["HOMEWORK"](HOMEWORK | {"overall_response": label})
+    assert type(error.value) is reason
 
 
 @pytest.mark.parametrize("key", ["question", "response_1", "response_2", "overall_response"])
@@ -107,6 +121,9 @@ def test_pku_has_two_labels() -> None:
         assert texts(TEMPLATES["PKUSafeRLHF"](PKU | {"better_response_id": label})) == ("Q?", "one", "zero")
     with pytest.raises(Tie):
         TEMPLATES["PKUSafeRLHF"](PKU | {"better_response_id": -1})
+    for label in NOTHING:
+        with pytest.raises(NoLabel):
+            TEMPLATES["PKUSafeRLHF"](PKU | {"better_response_id": label})
     with pytest.raises(ValueError, match="'better_response_id': expected 0 or 1, found 2"):
         TEMPLATES["PKUSafeRLHF"](PKU | {"better_response_id": 2})
 
@@ -192,6 +209,12 @@ def test_trl_ties_and_errors() -> None:
     assert read(row | {"score_chosen": None, "score_rejected": None}).chosen == "good"
     with pytest.raises(Tie):
         read(row | {"score_chosen": 1.0, "score_rejected": 1.0})
+    with pytest.raises(Contradiction, match="'score_chosen': 1.0 is below 'score_rejected', 2"):
+        read(row | {"score_chosen": 1.0, "score_rejected": 2})
+    assert read(row | {"score_chosen": float("nan"), "score_rejected": 2.0}).chosen == "good"
+    for wrong in ("8", True):
+        with pytest.raises(ValueError, match="expected numbers, found"):
+            read(row | {"score_chosen": wrong, "score_rejected": 2.0})
     with pytest.raises(KeyError, match="prompt"):
         read({"chosen": "good", "rejected": "bad"})
     with pytest.raises(ValueError, match="both be text or both"):
@@ -224,8 +247,12 @@ def test_helpsteer(row) -> None:
     assert texts(read(row | {key: 1})) == ("Q?", "two", "one")
     with pytest.raises(Tie):
         read(row | {key: 0})
-    with pytest.raises(ValueError, match=key):
-        read(row | {key: None})
+    for label in NOTHING:
+        with pytest.raises(NoLabel):
+            read(row | {key: label})
+    for label in (99, -3.5, 1e20, float("inf"), True, "much"):
+        with pytest.raises(UnknownLabel, match=key):
+            read(row | {key: label})
 
 
 def test_unknown_template_lists_the_known_ones() -> None:

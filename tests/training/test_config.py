@@ -37,6 +37,11 @@ def test_config_reads_empty_values_as_none() -> None:
     "change",
     [
         {"betta": 0.1},
+        {"beta": float("inf")},
+        {"learning_rate": float("nan")},
+        {"epochs": float("inf")},
+        {"max_steps": 0},
+        {"max_steps": -2},
         {"beta": 0},
         {"loss": "hinge"},
         {"label_smoothing": 0.5},

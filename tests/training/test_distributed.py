@@ -25,6 +25,7 @@ from rlhf_hw.training.distributed import (
     free_port,
     saved_processes,
 )
+from tests.training.several_processes import start
 
 pytestmark = pytest.mark.distributed
 
@@ -61,32 +62,6 @@ def settings(pairs_file, policy_folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def one_process(settings) -> dict[str, TrainingResult]:
     return {kind: launch.run_training(kind, settings(kind, "one", 1)) for kind in SETTINGS}
-
-
-def start(processes: int, *configs: tuple[str, RewardTraining | DPOTraining]) -> None:
-    """Train several settings, one after the other, in processes that torchrun starts."""
-    arguments = []
-    for kind, config in configs:
-        path = Path(f"{config.output_dir}.json")
-        path.write_text(config.model_dump_json(), encoding="utf-8")
-        arguments.append(f"{kind}={path}")
-    program = str(Path(__file__).with_name("several_processes.py"))
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(processes),
-    ]
-    done = subprocess.run(
-        [*torchrun, program, *arguments],
-        capture_output=True,
-        text=True,
-        env=launch.environment(processes),
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def assert_same(result: TrainingResult, expected: TrainingResult) -> None:

@@ -137,7 +137,9 @@ def own_loss(log_probs: torch.Tensor, batch: dict, **settings) -> float:
     """The mean loss of a batch as our trainer computes it from log-probabilities."""
     ours = DPOTrainer.__new__(DPOTrainer)  # its loss alone: no training arguments, no data
     ours.config = DPOTraining(model="-", output_dir="unused", **{"beta": 0.2} | settings)
-    return ours.group_loss(log_probs, batch)[0].mean().item()
+    units = ours.units(batch)
+    each = ours.group_loss(log_probs, batch)[0].view(units.shape)
+    return (each.sum(0) / units.sum(0)).sum().item()
 
 
 @pytest.fixture(scope="module")

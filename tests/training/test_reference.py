@@ -1,5 +1,7 @@
 """Reference log-probabilities: computed once for each content, and read from disk afterwards."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -51,3 +53,25 @@ def test_a_second_dpo_run_reads_the_reference_from_the_cache(settings, cache, mo
     monkeypatch.setattr("rlhf_hw.training.reference.load_policy", load_policy)
     train_dpo(settings(DPOTraining, "three", max_steps=1, max_reply_tokens=8))
     assert len(list(cache.iterdir())) == 2
+
+
+def test_new_weights_under_an_old_name_of_the_hub_are_asked_anew(
+    groups, renderer, policy_folder, other_folder, cache, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    stored = tmp_path / "hub" / "models--org--policy"
+    (stored / "refs").mkdir(parents=True)
+
+    def ask(commit: str, folder):
+        (stored / "refs" / "main").write_text(commit)
+        if not (stored / "snapshots" / commit).exists():
+            shutil.copytree(folder, stored / "snapshots" / commit)
+        return reference_log_probs("org/policy", groups, renderer.pad_id, "fp32")
+
+    old, new = ask("a" * 40, policy_folder), ask("b" * 40, other_folder)
+    for found, folder in ((old, policy_folder), (new, other_folder)):
+        np.testing.assert_allclose(
+            found, log_probs_groups(load_policy(folder), groups, renderer.pad_id, "fp32")
+        )
+    monkeypatch.setattr("rlhf_hw.training.reference.load_policy", lambda path: pytest.fail("computed again"))
+    np.testing.assert_array_equal(ask("a" * 40, policy_folder), old)

@@ -99,7 +99,7 @@ def make_items(renderer: Renderer, preferences: Sequence[Preference], seed: int 
     """Items from preference pairs; padding comes from the chosen reply to some other prompt."""
     generator = np.random.default_rng(seed)
     texts = [[p.chosen for p in preferences], [p.rejected for p in preferences]]
-    contents = [renderer.text_ids(side) for side in texts]
+    contents = [renderer.content_ids(side) for side in texts]
     shift = int(generator.integers(1, max(2, len(preferences))))
     donors = [texts[0][(i + shift) % len(preferences)] for i in range(len(preferences))]
     fillers = renderer.text_ids([" " + " ".join(sentences(text)[:FILLER]) for text in donors])

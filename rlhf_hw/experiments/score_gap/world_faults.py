@@ -208,7 +208,7 @@ def make_world_faults(renderer: Renderer, items: Sequence[Item], seed: int = 0) 
             )
             for n, (item, ids, other) in enumerate(places)
         ]
-        rendered = map(tuple, renderer.text_ids(new))
+        rendered = map(tuple, renderer.content_ids(new))
         table = {
             (item.prompt, ids): after
             for (item, ids, _), text, after in zip(places, new, rendered, strict=True)

@@ -1,0 +1,189 @@
+"""Families of models, tiny and random: equal to plain transformers on shared-prompt batches, or refused."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from rlhf_hw.models.attention import refuse_beyond_window
+from rlhf_hw.models.batches import build_batch, group_tokens
+from rlhf_hw.models.forward import log_prob_batch, score_batch, use_pair_forward
+from rlhf_hw.models.loading import load_policy, load_reward_model
+from rlhf_hw.training.lora import add_lora, merge_lora
+
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+SHAPE |= {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128, "vocab_size": 50}
+SHAPE |= {"initializer_range": 0.2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+SMALL_SHAPE = {"n_embd": 32, "n_inner": 48, "n_layer": 2, "n_head": 4, "n_positions": 128}
+VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+VISION |= {"image_size": 28, "patch_size": 14}
+NARROW_VALUES = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
+NARROW_VALUES |= {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8}
+NARROW_VALUES |= {"v_head_dim": 6, "moe_intermediate_size": 16, "first_k_dense_replace": 1, "head_dim": 4}
+NARROW_VALUES |= {"num_key_value_heads": 4}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+CAPPED = {"attn_logit_softcapping": 1.0, "final_logit_softcapping": None}
+FAMILIES = {
+    **dict.fromkeys(["qwen2", "qwen3", "llama", "mistral", "phi3", "gemma", "gemma3_text", "smollm3"], {}),
+    **dict.fromkeys(["olmo2", "gpt_neox"], {}),
+    **dict.fromkeys(["gpt2", "gpt_bigcode"], SMALL_SHAPE),
+    "gptj": SMALL_SHAPE | {"rotary_dim": 4},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "falcon": {"alibi": False},
+    "gemma2": CAPPED,
+    "gemma3": {"text_config": SHAPE, "vision_config": VISION},
+    "deepseek_v3": NARROW_VALUES,
+    "mixtral": EXPERTS,
+    "gpt_oss": EXPERTS,
+}
+NO_EXTRA = SHAPE | {"vocab_size_per_layer_input": 50, "hidden_size_per_layer_input": 0}
+BY_A_MASK = "does not attend by a mask in all of its layers.*choose a model such as"
+REFUSED = {
+    "mamba": (
+        {"state_size": 4},
+        BY_A_MASK,
+        "no model of type 'mamba' for AutoModelForSequenceClassification",
+    ),
+    "bloom": ({}, BY_A_MASK, BY_A_MASK),
+    "falcon": ({"alibi": True}, BY_A_MASK, BY_A_MASK),
+    "lfm2": ({"layer_types": ["conv", "full_attention"]}, BY_A_MASK, "no model of type 'lfm2'"),
+    "gemma2": ({"final_logit_softcapping": 30.0}, "changed by final_logit_softcapping.*choose a model", None),
+    "gemma3": (
+        {"text_config": SHAPE | {"final_logit_softcapping": 30.0}, "vision_config": VISION},
+        "changed by final_logit_softcapping after the head",
+        None,
+    ),
+    "gemma4": (
+        {"text_config": NO_EXTRA | {"final_logit_softcapping": 30.0}, "vision_config": VISION},
+        "changed by final_logit_softcapping after the head",
+        "no model of type 'gemma4' for AutoModelForSequenceClassification",
+    ),
+    "cohere": ({}, "changed by logit_scale after the head", "no model of type 'cohere'"),
+    "granite": ({"logits_scaling": 8.0}, "changed by logits_scaling after the head", "no model of type"),
+    "qwen3_5": (
+        {"text_config": SHAPE | {"layer_types": ["linear_attention", "full_attention"]}},
+        BY_A_MASK,
+        "no model of type|does not attend",
+    ),
+}
+
+
+def tiny(family: str, settings: dict, folder) -> str:
+    """A checkpoint of a random language model of this family."""
+    shape = {} if "text_config" in settings else dict(SHAPE)
+    if family == "falcon":
+        del shape["head_dim"]  # computed there
+    config = AutoConfig.for_model(family, **shape | settings)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
+def texts() -> list[tuple[list[int], list[list[int]]]]:
+    """Prompts with two replies each, as ids."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = [(7, (5, 9)), (12, (11, 3))]
+    ids = lambda n: torch.randint(3, 50, (n,), generator=generator).tolist()  # noqa: E731
+    return [(ids(prompt), [ids(n) for n in replies]) for prompt, replies in lengths]
+
+
+def groups():
+    prompts, replies = zip(*texts(), strict=True)
+    return group_tokens(prompts, replies)
+
+
+def plain(model, of_a_row) -> torch.Tensor:
+    """What transformers' own forward gives, a sequence at a time."""
+    logits = lambda p, r: model(input_ids=torch.tensor([p + r])).logits[0]  # noqa: E731
+    return torch.stack([torch.stack([of_a_row(logits(p, r), p, r) for r in rs]) for p, rs in texts()])
+
+
+def log_prob(logits, prompt, reply) -> torch.Tensor:
+    each = logits[len(prompt) - 1 : -1].log_softmax(-1)
+    return each.gather(1, torch.tensor(reply)[:, None]).sum()
+
+
+def plain_scores(folder) -> torch.Tensor:
+    own = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
+    return plain(own.eval(), lambda logits, prompt, reply: logits[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_shared_prompts_give_what_plain_transformers_gives(family, tmp_path) -> None:
+    folder = tiny(family, FAMILIES[family], tmp_path / "policy")
+    policy = load_policy(folder).eval()
+    found = log_prob_batch(policy, **build_batch(groups(), [0, 1], 0, targets="replies"))
+    own = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    expected = plain(own.eval(), log_prob)
+    assert expected.std() > 5
+    torch.testing.assert_close(found, expected, **CLOSE)
+    load_reward_model(folder).save_pretrained(tmp_path / "reward")
+    reward = load_reward_model(tmp_path / "reward").eval()
+    scores, expected = (
+        score_batch(reward, **build_batch(groups(), [0, 1], 0)),
+        plain_scores(tmp_path / "reward"),
+    )
+    assert expected.std() > 0.1
+    torch.testing.assert_close(scores, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_bf16_a_training_step_is_near_the_one_in_fp32(family, tmp_path) -> None:
+    folder, found = tiny(family, FAMILIES[family], tmp_path), []
+    for enabled in (False, True):
+        model = load_reward_model(folder).eval()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            scores = score_batch(model, **build_batch(groups(), [0, 1], 0))
+        scores.square().sum().backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        found.append((scores.detach(), gradient))
+    (exact, direction), (rounded, other) = found
+    assert (rounded - exact).norm() < 0.05 * exact.norm()
+    assert torch.cosine_similarity(direction, other, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_what_would_be_computed_wrongly_is_refused(family, tmp_path) -> None:
+    settings, policy, reward = REFUSED[family]
+    folder = tiny(family, settings, tmp_path)
+    with pytest.raises(ValueError, match=f"^{folder}: .*{policy}"):
+        load_policy(folder)
+    if reward is not None:
+        with pytest.raises(ValueError, match=f"^{folder}: .*({reward})"):
+            load_reward_model(folder)
+
+
+def test_a_window_in_a_nested_configuration_counts(tmp_path) -> None:
+    text = SHAPE | {"sliding_window": 20}
+    folder = tiny("gemma3", {"text_config": text, "vision_config": VISION}, tmp_path)
+    for model in (load_policy(folder), load_reward_model(folder)):
+        refuse_beyond_window(model, 20)
+        with pytest.raises(ValueError, match="21 tokens.*to the last 20 only"):
+            refuse_beyond_window(model, 21)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize("family", ["gpt2", "opt", "gpt_bigcode", "gemma3"])
+def test_a_step_changes_what_plain_transformers_reads(family, rank, tmp_path) -> None:
+    folder = tiny(family, FAMILIES[family], tmp_path / "policy")
+    model, batch = load_reward_model(folder).eval(), build_batch(groups(), [0, 1], 0)
+    use_pair_forward(model, score_batch)
+    adapters = add_lora(model, rank, 0, model.score) if rank else None
+    trained = [p for p in model.parameters() if p.requires_grad]
+    before = model(**batch)
+    optimizer = torch.optim.SGD(trained, lr=0.01)
+    for _ in range(2):  # the first moves adapters' B only, which begins at 0
+        optimizer.zero_grad()
+        model(**batch).sum().backward()
+        optimizer.step()
+    if adapters is not None:
+        inner = sum(p.numel() for p in trained) - model.score.weight.numel()
+        assert 0 < inner < sum(p.numel() for p in model.parameters()) / 3
+        merge_lora(adapters)
+    model.save_pretrained(tmp_path / "after")
+    with torch.no_grad():
+        after, expected = model(**batch), plain_scores(tmp_path / "after")
+    assert (after - before).abs().max() > 0.01
+    torch.testing.assert_close(after, expected, **CLOSE)

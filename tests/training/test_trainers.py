@@ -1,0 +1,124 @@
+"""What training does to a model beside its steps: no dropout unless asked, and nothing broken is saved."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
+
+from rlhf_hw.errors import RunFailed
+from rlhf_hw.training.config import DPOTraining, RewardTraining
+from rlhf_hw.training.group_trainer import GroupTrainer
+from rlhf_hw.training.launch import TRAIN
+from rlhf_hw.training.reference import reference_log_probs
+from rlhf_hw.training.trainers import DPOTrainer, RewardTrainer, reward_measures, without_dropout
+
+SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+QWEN2 = Qwen2Config(**SMALL, num_key_value_heads=2, intermediate_size=8, attention_dropout=0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [(GPT2LMHeadModel, GPT2Config(**SMALL)), (Qwen2ForCausalLM, QWEN2)]
+)
+def test_dropout_is_switched_off_wherever_a_model_has_it(kind, shape) -> None:
+    model, ids = kind(shape).train(), torch.arange(12)[None]
+    assert not torch.equal(model(ids).logits, model(ids).logits)
+    without_dropout(model)
+    assert torch.equal(model(ids).logits, model(ids).logits)
+    assert max(getattr(shape, "attention_dropout", 0), getattr(shape, "attn_pdrop", 0)) > 0
+
+
+def test_a_policy_with_dropout_starts_at_its_reference(settings, policy_folder, tmp_path, cache) -> None:
+    folder = tmp_path / "with-dropout"
+    folder.mkdir()
+    for path in policy_folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    config = json.loads((folder / "config.json").read_text()) | {"attention_dropout": 0.5}
+    (folder / "config.json").write_text(json.dumps(config))
+    run = {"model": str(folder), "max_steps": 1}
+    result = TRAIN["dpo"](settings(DPOTraining, **run))
+    assert result.metrics["loss_first"] == pytest.approx(np.log(2), rel=1e-6)
+    assert json.loads((result.checkpoint / "config.json").read_text())["attention_dropout"] == 0.5
+    kept = TRAIN["dpo"](settings(DPOTraining, "kept", dropout=True, **run))
+    assert abs(kept.metrics["loss_first"] - np.log(2)) > 1e-4
+
+
+@pytest.mark.parametrize("kind", [RewardTrainer, DPOTrainer])
+def test_a_step_reads_nothing_back_from_its_device(kind, groups, renderer, settings) -> None:
+    """On a GPU each number that is read waits for all that was queued; on "meta" reading one is an error."""
+    trainer = kind.__new__(kind)  # its loss alone: no training arguments, no data
+    trainer.config = settings({RewardTrainer: RewardTraining, DPOTrainer: DPOTraining}[kind])
+    trainer.pad_id, trainer.references, trainer.seen, trainer.unread = renderer.pad_id, {}, None, []
+    trainer.args, trainer.state = SimpleNamespace(world_size=1), SimpleNamespace(global_step=0)
+    trainer.model = torch.nn.Identity()
+    batch = trainer.collate_counted(groups, "train", [0, 1, ~0])
+    batch = {name: tensor.to("meta") for name, tensor in batch.items()}
+    if kind is DPOTrainer:
+        batch["reference"] = torch.zeros(3, 2, device="meta")
+    loss = trainer.compute_loss(
+        lambda **inputs: torch.zeros(3, 2, device="meta"), batch, num_items_in_batch=batch["units"].sum(0)
+    )
+    trainer.must_be_finite("loss", loss)
+    assert loss.device.type == trainer.seen.device.type == "meta"
+    assert [(step, name) for step, name, _ in trainer.unread] == [(1, "loss")]
+
+
+@pytest.mark.parametrize("evaluate", [False, True])
+def test_every_pair_is_a_tie_before_the_first_step(settings, pairs_file, monkeypatch, evaluate) -> None:
+    """Also where the reference was computed in other batches, which round in another way."""
+
+    def other_rounding(*arguments):
+        values = reference_log_probs(*arguments)
+        return np.nextafter(
+            values, values * np.random.default_rng(0).choice([0, 2], values.shape), dtype="f4"
+        )
+
+    monkeypatch.setattr("rlhf_hw.training.run.reference_log_probs", other_rounding)
+    batches = {"batch_size": 3, "max_steps": 1, "max_train": 9 if evaluate else 24, "evaluations": 1}
+    config = settings(DPOTraining, eval_dataset=str(pairs_file), eval_split="train", **batches)
+    result = TRAIN["dpo"](config)
+    name = "eval_accuracy" if evaluate else "accuracy"
+    assert result.curve(name)[0]["value"] == 0.5
+
+
+def test_ties_within_rounding_count_one_half() -> None:
+    log_probs = torch.tensor([[-300.0, -250.0]] * 4)
+    size, tie = 0.1 * 2 * log_probs.abs(), torch.tensor([[0.0, 1e-5], [1e-5, 0.0], [0.1, 0.0], [0.0, 0.1]])
+    assert reward_measures(tie, size, "reward")["accuracy"].tolist() == [0.5, 0.5, 1.0, 0.0]
+    assert reward_measures(tie, tie.abs(), "score")["accuracy"].tolist() == [0.0, 1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("rm", {"learning_rate": 1e30}, "^step 2: the loss is (nan|inf)"),
+        ("rm", {"learning_rate": 1e30, "max_steps": 1}, "^after step 1 the weights are not finite"),
+        ("rm", {"learning_rate": 1e30, "save_steps": 1}, "^after step 1 the weights"),
+        ("dpo", {"beta": 1e30, "loss": "ipo", "learning_rate": 1e30}, "^step [12]: the "),
+    ],
+)
+def test_what_is_not_finite_stops_a_run_and_is_not_saved(settings, cache, kind, changes, message) -> None:
+    config = settings({"rm": RewardTraining, "dpo": DPOTraining}[kind], **changes)
+    with pytest.raises(RunFailed, match=message):
+        TRAIN[kind](config)
+    assert not list(config.output_dir.rglob("*.safetensors"))
+
+
+def test_a_broken_gradient_stops_before_the_weights_change(settings, monkeypatch) -> None:
+    clip = GroupTrainer._clip_grad_norm
+
+    def broken(self, model):
+        if self.state.global_step == 2:
+            next(model.parameters()).grad[0, 0] = float("nan")
+        return clip(self, model)
+
+    monkeypatch.setattr(GroupTrainer, "_clip_grad_norm", broken)
+    config = settings(RewardTraining, save_steps=2)
+    with pytest.raises(RunFailed, match="^step 3: the gradient's norm is nan"):
+        TRAIN["rm"](config)
+    assert not list(config.output_dir.glob("*.safetensors"))
+    (saved,) = config.output_dir.glob("checkpoint-*/model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in load_file(saved).values())
