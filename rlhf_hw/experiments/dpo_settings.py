@@ -192,7 +192,8 @@ def choose(
     Returns:
         Metrics under `choice`: prompts, settings, learning_rate, beta, kl, kl_budget, and for each judge
         <judge>_difference (+_low, _high) of the chosen setting; <judge>_best.learning_rate and .beta, the
-        setting with the judge's highest mean; where gold is known, <judge>_best.gold_difference (+_low,
+        setting with the judge's highest mean; farthest.kl and farthest.<judge>_difference of the setting that
+        moved most; where gold is known, <judge>_best.gold_difference (+_low,
         _high) of that setting, and gold_lost (+_low, _high), gold of the setting best by gold minus that of
         the chosen one.
     """
@@ -204,8 +205,11 @@ def choose(
     chosen = by_rule([gain.value for gain in gains[deciding]], kl, budget)
     numbers = {"prompts": len(start), "settings": len(settings), "kl": kl[chosen], "kl_budget": budget}
     numbers |= settings[chosen]._asdict()
+    far = int(np.argmax(kl))
+    numbers["farthest.kl"] = kl[far]
     for name in known:
         numbers |= gains[name][chosen].named(f"{name}_difference")
+        numbers |= gains[name][far].named(f"farthest.{name}_difference")
         numbers |= prefixed(f"{name}_best", settings[best[name]]._asdict())
         if "gold" in known:
             numbers |= gains["gold"][best[name]].named(f"{name}_best.gold_difference")

@@ -62,6 +62,7 @@ def test_an_over_optimised_setting_is_chosen_by_score_and_its_cost_is_told() -> 
     assert (found.chosen, found.best) == (1, {"score": 2, "judge": 1, "gold": 0})
     assert found.metrics["choice.learning_rate"] == 1e-4 and found.metrics["choice.kl"] == 4
     assert found.metrics["choice.score_best.gold_difference_high"] < -0.5
+    assert found.metrics["choice.farthest.kl"] == 30 and found.metrics["choice.farthest.score_difference"] > 1
     assert found.metrics["choice.gold_lost"] == pytest.approx(0.2, abs=0.15)
     assert found.metrics["choice.gold_lost_low"] > 0
     assert [row["chosen"] for row in found.tables["dpo_settings"]] == [False, True, False]
