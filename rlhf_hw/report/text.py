@@ -38,7 +38,7 @@ def fill(text: str, facts: Facts, declared: Mapping[str, dict] | None = None, so
         InputError: malformed field or directive, a value that its format does not fit.
     """
     lines = []
-    for number, line in _kept_lines(text, facts, source):
+    for number, line in kept_lines(text, facts, source):
         place = f"{source}:{number}"
         if match := _TABLE.match(line):
             lines += table_lines(match[1], declared or {}, facts, place)
@@ -47,7 +47,7 @@ def fill(text: str, facts: Facts, declared: Mapping[str, dict] | None = None, so
     return "\n".join(lines) + "\n"
 
 
-def _kept_lines(text: str, facts: Facts, source: str) -> Iterator[tuple[int, str]]:
+def kept_lines(text: str, facts: Facts, source: str) -> Iterator[tuple[int, str]]:
     """Yield (line number, line) outside of conditional blocks whose condition fails; drop comment lines."""
     stack: list[tuple[bool, int]] = []
     for number, line in enumerate(text.splitlines(), 1):
