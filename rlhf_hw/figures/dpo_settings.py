@@ -9,6 +9,7 @@ from matplotlib.ticker import NullLocator
 
 from rlhf_hw.figures.style import (
     GREEN,
+    GREY,
     INK,
     ORANGE,
     PURPLE,
@@ -51,12 +52,15 @@ def settings_frontier(found: Tried) -> Figure:
         for name in names:
             draw_gains(panel, found, name)
         note_line(panel, 0, "start (SFT)")
-        note_line(panel, found.budget, "budget", vertical=True)
         panel.set_xscale("log")
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_xlabel("KL from the start (nats a reply, log scale)")
         panel.set_ylabel("mean gain (gold)" if names == ["gold"] else "mean gain (score)")
-        panel.margins(x=0.15, y=0.15)
+        panel.margins(x=0.45, y=0.15)
+        left, right = panel.get_xlim()
+        if found.budget < right:
+            panel.axvspan(max(found.budget, left), right, color=GREY, alpha=0.12, label="beyond the budget")
+            panel.set_xlim(left, right)
         legend_below(panel, columns=2)
     return figure
 
@@ -81,9 +85,10 @@ def draw_gains(axes: Axes, found: Tried, name: str) -> None:
     if name != "judge":  # the two scores share their points' places
         betas = sorted({setting.beta for setting in found.settings})
         for n, setting in enumerate(found.settings):
-            above = betas.index(setting.beta) % 2 == 0  # settings of small rates differ little in place
+            right = betas.index(setting.beta) % 2 == 0  # settings of small rates differ little in place
             where = {
-                "xytext": (4, 5 if above else -11),
+                "xytext": (5 if right else -5, 4),
+                "ha": "left" if right else "right",
                 "textcoords": "offset points",
                 "fontsize": 7,
                 "color": INK,
