@@ -252,7 +252,8 @@ def test_what_a_notebook_asked_for_need_not_run_again(copy: Copy) -> None:
     copy.ran.clear()
     assert runner.open_run("nano").need("dpo").is_dir()
     assert copy.ran == [DPO]
-    assert json.loads((copy.folder / "run.json").read_text())["parameters"][DPO]["sft_max_train"] == 1000
+    ran_with = json.loads((copy.folder / "run.json").read_text())["parameters"][DPO]["sft_max_train"]
+    assert ran_with == load_profile("nano").notebooks["dpo_training"]["sft_max_train"]
     assert copy.run() == []
     with pytest.raises(ValueError, match="no notebook makes 'critic'"):
         runner.open_run("nano").need("critic")
