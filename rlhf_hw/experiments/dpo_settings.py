@@ -3,7 +3,7 @@
 The rule, which needs no true reward and so is the same on any data: of the settings whose KL divergence from
 the start keeps within a budget, the one with the highest mean score by the judge; where all exceed it, the
 one that moved least. The default budget is how far best-of-16 sampling moves, ln 16 - 15/16 nats (Stiennon et
-al. 2020, appendix), so that DPO and best-of-n are compared at about the same distance. The judge is a reward
+al. 2020, appendix), so that DPO goes no further than best-of-n may. The judge is a reward
 model of other pairs and another seed than the first one; where there is none, the first judges. Prompts stand
 in no training or validation pair.
 
@@ -238,10 +238,10 @@ def by_rule(gains: Sequence[float], kl: Sequence[float], budget: float) -> int:
 
 
 def edges(settings: Sequence[Setting], chosen: Setting) -> dict[str, bool]:
-    """Whether a value of the chosen setting is the smallest or largest of three or more that were tried."""
+    """Whether a value of the chosen setting is the smallest or the largest of several that were tried."""
     tried = [sorted(set(values)) for values in zip(*settings, strict=True)]
     ends = [
-        len(values) > 2 and value in (values[0], values[-1])
+        len(values) > 1 and value in (values[0], values[-1])
         for values, value in zip(tried, chosen, strict=True)
     ]
     return {"choice_at_the_edge": any(ends)}

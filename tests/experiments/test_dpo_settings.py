@@ -48,7 +48,6 @@ def test_a_chosen_value_at_the_edge_of_those_tried_is_told() -> None:
     tried = grid("1e-5,1e-4,1e-3", "0.1")
     at = [edges(tried, setting)["choice_at_the_edge"] for setting in tried]
     assert at == [True, False, True]
-    assert not any(edges(grid("1e-5,1e-4", "0.1"), setting)["choice_at_the_edge"] for setting in tried)
 
 
 def test_an_over_optimised_setting_is_chosen_by_score_and_its_cost_is_told() -> None:
@@ -75,7 +74,7 @@ def test_without_gold_or_judge_the_score_decides() -> None:
     )
     assert found.chosen == 1 and set(found.gains) == {"score"}
     assert found.claims["settings_tried"] and not found.claims["choice_by_judge"]
-    assert found.claims["choice_beyond_budget"] and not found.claims["choice_at_the_edge"]
+    assert found.claims["choice_beyond_budget"] and found.claims["choice_at_the_edge"]
     assert not any("gold" in key for key in found.metrics)
 
 
