@@ -11,6 +11,7 @@ where there is one core or one call, the calls run after each other in this proc
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import forkserver
@@ -92,3 +93,10 @@ def _begin(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End when the process that handed out the work is gone, however it went: nobody takes the result."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
