@@ -198,9 +198,9 @@ def load_preferences(
         if reason:
             report.drop(reason, number)
         else:
-            # of several sources, which one: notebook 02 judges them apart with `group: source`
-            source_of = {"source": part} if part else {}
-            preferences.append(replace(preference, meta={**preference.meta, **source_of}))
+            if part:  # which of several sources: notebook 02 judges them apart with `group: source`
+                preference = replace(preference, meta={**preference.meta, "source": part})
+            preferences.append(preference)
     report.used = len(preferences)
     _refuse_labels_from_0(preferences, report)
     if not preferences:

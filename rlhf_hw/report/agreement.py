@@ -44,10 +44,11 @@ def main() -> None:
     )
     folders = parser.parse_args().runs
     found: list[str] = []
-    for language in LANGUAGES:
+    by_language = zip(*(run_facts(folder, LANGUAGES) for folder in folders), strict=True)
+    for language, facts in zip(LANGUAGES, by_language, strict=True):
         source = REPORT / f"report.{language}.md"
         text = source.read_text(encoding="utf-8")
-        kept = [dict(kept_lines(text, run_facts(folder, language), source.name)) for folder in folders]
+        kept = [dict(kept_lines(text, one, source.name)) for one in facts]
         found += [f"{source.name}:{n}: {count} others: {line}" for n, count, line in lonely_lines(text, kept)]
     found.append(f"{len(found)} lines of {folders[0]} that most of {len(folders) - 1} others do not print")
     sys.stdout.write("\n".join(found) + "\n")

@@ -61,18 +61,22 @@ def build_report(
         if wrong := set(given) - set(known):
             raise InputError(f"{name} {', '.join(sorted(wrong))} is not one of {', '.join(known)}")
     folder = RUNS / run
-    documents = [prepare(REPORT / f"report.{name}.md", run_facts(folder, name), folder) for name in languages]
+    documents = [
+        prepare(REPORT / f"report.{facts.language}.md", facts, folder)
+        for facts in run_facts(folder, languages)
+    ]
     # one thread a language: each waits for pandoc and XeLaTeX most of the time
     with ThreadPoolExecutor(max_workers=len(LANGUAGES)) as threads:
         made = threads.map(lambda one: typeset(one, folder / "report", formats, engine), documents)
         return [path for paths in made for path in paths]
 
 
-def run_facts(folder: Path, language: str) -> Facts:
-    """What a report of the run in `folder` may name."""
+def run_facts(folder: Path, languages: Sequence[str]) -> list[Facts]:
+    """What a report of the run in `folder` may name, once for each language."""
     values = load_values(folder, REPORT / "recorded.json")
     tables = {path.stem: _read_json(path) for path in sorted((folder / "tables").glob("*.json"))}
-    return Facts(values, tables, figures(folder), language)
+    known = figures(folder)
+    return [Facts(values, tables, known, language) for language in languages]
 
 
 def load_values(folder: Path, recorded: Path | None = None) -> dict[str, Value]:
