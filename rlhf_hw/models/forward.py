@@ -8,7 +8,7 @@ data set, in batches of similar length; `scoring` and `log_probs` are built on i
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from rlhf_hw.models.attention import additive, refuse_beyond_window, use_attention
 from rlhf_hw.models.batches import TokenizedGroups, build_batch, sorted_batches
 from rlhf_hw.models.cpu_speed import LinearByOneDNN, keep_freed_memory
-from rlhf_hw.models.fused import fused, use_fused
+from rlhf_hw.models.fused import fused, use_fused, with_forward
 from rlhf_hw.models.loading import pick_dtype
 
 # The language-model head works on chunks of at most this many logits; 2^25 floats are 128 MiB in fp32.
@@ -207,16 +207,10 @@ def _chunk_log_probs(head: nn.Module, hidden: Tensor, target_ids: Tensor) -> Ten
 
 def use_pair_forward(model: PreTrainedModel, forward) -> PreTrainedModel:
     """Make `score_batch` or `log_prob_batch` the model's own `forward`."""
-    model.__class__ = _with_forward(type(model), forward)
+    model.__class__ = with_forward(type(model), forward)
     use_attention(model)
     use_fused(model)
     return model
-
-
-@cache
-def _with_forward(kind: type, forward) -> type:
-    """A class of the same name, since checkpoints record it; a method kept in the model would be a cycle."""
-    return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
 
 @contextmanager

@@ -31,14 +31,17 @@ def use_fused(model: PreTrainedModel) -> list[nn.Module]:
         kind = type(module)
         forward = _layer if kind.__name__ in LAYERS else _attention if kind.__name__ in ATTENTIONS else None
         if forward and kind.__module__.startswith("transformers.models.") and not hasattr(kind, "plain"):
-            module.__class__ = _with_fused(kind, forward)
+            module.__class__ = with_forward(kind, forward)
             changed.append(module)
     return changed
 
 
 @cache
-def _with_fused(kind: type, forward: Callable) -> type:
-    """A class of the same name with another `forward`; kept in the module, a bound one would be a cycle."""
+def with_forward(kind: type, forward: Callable) -> type:
+    """A class of the same name, since checkpoints record it, with another `forward`; its own is in `plain`.
+
+    A bound method kept in the module instead would be a reference cycle.
+    """
     return type(kind.__name__, (kind,), {"forward": forward, "plain": kind, "__module__": kind.__module__})
 
 
