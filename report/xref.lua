@@ -182,10 +182,10 @@ local function characters(str)
   return out
 end
 
--- Browsers draw the PNG that lies beside each PDF.
+-- Browsers draw the SVG that lies beside each PDF.
 local function screen_image(image)
   if not FORMAT:match("html") then return nil end
-  image.src = image.src:gsub("%.pdf$", ".png")
+  image.src = image.src:gsub("%.pdf$", ".svg")
   return image
 end
 

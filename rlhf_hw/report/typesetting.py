@@ -232,7 +232,7 @@ def write_typst(document: Document, pdf: Path) -> None:
 
 
 def write_html(document: Document, page: Path) -> None:
-    """Write one HTML file that holds its figures (PNG), its style and its formulas (MathML)."""
+    """Write one HTML file that holds its figures (SVG), its style and its formulas (MathML)."""
     _write(
         document,
         "html5",
