@@ -54,6 +54,21 @@ GAP, MORE, LESS = (
     for value in (1, 1.5, -0.5)
 )
 NONE = Replicated(0, Estimate(0, 0, 0), None)
+FAULTS = (
+    *("read after the end token", "read at the end token", "read at the last word", "other template"),
+    *("cut at a limit", "padded", "looping", "point off topic", "empty talk for reasons"),
+    *(
+        "useful for worthless",
+        "exclamation marks",
+        "exclamation marks, every second",
+        "lower case",
+        "flattery",
+    ),
+)
+JUDGES = (
+    *("best possible", "reward model trained on such pairs", "reward model trained on the other kind"),
+    *("bag of words (no prompt)", "length"),
+)
 PARTS = ("readout", "template", "truncation", "length", "repetition", "quality", "ood", "rest")
 
 STEP = {"kl": 1.0}  # as `experiments.steps.step_metrics` gives it, of three trainings
@@ -125,7 +140,8 @@ DRAWINGS = {
         CHOSEN - REJECTED,
     ),
     "inference_distributions": lambda: inference_distributions(
-        {"base": CHOSEN, "SFT": REJECTED, "DPO": REJECTED, "reference": CHOSEN}, title="validation prompts"
+        {"base": CHOSEN, "SFT": REJECTED, "DPO": REJECTED, "reference": CHOSEN},
+        title="replies to validation prompts",
     ),
     "win_rate_forest": lambda: win_rate_forest(
         dict.fromkeys(("reward model", "length", "words", "second model"), RATE),
@@ -147,10 +163,10 @@ DRAWINGS = {
         {name: LENGTHS / 50 for name in ("easy pairs", "hard pairs", "two samples of the base model")}
     ),
     "accuracy_by_kind": lambda: accuracy_by_kind(
-        {kind: {"reward model": MORE.named("accuracy")} for kind in ("easy", "hard")}
+        {kind: {judge: MORE.named("accuracy") for judge in JUDGES} for kind in ("easy", "hard")}
     ),
     "settings_frontier": lambda: settings_frontier(TRIED),
-    "planted_matrix": lambda: planted_matrix(np.eye(8), PARTS, PARTS),
+    "planted_matrix": lambda: planted_matrix(np.ones((len(FAULTS), 8)), FAULTS, PARTS),
     "recorded_distributions": lambda: recorded_distributions(
         {"base": CHOSEN, "DPO": CHOSEN, "reference": REJECTED}
     ),

@@ -104,7 +104,7 @@ _STAGES = [
         "notebook 00",
         BASE,
         (
-            ["texts, good replies"],
+            ["texts and replies,", "good and bad"],
             ["next-token loss", r"$-\log\,\pi(y_t\,|\,x, y_{<t})$"],
             ["base model", r"$\pi_{\mathrm{ref}}$"],
         ),

@@ -31,6 +31,7 @@ FONT_PACKAGE = "fonts-noto-cjk"
 _NUMBER = r"[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?%?"
 _HOLES = {**dict.fromkeys("nmk", _NUMBER), **dict.fromkeys("abc", ".+?")}
 _HOLE = re.compile(r"\{([a-z])\}")
+_GAP = re.compile(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])")  # Chinese has spaces beside Latin words only
 _SILENT = re.compile(rf"\$[^$]*\$|{_NUMBER}")  # formulas and numbers: the same everywhere
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def _pattern(english: str) -> str:
 def translation(text: str, language: str) -> str | None:
     """A figure's text in another language, line by line; None where a line has no translation."""
     lines = [_line_in(line, language) for line in text.split("\n")]
-    return None if None in lines else "\n".join(lines)
+    return None if None in lines else _GAP.sub("", "\n".join(lines))
 
 
 def _line_in(line: str, language: str) -> str | None:
@@ -127,6 +128,6 @@ def speaking(figure: Figure, language: str) -> Iterator[list[str]]:
             }
         for text in figure.findobj(Text):
             if text not in ticks and text.get_text().strip():
-                afterwards.callback(text.set_text, text.get_text())
-                text.set_text(said(text.get_text()))
+                afterwards.callback(text.set, text=text.get_text(), linespacing=1.2)
+                text.set(text=said(text.get_text()), linespacing=1.5)  # Chinese characters are tall
         yield missing

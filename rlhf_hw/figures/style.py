@@ -77,6 +77,13 @@ STYLE = {
     "svg.hashsalt": "rlhf_hw",
     "savefig.facecolor": "white",
 }
+SHOWN_AS = {  # what figures call things that have short names in tables
+    "length": "length rule",
+    "words": "bag of words",
+    "reference": "reference (chosen)",
+}
+GOLD_UNIT = "SD of base replies"
+INTERVALS = "95% intervals: thick over prompts, thin over trainings"
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,9 @@ condition or on all of a list (`KEY` or `not KEY`, as in `text`). `width` counts
 pandoc's relative width; `align: right` is for numbers.
 
 A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows that one: its columns give the
-`key`, the words of the heading, and a `format`.
+`key`, the words of the heading, and a `format`. Where a column gives `words` ({language: {word: said}}),
+these stand for words that the run wrote into its cells, at the start or behind a comma, and before a number,
+a colon or the end.
 """
 
 import re
@@ -125,7 +127,17 @@ def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place
                 f"table '{name}' has {', '.join(known)}"
             )
     chosen = [(column["key"], column.get("format", ""), column[facts.language]) for column in columns]
-    return markdown_table(rows, chosen, f"{place}: table '{name}'")
+    words = {column["key"]: column.get("words", {}).get(facts.language, {}) for column in columns}
+    said = [{key: _in_words(value, words.get(key)) for key, value in row.items()} for row in rows]
+    return markdown_table(said, chosen, f"{place}: table '{name}'")
+
+
+def _in_words(value: Value | None, words: Mapping[str, str] | None) -> Value | None:
+    """A cell of a run's table with the words of a language in the place of its own."""
+    if not words or not isinstance(value, str):
+        return value
+    known = "|".join(re.escape(word) for word in words if word != _LINE)
+    return re.sub(rf"(?:^|(?<=, ))({known})(?=$|:| -?\d)", lambda found: words[found[1]], value)
 
 
 def markdown_table(rows: Sequence[Row], columns: Sequence[tuple[str, str, str]], place: str) -> list[str]:

@@ -10,20 +10,24 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from drawings import BEST_OF_N, CHOSEN, CURVE, DRAWINGS, GAP, LENGTHS, MORE, REJECTED, STEP
+from drawings import BEST_OF_N, CHOSEN, CURVE, DRAWINGS, GAP, LENGTHS, LESS, MORE, REJECTED, STEP
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from scipy.stats import spearmanr
 
 from rlhf_hw import imports
 from rlhf_hw.figures import style
+from rlhf_hw.figures.diagrams import DIAGRAMS
 from rlhf_hw.figures.replies import best_of_n_curves, inference_distributions, judged_wins, step_gains
 from rlhf_hw.figures.score_gap import planted_matrix, waterfall
 from rlhf_hw.figures.scores import margin_histogram, score_against_length, score_distribution, side_by_side
 from rlhf_hw.figures.style import save
-from rlhf_hw.figures.training import training_curve
+from rlhf_hw.figures.training import evaluation_curve, training_curve
 from rlhf_hw.imports import room
-from rlhf_hw.paths import ROOT
-from rlhf_hw.stats import length
+from rlhf_hw.paths import FIG, REPORT, ROOT
 
+SMALLEST = 8  # points
+TEXT_WIDTH = 16 / 2.54 * 72  # of the report, in points
 DRAWN_ONCE = {f"rlhf_hw.figures.{name}" for name in ("diagrams", "house")}  # no run draws them
 
 
@@ -47,14 +51,35 @@ def test_figure_is_labelled_and_leaves_no_setting_behind(name):
     figure = DRAWINGS[name]()
     assert dict(mpl.rcParams) == before
     assert isinstance(figure, Figure) and figure.get_figwidth() <= 6.31
-    labels = [axes.get_xlabel() for axes in figure.axes] + [figure.get_supxlabel()]
-    assert any(labels) or "waterfall" in name  # the bars of a waterfall are named one by one
-    assert any(axes.get_ylabel() for axes in figure.axes) or name in (
+    assert any(axes.get_xlabel() for axes in figure.axes)
+    rows = (
         "win_rate_forest",
         "accuracy_by_kind",
         "judged_wins",
         "recorded_win_rate",
+        "waterfall",
+        "step_waterfall",
     )
+    assert any([figure.get_supylabel(), *(axes.get_ylabel() for axes in figure.axes)]) or name in rows
+
+
+@pytest.mark.parametrize("name", [*DRAWINGS, *DIAGRAMS])
+def test_no_text_is_too_small_to_read(name):
+    figure = (DRAWINGS | DIAGRAMS)[name]()
+    sizes = {text.get_text(): text.get_fontsize() for text in figure.findobj(Text) if text.get_text()}
+    assert {text for text, size in sizes.items() if size < SMALLEST} == set()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_figures_are_printed_nearly_as_large_as_they_are_drawn(language):
+    """So that no text is below 7 points on paper."""
+    report = (REPORT / f"report.{language}.md").read_text(encoding="utf-8")
+    shown = re.findall(r"\(fig/([\w-]+)\.pdf\)\{[^}]*width=(\d+)%\}", report)
+    assert len(shown) > 20
+    for name, width in shown:
+        box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ", (FIG / f"{name}.pdf").read_bytes())
+        printed = int(width) / 100 * TEXT_WIDTH / float(box[1])
+        assert printed * SMALLEST >= 7, f"{name}: {printed * SMALLEST:.1f} points at {width}%"
 
 
 def test_saved_twice_the_bytes_are_equal_and_fonts_are_embedded(tmp_path):
@@ -102,21 +127,31 @@ def test_panels_of_one_model_share_their_axes():
     assert low <= min(REJECTED.min(), 9 * CHOSEN.min()) and 9 * CHOSEN.max() <= high
 
 
-def test_score_against_length_names_the_slope_with_its_interval():
+def test_score_against_length_shows_bins_and_their_correlation_and_no_line():
     rising = CHOSEN + LENGTHS / 10
     figure = score_against_length(
-        {"pairs": (rising, LENGTHS, np.arange(300) // 2), "base": (CHOSEN, np.full(300, 7))}, unit="words"
+        {"pairs": (rising, LENGTHS), "base": (CHOSEN, np.full(300, 7))}, unit="words"
     )
-    expected = length.score_length_slope(rising, LENGTHS, np.arange(300) // 2, per=10)
-    rise, low, high = expected.values()
+    expected = spearmanr(rising, LENGTHS).statistic
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == [
-        f"pairs\n{rise:+.2f} for 10 words\n[{low:+.2f}, {high:+.2f}]",
-        "base\nall of one length",
-    ]
-    slope, start = np.polyfit(LENGTHS, rising, 1)
-    line = figure.axes[0].lines[-1]
-    assert line.get_ydata() == pytest.approx(start + slope * line.get_xdata())
+    assert titles == [f"pairs\nrank correlation {expected:.2f}", "base\nall of one length or score"]
+    assert all(len(line.get_xdata()) != 2 for line in figure.axes[0].lines)
+
+
+def test_single_evaluations_stand_alone_with_their_intervals():
+    points = [{"step": step, "value": 0.6, "low": 0.5, "high": 0.8} for step in (0, 9)]
+    axes = evaluation_curve(points, others=[points]).axes[0]
+    assert {line.get_linestyle() for line in axes.lines if list(line.get_xdata()) == [0, 9]} == {"None"}
+    ends = axes.containers[0].lines[2][0].get_segments()
+    assert [segment[:, 1].tolist() for segment in ends] == [[0.5, 0.8]] * 2
+
+
+def test_a_waterfall_ends_with_the_total_that_its_parts_make():
+    axes = waterfall({"gap": GAP, "length": MORE, "rest": LESS}, total_name="gap (DPO)").axes[0]
+    bars = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches]
+    assert bars == [(0, 1.5), (1.5, 1.0), (0, 1)]
+    assert [text.get_text() for text in axes.get_yticklabels()][-1] == "gap (DPO)"
+    assert [text.get_text() for text in axes.texts] == ["+1.50", "-0.50", "+1.00"]
 
 
 def test_a_legend_calls_the_dashed_line_by_its_name():
@@ -150,16 +185,16 @@ def test_empty_curves_and_wrong_shapes_are_refused():
 
 def test_gains_stand_where_they_were_measured_and_without_gold_beside_the_judge():
     axes = step_gains({"DPO - SFT": STEP}, price=2.0).axes[0]
-    mark = next(line for line in axes.lines if line.get_label() == "DPO - SFT")
+    mark = next(line for line in axes.lines if line.get_label() == "DPO minus SFT")
     assert (*mark.get_xdata(), *mark.get_ydata()) == (0.3, 0.3) and "gold" in axes.get_xlabel()
     unknown = {key: value for key, value in STEP.items() if "gold" not in key}
     axes = step_gains({"DPO - SFT": unknown}).axes[0]
     assert "judge" in axes.get_xlabel()
-    assert len(judged_wins({"DPO - SFT": unknown}).axes[0].get_legend().get_texts()) == 2
+    assert len(judged_wins({"DPO - SFT": unknown}).legends[0].get_texts()) == 2
 
 
 def test_best_of_n_shows_gold_in_points():
     axes = best_of_n_curves(BEST_OF_N, price=2.0).axes[0]
     lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
-    assert lines["gold x price"] == [0, 1.0, 1.8] and lines["judge"] == [0, 0.5, 0.9]
-    assert "gold x price" not in {line.get_label() for line in best_of_n_curves(BEST_OF_N).axes[0].lines}
+    assert lines["gold × price"] == [0, 1.0, 1.8] and lines["judge"] == [0, 0.5, 0.9]
+    assert "gold × price" not in {line.get_label() for line in best_of_n_curves(BEST_OF_N).axes[0].lines}
