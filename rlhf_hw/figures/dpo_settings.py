@@ -58,7 +58,8 @@ def settings_frontier(found: Tried) -> Figure:
         panel.set_xscale("log")
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_xlabel("KL from the start (nats a reply, log scale)")
-        panel.set_ylabel(f"mean gain in {f'gold ({GOLD_UNIT})' if names == ['gold'] else 'score (points)'}")
+        gold = names == ["gold"]
+        panel.set_ylabel(f"mean gain in gold\n({GOLD_UNIT})" if gold else "mean gain in score\n(points)")
         panel.margins(x=0.3, y=0.2)
         left, right = panel.get_xlim()
         if found.budget < right:

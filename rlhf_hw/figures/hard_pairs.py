@@ -32,7 +32,7 @@ def gold_differences(gaps: Mapping[str, ArrayLike]) -> Figure:
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1)
     axes.set_xlabel(f"difference of the two replies in gold ({GOLD_UNIT})")
-    axes.set_ylabel("share of prompts that differ at most so")
+    axes.set_ylabel("share of prompts (cumulative)")
     axes.legend(loc="lower right")
     return figure
 

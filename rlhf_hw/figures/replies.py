@@ -211,7 +211,7 @@ def best_of_n_curves(
         axes.plot(curves["kl"], scale * curves[judge], f"{mark}-", color=colour, markersize=4, label=name)
         for label, numbers in policies.items():
             place = (numbers["kl"], scale * numbers[f"{judge}_difference"])
-            hollow = {"markerfacecolor": "white", "markersize": 7, "linestyle": "none", "zorder": 4}
+            hollow = {"markerfacecolor": "none", "markersize": 7, "linestyle": "none", "zorder": 4}
             axes.plot(*place, color=colour, marker=mark, label=f"{label}, {name}", **hollow)
     above = axes.secondary_xaxis("top")
     above.set_xticks(list(curves["kl"]), [f"{n}" for n in curves["n"]])

@@ -131,7 +131,7 @@ def side_by_side(
         title: tuple(as_vector(part, f"{title}: {name}") for part, name in zip(pair, SIDES, strict=True))
         for title, pair in sets.items()
     }
-    figure, panels = canvas(1, len(sets), height=2.7, squeeze=False, sharey=False)
+    figure, panels = canvas(1, len(sets), height=2.9, squeeze=False, sharey=False)
     first = None
     for axes, (title, pair) in zip(panels[0], samples.items(), strict=True):
         together = [part for name in same_model for part in samples[name]] if title in same_model else pair
@@ -140,8 +140,8 @@ def side_by_side(
             axes.sharey(first)
         first = axes if title in same_model and first is None else first
         draw_pair(axes, *pair, common_bins(*together))
-        axes.set_title(f"{title}\n{separation(*pair)}", fontsize=8)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24))
+        axes.set_title("\n".join([title, *separation(*pair).split(", ")]), fontsize=8)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
     panels[0][0].set_ylabel("share of replies")
     return figure
 
@@ -207,7 +207,7 @@ def score_against_length(
         axes.set_title(f"{SHOWN_AS.get(name, name)}\n{found}", fontsize=8)  # narrow panels stand side by side
         axes.set_xlabel(f"length ({unit})")
     panels[0][0].set_ylabel(SCORE)
-    panels[0][0].legend(loc="best")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center")
     return figure
 
 
@@ -282,9 +282,9 @@ def calibration_curve(curves: Mapping[str, pd.DataFrame], margins: ArrayLike) ->
         )
     confidence = special.expit(np.abs(as_vector(margins, "margins")))
     counts.hist(confidence, np.linspace(0.5, 1, 26), color=LIGHT, edgecolor=GREY, linewidth=0.5)
-    counts.set_ylabel("pairs (number)")
+    counts.set_ylabel("pairs")
     counts.set_xlabel("stated confidence: sigmoid(|margin|)")
-    axes.set_ylabel("share of pairs in the right order")
+    axes.set_ylabel("share in the right order")
     axes.set_xlim(0.49, 1.01)
-    figure.legend(loc="outside lower center", ncols=2)  # inside it would lie on the curves
+    figure.legend(loc="outside lower center")  # inside it would lie on the curves
     return figure

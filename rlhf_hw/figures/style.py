@@ -199,7 +199,7 @@ def canvas(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: flo
 
 def legend_below(axes: Axes, columns: int = 2) -> None:
     """The legend under the axis label, where it takes no room from a narrow panel."""
-    below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.2), "borderaxespad": 0.0}
+    below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.23), "borderaxespad": 0.0}
     axes.legend(**below, ncols=columns, columnspacing=1.2, handlelength=1.6)
 
 

@@ -57,7 +57,7 @@ def draw_curve(axes: Axes, points: Points, colour: str, name: str, mark: str = "
     Of fewer than 30 values that is a line from each point to the next.
     """
     steps, values = arrays(points)
-    axes.plot(steps, values, mark, color=colour, alpha=0.5, markersize=3, markeredgewidth=0)
+    axes.plot(steps, values, mark, color=colour, alpha=0.55, markersize=4.5, markeredgewidth=0)
     axes.plot(steps, smooth(values, max(1, len(values) // 15)), color=colour, linestyle=line, label=name)
 
 
@@ -127,7 +127,7 @@ def evaluation_curve(
     axes.errorbar(steps, values, yerr=reach, fmt="s", color=ORANGE, markersize=4, label=name, zorder=3)
     for number, curve in enumerate(others):
         name = "other trainings" if number == 0 else None
-        hollow = {"markerfacecolor": "white", "markersize": 4, "linestyle": "none", "zorder": 4}
+        hollow = {"markerfacecolor": "white", "markersize": 3.5, "linestyle": "none", "zorder": 4}
         axes.plot(*arrays(curve), color=ORANGE, marker="D", label=name, **hollow)
     note_line(axes, CHANCE, f"chance ({CHANCE:.3g})")
     dress(axes, "accuracy (share of pairs)", limits)
@@ -204,7 +204,7 @@ def learning_curve(
     axes.set_xticks(pairs, [f"{n:,.0f}" for n in pairs])
     axes.minorticks_off()
     axes.set_xlabel("training pairs (log scale)")
-    axes.set_ylabel("accuracy (share of validation pairs)")
+    axes.set_ylabel("accuracy (share of pairs)")
     legend_below(axes)
     return figure
 
