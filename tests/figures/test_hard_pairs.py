@@ -28,7 +28,7 @@ def test_every_judge_has_a_mark_on_both_kinds_of_pairs():
     several = numbers | {"accuracy_trainings_low": 0.7, "accuracy_trainings_high": 0.9}
     kinds = {"easy": {"best": numbers, "words": several}, "hard": {"best": numbers, "words": several}}
     (axes,) = accuracy_by_kind(kinds).axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["best", "words"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["best", "bag of words"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["easy pairs", "hard pairs"]
     marks = [line for line in axes.lines if line.get_marker() in "os"]
     assert len(marks) == 4 and all(mark.get_xdata()[0] == 0.8 for mark in marks)
