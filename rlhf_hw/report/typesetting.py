@@ -47,18 +47,22 @@ _AFTER = re.compile(r"@([A-Za-z][\w:.-]*)(?=[\u4e00-\u9fff])", re.ASCII)
 
 @dataclass(frozen=True)
 class Document:
-    """A checked report: its pandoc syntax tree, and the folder to build it in, with its figures in `fig/`."""
+    """A checked report: its pandoc syntax tree, and the folder to build it in, with its figures in `fig/`.
+
+    `contents` says whether it begins with a list of contents.
+    """
 
     tree: Path
     language: str
     folder: Path
     bibliography: Path
     has_chinese: bool
+    contents: bool = True
 
     @property
     def name(self) -> str:
         """File name without suffix, for example `report.en`."""
-        return f"report.{self.language}"
+        return self.tree.stem
 
 
 def pandoc(arguments: list[str], text: str | None = None, folder: Path | None = None) -> str:
@@ -260,8 +264,7 @@ def _write(document: Document, format_: str, output: Path, options: list[str]) -
             "--wrap=none",
             "--fail-if-warnings",
             "--number-sections",
-            "--toc",
-            "--toc-depth=2",
+            *(["--toc", "--toc-depth=2"] if document.contents else []),
             f"--metadata=report-language:{language}",
             "--metadata=lang:en-US",
             "--metadata=link-citations:true",
