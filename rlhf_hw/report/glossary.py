@@ -78,7 +78,10 @@ def with_glossary(text: str, terms: Sequence[Term], facts: Facts, source: str) -
     if not MARK.search(text):
         return text, []
     used = [term for term in terms if next(term.matches(text), None)]
-    lines = [f"[{term.term}]{{#term:{term.key}}}\n:   {facts.fill(term.text, source)}\n" for term in used]
+    colon = {"en": ": ", "zh": "："}[facts.language]
+    lines = [
+        f"- [**{term.term}**]{{#term:{term.key}}}{colon}{facts.fill(term.text, source)}" for term in used
+    ]
     return MARK.sub(lambda _: "\n".join(["::: {.glossary}", *lines, ":::"]), text, count=1), used
 
 
@@ -107,7 +110,8 @@ def _linked(inlines: list[dict], terms: Sequence[Term], pending: set[str]) -> li
     out: list[dict] = []
     run: list[dict] = []
     for inline in [*inlines, {"t": "End"}]:
-        if inline["t"] == "Str" or inline["t"] in _SPACES:
+        words = inline["t"] == "Str" and not inline["c"].startswith("{#")  # a formula's label is none
+        if words or inline["t"] in _SPACES:
             run.append(inline)
             continue
         out += _linked_run(run, terms, pending)
