@@ -145,8 +145,7 @@ def prepare(source: Path, facts: Facts, folder: Path) -> Document:
     _copy_figures(text, nodes, facts.figures, build / "fig", source.name)
     path = (build / source.name).with_suffix(".json")
     path.write_text(json.dumps(tree), encoding="utf-8")
-    contents = not source.name.startswith("report.short.")  # a few pages need no list of contents
-    return Document(path, facts.language, build, bibliography, bool(_CHINESE.search(filled)), contents)
+    return Document(path, facts.language, build, bibliography, bool(_CHINESE.search(filled)))
 
 
 def _new_page(block: dict) -> list[dict]:
