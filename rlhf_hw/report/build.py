@@ -5,9 +5,9 @@
 
 The texts are `report/report.<language>.md` and, in short, `report/report.short.<language>.md`; `text`,
 `tables`, `fields` and `glossary` say how their numbers and terms are written. Numbers are
-`runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and, unless the run has its own, the keys `recorded.*` of
-`report/recorded.json`. Figures are `![Caption](fig/NAME.pdf){#fig:NAME width=90%}`: those of the run; the
-diagrams and `recorded_*`, which no run makes, are the repository's `fig/`. An empty block
+`runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and, unless the run has its own, the keys
+`recorded.*` of `report/recorded.json`. Figures are `![Caption](fig/NAME.pdf){#fig:NAME width=90%}`: those of
+the run; the diagrams and `recorded_*`, which no run makes, are the repository's `fig/`. An empty block
 `::: {.newpage}` begins a page in print.
 """
 
