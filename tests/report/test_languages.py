@@ -77,7 +77,7 @@ def discouraged() -> list[str]:
 def test_one_thing_has_one_name_in_chinese() -> None:
     words = discouraged()
     assert "正确率" in words
-    texts = [REPORT / "report.zh.md", *REPORT.glob("*.yaml"), *(ROOT / "rlhf_hw").rglob("*.*")]
+    texts = [*REPORT.glob("*.zh.md"), *REPORT.glob("*.yaml"), *(ROOT / "rlhf_hw").rglob("*.*")]
     for path in texts:
         if path.suffix in (".md", ".yaml", ".py"):
             text = path.read_text(encoding="utf-8")
