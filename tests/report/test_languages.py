@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from rlhf_hw.paths import REPORT
+from rlhf_hw.paths import REPORT, ROOT
 from rlhf_hw.report import LANGUAGES, TEXTS
 from rlhf_hw.report.tables import read_tables
 
@@ -97,3 +97,31 @@ def test_a_cell_with_words_asks_for_the_same_numbers_in_both_languages() -> None
         for part in [*rows, *table["columns"], *cells, *(column.get("cell") for column in table["columns"])]:
             if isinstance(part, dict):
                 assert keys(part["zh"]) == keys(part["en"]), (name, part)
+
+
+def discouraged() -> list[str]:
+    """The Chinese words that CONTRIBUTING's list of terms tells not to use."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.split("## Chinese terms", 1)[1].split("\n## ", 1)[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")][2:]
+    return [word.strip() for row in rows for word in row[2].split(",") if word.strip()]
+
+
+def test_one_thing_has_one_name_in_chinese() -> None:
+    words = discouraged()
+    assert "正确率" in words
+    texts = [*REPORT.glob("*.zh.md"), *REPORT.glob("*.yaml"), *(ROOT / "rlhf_hw").rglob("*.*")]
+    for path in texts:
+        if path.suffix in (".md", ".yaml", ".py"):
+            text = path.read_text(encoding="utf-8")
+            assert not [word for word in words if word in text], path
+
+
+# a Chinese character beside an ASCII comma, semicolon, question mark or bracket
+HALF_WIDTH = re.compile(r"[\u4e00-\u9fff][,;?!(]|[,;?!)][\u4e00-\u9fff]")
+NOT_PROSE = re.compile(r"\]\(\S+?\)|`.*?`|\[@.*?\]|\$.*?\$")
+
+
+def test_chinese_punctuation_is_full_width() -> None:
+    lines = (REPORT / "report.zh.md").read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if HALF_WIDTH.search(NOT_PROSE.sub("", line))]
