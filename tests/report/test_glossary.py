@@ -115,3 +115,19 @@ def test_every_term_is_used_in_the_report(language) -> None:
     terms = read_glossary(REPORT / "glossary.yaml")[language]
     assert [term.key for term in terms if not next(term.matches(text), None)] == []
     assert terms == sorted(terms, key=lambda term: term.key) or language == "zh"
+
+
+@pytest.mark.parametrize(
+    ("format_", "link", "anchor"),
+    [
+        ("html5", 'href="#term:gold"', 'id="term:gold"'),
+        ("latex", r"\hyperref[term:gold]{gold}", r"\label{term:gold}"),
+        ("typst", "#link(<term:gold>)[gold]", "]<term:gold>"),
+    ],
+)
+def test_a_link_leads_to_its_term_in_every_format(format_, link, anchor) -> None:
+    text, used = with_glossary("# A\n\nBy gold." + PLACE, [GOLD], Facts({}), "glossary.yaml")
+    blocks = json.loads(typesetting.parse(text, "en"))["blocks"]
+    link_terms(blocks, used)
+    written = typesetting.pandoc(["--from", "json", "--to", format_], tree(blocks))
+    assert written.count(link) == written.count(anchor) == 1, written
