@@ -56,7 +56,7 @@ def test_every_text_of_every_figure_has_a_translation(name, language):
 
 def test_numbers_and_names_stand_in_a_translation_where_its_language_wants_them():
     assert translation("chosen, mean -0.32", "zh") == "chosen，均值 -0.32"
-    assert translation("read-out + length (?)", "zh") == "读分位置 + 长度（?）"
+    assert translation("read-out + length (?)", "zh") == "打分位置 + 长度（?）"
     assert translation("base\nrank correlation -0.31", "zh") == "基座\n秩相关 -0.31"
     assert translation("SFT minus base", "zh") == "SFT 减基座"
     assert translation("1e-04, 0.1", "zh") == "1e-04, 0.1" and translation("$x_w$", "zh") == "$x_w$"
