@@ -96,17 +96,18 @@ def compare_runs(
         Metrics `beside.run`, `beside.pairs`, `beside.train_pairs` (where it is known) and for each part, and
         "all", `beside.<part>.accuracy`, `.own` (this run's on the same pairs) and `.lead` (own minus the
         other's) with their intervals. Claims beyond both intervals: `ahead_of_other_run_<part>`,
-        `behind_other_run_<part>`. Nothing but a reason where the runs have not judged the same pairs.
+        `behind_other_run_<part>`. Where the runs have not judged the same pairs nothing but `beside.missing`,
+        the reason.
     """
     if other is None:
-        return RunsCompared(rates={}, reason="that run was not made")
+        return not_comparable("the other run was not made")
     count = min(len(tables), len(other.tables))
     mine = [keyed(table) for table in tables[:count]]
     theirs = [keyed(table) for table in other.tables[:count]]
     common = mine[0].index.intersection(theirs[0].index)
     if len(common) < IN_COMMON * max(len(mine[0]), len(theirs[0])):
         counts = f"{len(common)} of {len(mine[0])} and {len(theirs[0])} pairs are the same"
-        return RunsCompared(rates={}, reason=f"{other.name} was judged on other pairs ({counts})")
+        return not_comparable(f"{other.name} was judged on other pairs ({counts})")
     first = mine[0].loc[common]
     ours, other_right = (right_orders([t.loc[common] for t in side]) for side in (mine, theirs))
     labels = np.array(parts_of(first["meta"], parts) or ["all"] * len(first))
@@ -125,6 +126,11 @@ def compare_runs(
         claims |= {f"ahead_of_other_run_{part_key(part)}": side > 0}
         claims |= {f"behind_other_run_{part_key(part)}": side < 0}
     return RunsCompared(metrics=metrics, claims=claims, rates=rates)
+
+
+def not_comparable(reason: str) -> RunsCompared:
+    """No comparison, and why."""
+    return RunsCompared(metrics={"beside.missing": reason}, rates={}, reason=reason)
 
 
 def accuracies_by_part(

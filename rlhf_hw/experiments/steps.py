@@ -123,6 +123,9 @@ def at_equal_length(
     alone = [rate(slice(k, k + 1))[key] for k in range(len(first))] if len(first) > 1 else []
     together = Estimate.of(rate(slice(None)), key)
     known = replicated(together, alone or [together.value])
+    if known.trainings is not None:  # of a rate
+        low, high = np.clip(known.trainings[1:], 0, 1)
+        known = known._replace(trainings=Estimate(known.value, float(low), float(high)))
     return known.named(key if judge == "score" else f"{judge}_{key}")
 
 
