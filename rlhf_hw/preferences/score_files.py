@@ -7,10 +7,10 @@ Rows are of two kinds.
     replies  {"id", "prompt", "response", "score", "tokens", "finished", "meta": {...}}
 
 Required are the texts and the scores; `prompt` is a text, or the list of messages of a longer conversation,
-so that two that end alike are two prompts, and scoring a file again finds what was scored. Files of earlier
-versions have the last turn as `prompt` and all messages as `conversation`. Read are JSON lines, JSON (plain
-or gzip) and Parquet, and the names other frameworks use (`LAYOUTS`); for any other name there is `mapping`,
-from the name here to the name in the file:
+so that two that end alike are two prompts, and scoring a file again finds what was scored. A `conversation`
+beside it, as in tables of such files and in files of earlier versions, has what only ends in `prompt`. Read
+are JSON lines, JSON (plain or gzip) and Parquet, and the names other frameworks use (`LAYOUTS`); for any
+other name there is `mapping`, from the name here to the name in the file:
 
     read_replies("scores.json", mapping={"response": "answer", "score": "reward"})
 
@@ -81,7 +81,11 @@ def read_replies(path: str | Path, mapping: Mapping[str, str] | None = None) -> 
 
 
 def read_table(path: Path, keys: Sequence[str], mapping: Mapping[str, str] | None) -> pd.DataFrame:
-    """Rows with `keys` under the names of this project."""
+    """Rows with `keys` under the names of this project.
+
+    Where a prompt is more than one turn, there is a column `conversation` with the messages of each: rows
+    written from the table, and scored again, then ask what was asked.
+    """
     if not path.exists():
         raise FileNotFoundError(f"no score file at {path}")
     placed = list(RowFile(path, nan=False))
@@ -101,11 +105,16 @@ def read_table(path: Path, keys: Sequence[str], mapping: Mapping[str, str] | Non
         for key in (*keys, *extra):
             record[key] = value_of(where, key, place[key], take(where, row, key, place[key]))
         whole = find(row, names.get("conversation", "conversation"))
-        asked = record["prompt"] if whole is MISSING else value_of(where, "prompt", "conversation", whole)
+        asked = record["prompt"]
+        if whole is not MISSING and whole:
+            asked = value_of(where, "prompt", "conversation", whole)
         record["prompt"] = next((m.content for m in reversed(asked) if m.role == "user"), "")
         record["prompt_key"] = prompt_key(asked)
+        record["conversation"] = [{"role": m.role, "content": m.content} for m in asked]
         records.append(record)
-    return pd.DataFrame(records)
+    table = pd.DataFrame(records)
+    longer = any(record["prompt"] != record["prompt_key"] for record in records)
+    return table if longer else table.drop(columns="conversation")
 
 
 def parse_mapping(text: str) -> dict[str, str]:

@@ -139,6 +139,9 @@ def test_a_prompt_is_the_same_as_text_and_as_messages(tmp_path):
     table = score_files.read_replies(score_files.write_scores(tmp_path / "x.jsonl", rows))
     assert table["prompt"].tolist() == ["Why?"] * 4
     first, *keys = table["prompt_key"]
+    assert first == "Why?" and table["conversation"].tolist()[1:] == [prompts[1], dialogue, dialogue]
+    again = score_files.read_replies(score_files.write_scores(tmp_path / "y.jsonl", table.to_dict("records")))
+    assert again["prompt_key"].tolist() == table["prompt_key"].tolist()
     assert keys == ["Why?", json.dumps(dialogue, sort_keys=True), json.dumps(dialogue, sort_keys=True)]
 
 
