@@ -40,9 +40,7 @@ class DataReport:
     problems: list[dict] = field(default_factory=list)  # {"place", "reason", "message"}, at most 20
     statistics: dict[str, float] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)  # that were read, from the folder on that holds them all
-    unread: Counter = field(
-        default_factory=Counter
-    )  # keys that the template did not ask for, with their rows
+    unread: Counter = field(default_factory=Counter)  # rows by key that the template did not ask for
 
     def drop(self, reason: str, place: Place, message: str = "") -> None:
         """Count one dropped row; the first ones are kept to be shown."""

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.paths import local_copy, resolve
@@ -50,23 +50,18 @@ class DataSource:
         names = [part.strip() for part in self.name.split(",") if part.strip()]
         if not names:
             raise InputError(f"no data set is named: expected {FORMATS}, a folder or a hub id")
-        self._parts = {}
-        for name in names:
-            if name in self._parts:
-                raise InputError(f"{self.name}: {name} is named twice")
-            self._parts[name] = find_files(name, self.split)
-        self.files = [file for files in self._parts.values() for file in files]
+        self._parts = [(name, find_files(name, self.split)) for name in names]
+        self.files = [file for _, files in self._parts for file in files]
 
     def __iter__(self) -> Iterator[tuple[Place, str, dict[str, Any]]]:
         """Each row with its place and the last part of its source's name, empty where there is only one."""
-        tables = [
-            _Files(files) if files else _FromHub(name, self.split) for name, files in self._parts.items()
-        ]
+        tables = [_Files(files) if files else _FromHub(name, self.split) for name, files in self._parts]
         if len(tables) == 1:
             yield from ((place, "", row) for place, row in tables[0])
             return
-        streams, names = [iter(table) for table in tables], [Path(name).name for name in self._parts]
-        order = [((k + 0.5) / len(table), n) for n, table in enumerate(tables) for k in range(len(table))]
+        streams, names = [iter(table) for table in tables], [Path(name).name for name, _ in self._parts]
+        sizes = [len(table) for table in tables]  # each is read for it
+        order = [((k + 0.5) / size, n) for n, size in enumerate(sizes) for k in range(size)]
         for _, n in sorted(order):
             place, row = next(streams[n])
             yield place, names[n], row
@@ -84,17 +79,19 @@ class _Files:
         self._files = [RowFile(file) for file in files]
 
     def __len__(self) -> int:
-        return sum(map(len, self._files))
+        return sum(map(len, self._files)) or self._refuse()
 
     def __iter__(self) -> Iterator[tuple[Place, dict[str, Any]]]:
-        empty = True
+        placed = None
         for file in self._files:
             for placed in file:
-                empty = False
                 yield placed
-        if empty:
-            names = ", ".join(str(file.path) for file in self._files)
-            raise InputError(f"{names}: no row; expected one object a row, and at least one row")
+        if placed is None:
+            self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        names = ", ".join(str(file.path) for file in self._files)
+        raise InputError(f"{names}: no row; expected one object a row, and at least one row")
 
 
 def read_rows(source: str, split: str = "train") -> Iterator[tuple[Place, dict[str, Any]]]:

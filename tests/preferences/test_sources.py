@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_hw.preferences.reading import load_preferences
+from rlhf_hw.preferences.rows import RowFile
 from rlhf_hw.preferences.sources import DataSource, find_files, read_rows
 
 
@@ -51,6 +52,16 @@ def test_a_split_is_what_bears_its_exact_name_and_stands_in_the_report(tmp_path)
     read, report = load_preferences(str(tmp_path), "HOMEWORK")
     assert [p.question for p in read] == ["right"] and report.files == ["train.jsonl"]
     assert "  read from train.jsonl\n" in report.summary() and report.to_dict()["files"] == ["train.jsonl"]
+
+
+def test_an_empty_source_among_others_is_refused_and_files_are_counted_once(tmp_path, monkeypatch) -> None:
+    full, empty = write(tmp_path / "a.jsonl", *"abcdef"), write(tmp_path / "b.jsonl")
+    with pytest.raises(ValueError, match="b.jsonl: no row"):
+        asked(f"{full}, {empty}")
+    counted, count = [], RowFile.__len__
+    monkeypatch.setattr(RowFile, "__len__", lambda file: counted.append(file) or count(file))
+    assert sorted(asked(f"{full}, {full}")) == sorted(2 * "abcdef")
+    assert len(counted) == 2
 
 
 @pytest.mark.parametrize("split", ["val", "validation"])
@@ -108,7 +119,6 @@ def test_names_that_lead_nowhere_are_refused(tmp_path, monkeypatch) -> None:
         ("~no-such-user/a.jsonl", "~no-such-user/a.jsonl: "),
         (f"{tmp_path}/link.jsonl", "no ordinary file"),
         ("/dev/null", "no ordinary file"),
-        ("a,a", "a is named twice"),
     ):
         with pytest.raises(ValueError, match=message):
             DataSource(source, "train")
