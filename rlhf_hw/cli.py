@@ -228,8 +228,8 @@ def from_here(source: str) -> str:
 
     The library looks relative paths up below the project's root, where a user of the shell need not be.
     """
-    path = Path(source).expanduser()
-    return str(path.resolve()) if source and path.exists() else source
+    path = os.path.expanduser(source)  # which leaves ~nobody as it is, as `exists` does the longest names
+    return os.path.realpath(path) if source and os.path.exists(path) else source
 
 
 def _names_trainer(arguments: Sequence[str]) -> bool:

@@ -25,7 +25,7 @@ LOCAL_COPIES = {
 
 def resolve(path: str | Path) -> Path:
     """Return `path` as an absolute path; a relative one is looked up below the project's root."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # which leaves ~nobody as it is
     return path if path.is_absolute() else ROOT / path
 
 
@@ -36,7 +36,8 @@ def places(source: str | Path) -> list[Path]:
     """
     named = dict.fromkeys([str(source), *str(source).split(",")])
     parts = [part.strip() for part in named if part.strip()]
-    return [place.resolve() for part in parts for place in (Path(part), resolve(part)) if place.exists()]
+    possible = [place for part in parts for place in (Path(part), resolve(part))]
+    return [place.resolve() for place in possible if os.path.exists(place)]  # not of names beyond any length
 
 
 def real_data() -> Path | None:

@@ -108,6 +108,9 @@ def test_check_data_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixtu
     report = json.loads(capsys.readouterr().out)
     assert (report["rows"], report["used"], report["dropped"]) == (2, 2, {})
     assert json.loads(report["problems"][0]["message"])["chosen"] == "A drink."
+    for source in ("~no-such-user/a.jsonl", "x" * 5000):
+        assert cli.main(["check-data", source, "--template", "HOMEWORK"]) == 1
+        assert "no such file or folder" in capsys.readouterr().err
     assert cli.main(["check-data", str(file), "--template", "NO_SUCH"]) == 1
     assert "NO_SUCH" in capsys.readouterr().err
 

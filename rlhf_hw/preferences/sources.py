@@ -137,10 +137,7 @@ def find_files(source: str, split: str) -> list[Path]:
         InputError: it is no file of a known format, or several files could be the split.
         FileNotFoundError: a folder has no file of the split.
     """
-    try:
-        path, everywhere = resolve(source), False
-    except RuntimeError as error:  # ~nobody
-        raise InputError(f"{source}: {error}") from error
+    path, everywhere = resolve(source), False
     if not os.path.lexists(path) and (copy := local_copy(source)) is not None:
         path, everywhere = copy, True
         if not path.exists():

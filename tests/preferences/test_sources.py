@@ -116,13 +116,12 @@ def test_names_that_lead_nowhere_are_refused(tmp_path, monkeypatch) -> None:
     for source, message in (
         ("", "no data set is named"),
         (" , ", "no data set is named"),
-        ("~no-such-user/a.jsonl", "~no-such-user/a.jsonl: "),
         (f"{tmp_path}/link.jsonl", "no ordinary file"),
         ("/dev/null", "no ordinary file"),
     ):
         with pytest.raises(ValueError, match=message):
             DataSource(source, "train")
-    for source in ("x" * 5000, "a/b\0c", "no-such/data-set"):
+    for source in ("~no-such-user/a.jsonl", "x" * 5000, "a/b\0c", "no-such/data-set"):
         with pytest.raises(
             FileNotFoundError, match="no such file or folder, and the hub did not give it"
         ) as e:
