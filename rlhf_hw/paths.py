@@ -29,14 +29,31 @@ def resolve(path: str | Path) -> Path:
     return path if path.is_absolute() else ROOT / path
 
 
+def sources_in(text: str) -> list[str]:
+    """The names in a text: the text itself where that is a file or folder, else its parts between commas."""
+    if text.strip() and os.path.exists(resolve(text)):
+        return [text]
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def from_here(source: str) -> str:
+    """Files or folders seen from the caller's folder, as absolute paths; hub ids as they are.
+
+    The library looks relative paths up below the project's root, where a user of the shell need not be.
+    """
+    path = os.path.expanduser(source)  # which leaves ~nobody as it is
+    if source and os.path.exists(path):
+        return os.path.realpath(path)
+    return ",".join(from_here(part.strip()) for part in source.split(",")) if "," in source else source
+
+
 def places(source: str | Path) -> list[Path]:
     """The files and folders there are that a text names, from here or below the project's root.
 
     It may name several, separated by commas.
     """
-    named = dict.fromkeys([str(source), *str(source).split(",")])
-    parts = [part.strip() for part in named if part.strip()]
-    possible = [place for part in parts for place in (Path(part), resolve(part))]
+    parts = dict.fromkeys([str(source), *sources_in(str(source))])
+    possible = [place for part in parts if part for place in (Path(part), resolve(part))]
     return [place.resolve() for place in possible if os.path.exists(place)]  # not of names beyond any length
 
 

@@ -186,6 +186,7 @@ def test_paths_are_seen_from_the_callers_folder(tmp_path, monkeypatch):
     options = cli.command_parser().parse_args(["check-data", "mine.jsonl", "--template", "TRL"])
     assert options.source == str(tmp_path / "mine.jsonl")
     assert cli.from_here("Anthropic/hh-rlhf//harmless-base") == "Anthropic/hh-rlhf//harmless-base"
+    assert cli.from_here("mine.jsonl, owner/name") == f"{tmp_path / 'mine.jsonl'},owner/name"
     options = cli.train_parser("rm").parse_args(
         ["--model", "org/model", "--output-dir", "x", "--train-dataset", "mine.jsonl"]
     )

@@ -51,7 +51,9 @@ class DataReport:
     def note(self, reason: str, place: Place, message: str) -> None:
         """Keep what is to be shown about a row."""
         where = f"{place.unit} {place.number}"
-        if len(self.files) > 1 or "," in self.source:  # the last parts of a path tell its files apart
+        if (
+            len(self.files) > 1 or place.file not in self.source
+        ):  # the last parts of a path tell its files apart
             where = f"{'/'.join(place.file.split('/')[-2:])}, {where}"
         self.problems.append({"place": where, "reason": reason, "message": message})
 

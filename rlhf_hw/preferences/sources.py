@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rlhf_hw.errors import InputError, UnknownName
-from rlhf_hw.paths import local_copy, resolve
+from rlhf_hw.paths import local_copy, resolve, sources_in
 from rlhf_hw.preferences.rows import SUFFIXES, Place, RowFile
 
 FORMATS = "a .json, .jsonl or .parquet file (the first two also as .gz)"
@@ -47,7 +47,7 @@ class DataSource:
     files: list[Path] = field(init=False)
 
     def __post_init__(self) -> None:
-        names = [part.strip() for part in self.name.split(",") if part.strip()]
+        names = sources_in(self.name)
         if not names:
             raise InputError(f"no data set is named: expected {FORMATS}, a folder or a hub id")
         self._parts = [(name, find_files(name, self.split)) for name in names]

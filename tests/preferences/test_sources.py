@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_hw.paths import places
+from rlhf_hw.pipeline.fingerprints import named_files
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.rows import RowFile
 from rlhf_hw.preferences.sources import DataSource, find_files, read_rows
@@ -62,6 +64,14 @@ def test_an_empty_source_among_others_is_refused_and_files_are_counted_once(tmp_
     monkeypatch.setattr(RowFile, "__len__", lambda file: counted.append(file) or count(file))
     assert sorted(asked(f"{full}, {full}")) == sorted(2 * "abcdef")
     assert len(counted) == 2
+
+
+def test_a_name_with_a_comma_is_the_file_of_that_name(tmp_path) -> None:
+    both = write(tmp_path / "a,b.jsonl", "one")
+    assert asked(both) == ["one"]
+    assert named_files(str(both)) == [both] and set(places(both)) == {
+        both
+    }  # what a run's stamp and a target's check see
 
 
 @pytest.mark.parametrize("split", ["val", "validation"])
