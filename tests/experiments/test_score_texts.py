@@ -3,8 +3,11 @@
 import gzip
 import json
 import logging
+from datetime import datetime
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rlhf_hw.experiments.score_texts import score_texts
@@ -31,6 +34,17 @@ def test_a_run_that_fails_leaves_the_old_scores(reward_folder, tmp_path, monkeyp
         score_texts([source], str(reward_folder), output)
     assert output.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["replies.jsonl", "scores.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(datetime(2024, 1, 2), "is a datetime"), ([float("nan")], "a number is NaN")]
+)
+def test_what_goes_with_a_pair_and_cannot_be_written_is_said_before_scoring(tmp_path, value, message):
+    row = {"question": "Q?", "response_1": "a", "response_2": "b", "overall_response": 1}
+    rows = [row | {"metadata": {"when": None}}, row | {"question": "R?", "metadata": {"when": value}}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pairs.parquet")
+    with pytest.raises(ValueError, match=f"pairs.parquet, row 2: .*{message}"):
+        score_texts([tmp_path / "pairs.parquet"], "no-model", tmp_path / "x.jsonl", template="HOMEWORK")
 
 
 def test_what_is_read_is_not_replaced_and_limits_count_rows(reward_folder, tmp_path):

@@ -21,7 +21,7 @@ from rlhf_hw.experiments.score_texts import asked_reply
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.rows import RowFile
 from rlhf_hw.preferences.score_files import read_pairs, read_replies
-from rlhf_hw.preferences.sources import find_files
+from rlhf_hw.preferences.sources import find_files, read_rows
 from rlhf_hw.preferences.templates import TEMPLATES, as_prompt
 
 CASES = int(os.environ.get("RLHF_HW_CASES", "30"))
@@ -218,6 +218,26 @@ def test_replies_to_score_are_whole_or_refused_with_the_line(folder, row) -> Non
         return
     assert asked.reply.strip() == last_text(row["response"])
     assert json.dumps(read, allow_nan=False) and asked.prompt
+
+
+def test_any_name_of_a_source_and_a_split_ends_in_a_message(folder, monkeypatch) -> None:
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: 1 / 0)
+    (folder / "there.jsonl").write_text('{"question": "Q?"}')
+    names = TEXTS | st.sampled_from(
+        [str(folder / "there.jsonl"), str(folder), "~", "~x", "/", "..", ",", "a//b:c"]
+    )
+
+    @few
+    @given(st.lists(names, max_size=3), TEXTS | st.sampled_from(["train", "validation", "(", "*", "../x"]))
+    def check(parts, split) -> None:
+        try:
+            rows = [row for _, row in read_rows(",".join(parts), split)]
+        except (Explained, OSError) as error:
+            assert str(error)
+        else:
+            assert rows and all(row == {"question": "Q?"} for row in rows)
+
+    check()
 
 
 NAMES = st.sampled_from(
