@@ -4,8 +4,8 @@
         figure.savefig(...)
 
 The translations are `labels.yaml`, beside this file. There a `{n}`, `{m}` or `{k}` stands for a number, and
-`{a}`, `{b}` or `{c}` for words that are translated in turn. Texts without letters outside of formulas are
-the same in every language. What has no translation stays English, and is told.
+`{a}`, `{b}` or `{c}` for words that are translated in turn, and `{x}` for a name that stays. Texts without
+letters outside of formulas are the same in every language. What has none stays English, and is told.
 """
 
 import logging
@@ -29,7 +29,7 @@ TABLE = Path(__file__).with_name("labels.yaml")
 FONTS = {"zh": ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "FandolHei-Regular.otf")}
 FONT_PACKAGE = "fonts-noto-cjk"
 _NUMBER = r"[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?%?"
-_HOLES = {**dict.fromkeys("nmk", _NUMBER), **dict.fromkeys("abc", ".+?")}
+_HOLES = {**dict.fromkeys("nmk", _NUMBER), **dict.fromkeys("abcx", ".+?")}
 _HOLE = re.compile(r"\{([a-z])\}")
 _GAP = re.compile(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])")  # Chinese has spaces beside Latin words only
 _SILENT = re.compile(rf"\$[^$]*\$|{_NUMBER}")  # formulas and numbers: the same everywhere
@@ -65,7 +65,7 @@ def _line_in(line: str, language: str) -> str | None:
     for pattern, said in label_table(language):
         if match := pattern.fullmatch(line):
             parts = {
-                hole: part if hole in "nmk" else _line_in(part, language)
+                hole: part if hole in "nmkx" else _line_in(part, language)
                 for hole, part in match.groupdict().items()
             }
             if None not in parts.values():
