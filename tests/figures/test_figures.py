@@ -75,6 +75,7 @@ def test_figures_are_printed_nearly_as_large_as_they_are_drawn(language):
     """So that no text is below 7 points on paper, where a figure stands largest."""
     report = (REPORT / f"report.{language}.md").read_text(encoding="utf-8")
     shown = re.findall(r"\(fig/([\w-]+)\.pdf\)\{[^}]*width=(\d+)%\}", report)
+    shown = [(name, width) for name, width in shown if (FIG / f"{name}.pdf").exists()]  # the default run's
     largest = {name: max(int(width) for other, width in shown if other == name) for name, _ in shown}
     assert len(largest) > 20
     for name, width in largest.items():
