@@ -20,6 +20,7 @@ A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows th
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ from rlhf_hw.report import LANGUAGES
 from rlhf_hw.report.fields import Facts, FieldError, Row, Value, escape, format_value
 
 CELL_LIMIT = 600  # characters; a longer cell could outgrow a page, where a table row cannot be broken
+LINE = 85  # characters of usual width in a line of a table as wide as the text
+_WORDS = re.compile(r"[^\s\u200b\u2e80-\U0010ffff]+")
+_SPANS = {"Lu": 1.5, "Mn": 0, "Cf": 0}
 _LINE = "line in the file"  # no word of a table can be this one
 _HOLE = re.compile(r"<(\w+)>")
 
@@ -139,21 +143,31 @@ def markdown_table(rows: Sequence[Row], columns: Sequence[tuple[str, str, str]],
     Returns:
         the lines of the table. Where a line is longer than 72 characters pandoc makes the table as wide as
         the text and wraps its cells; the dashes below the headings then give the relative column widths.
+        Each column holds its longest word, and the rest goes to those with the longest cells.
     """
     cells = [
         [_cell(row.get(key), spec, f"{place}, row {i}, column '{key}'") for key, spec, _ in columns]
         for i, row in enumerate(rows, 1)
     ]
     heads = [heading for *_, heading in columns]
-    longest = [
-        min(200, max(len(line[i].replace("\\", "")) for line in [*cells, heads])) for i in range(len(columns))
+    texts = [[line[i].replace("\\", "") for line in [*cells, heads]] for i in range(len(columns))]
+    words = [max(_span(word) for text in column for word in [*_WORDS.findall(text), ""]) for column in texts]
+    longer = [
+        max(0, max(min(200, _span(text)) for text in column) - word)
+        for column, word in zip(texts, words, strict=True)
     ]
+    free = max(0, LINE - sum(words)) / max(1, *longer, sum(longer))
     numeric = [all(not isinstance(row.get(key), str) for row in rows) for key, *_ in columns]
     rules = [
-        "-" * max(3, width, sum(longest) // 14) + ":" * right
-        for width, right in zip(longest, numeric, strict=True)
+        "-" * (3 + 2 * round(word + more * free)) + ":" * right
+        for word, more, right in zip(words, longer, numeric, strict=True)
     ]
     return _pipe_table([heads, rules, *cells])
+
+
+def _span(text: str) -> float:
+    """How wide a text is, in characters of usual width."""
+    return sum(_SPANS.get(unicodedata.category(c), 2 if c >= "\u2e80" else 1) for c in text)
 
 
 def _cell(value: Value | None, spec: str, place: str) -> str:
