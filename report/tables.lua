@@ -1,6 +1,7 @@
 -- Which tables stay together on one page, in both PDFs. How tables look: conf.typ (Typst), header.tex (XeLaTeX).
 --
--- One rule: a table up to KEPT high is not broken; a longer one runs on over pages and repeats its heading. The height is
+-- One rule: a table up to KEPT high is not broken and floats, as figures do, to where it leaves no page half empty; a
+-- longer one stands in the text, runs on over pages and repeats its heading. The height is
 -- estimated from the characters of the cells. Runs before xref.lua, which turns code into raw text.
 
 local KEPT = 15 -- cm, of the 24.7 that a page has for text
@@ -32,16 +33,19 @@ local function height(tbl)
   return total
 end
 
--- LaTeX breaks any table at the foot of a page: ask for room first. Figures do not wait until a long one is over.
+-- A long table asks for room to start, and no figure waits until it is over. Others: placement.lua.
 local function in_latex(tbl, high)
-  local room = high <= KEPT and high or (START_LINES + CAPTION_LINES) * size.line
-  local before = high <= KEPT and "" or "\\nofigurewaits"
-  return { pandoc.RawBlock("latex", before .. string.format("\\keepfree{%.2fcm}", room)), tbl }
+  if high <= KEPT and #tbl.caption.long > 0 then
+    tbl.attributes.kept = "yes"
+    return tbl
+  end
+  local room = math.min(high, (START_LINES + CAPTION_LINES) * size.line)
+  return { pandoc.RawBlock("latex", string.format("\\nofigurewaits\\keepfree{%.2fcm}", room)), tbl }
 end
 
 local function in_typst(tbl, high)
   if high > KEPT then return nil end
-  return { pandoc.RawBlock("typst", "#block(width: 100%, breakable: false)["), tbl, pandoc.RawBlock("typst", "]") }
+  return { pandoc.RawBlock("typst", "#[#set figure(placement: auto)"), tbl, pandoc.RawBlock("typst", "]") }
 end
 
 local function keep_together(tbl)

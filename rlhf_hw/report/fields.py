@@ -33,6 +33,10 @@ WORD_LIMIT = 18  # characters; a longer unbroken word may break anywhere, so tha
 INTERVAL = {"en": "{low} to {high}", "zh": "{low} 至 {high}"}
 ESTIMATE = {"en": "{value} ({words}{interval})", "zh": "{value}（{words}{interval}）"}
 BOTH = {"en": "prompts {prompts}; trainings {trainings}", "zh": "提示 {prompts}；训练 {trainings}"}
+BRIEF = {
+    "en": "{prompts}; {trainings}",
+    "zh": "{prompts}；{trainings}",
+}  # in tables, whose heading says which
 _FIELD = re.compile(r"\{\{(.*?)\}\}")
 _ZERO = re.compile(r"[-+]0(\.0*)?%?")
 # Chinese, Japanese and emoji, which may break between any two, are none of these.
@@ -73,19 +77,19 @@ class Facts:
         """Tell whether `name` is a key or the start of one, or a `figure:NAME`, `table:NAME` that exists."""
         return any(known == name or known.startswith(name + ".") for known in self._names)
 
-    def fill(self, line: str, place: str) -> str:
-        """Return a line of Markdown with its fields filled.
+    def fill(self, line: str, place: str, both: Mapping[str, str] = BOTH) -> str:
+        """Return a line of Markdown with its fields filled; `both` says how two intervals are written.
 
         Raises:
             FieldError: unknown key, with near matches.
             InputError: malformed field, or a value that its format does not fit.
         """
-        filled = _FIELD.sub(lambda match: self._field(match[1], f"{place}: {match[0]}"), line)
+        filled = _FIELD.sub(lambda match: self._field(match[1], f"{place}: {match[0]}", both), line)
         if "{{" in _FIELD.sub("", line):
             raise InputError(f"{place}: a field opens with {{{{ and does not close on its line")
         return filled
 
-    def _field(self, content: str, place: str) -> str:
+    def _field(self, content: str, place: str, both: Mapping[str, str]) -> str:
         kind, _, rest = content.strip().partition(":")
         if kind == "table":
             raise InputError(f"{place} must stand alone on its line")
@@ -98,7 +102,7 @@ class Facts:
             return interval
         if kind == "headline" and f"{key}_trainings_low" in self.values:
             trainings = self._interval(f"{key}_trainings", spec, place)
-            interval = BOTH[self.language].format(prompts=interval, trainings=trainings)
+            interval = both[self.language].format(prompts=interval, trainings=trainings)
         value = self._number(key, spec, place)
         return ESTIMATE[self.language].format(value=value, words=words and words + " ", interval=interval)
 

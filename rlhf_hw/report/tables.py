@@ -13,12 +13,14 @@ The first column holds the rows' names. A cell is its column's `cell`, with each
 row's entry of that name, or stands in the row's own list `cells`. Where the languages differ, a cell or a
 `width` is one for each. A row of words alone is a heading within the table. `if` keeps a row or column on one
 condition or on all of a list (`KEY` or `not KEY`, as in `text`). `width` counts the dashes below a heading,
-pandoc's relative width; `align: right` is for numbers.
+pandoc's relative width; `align: right` is for numbers. Where cells hold two intervals, the first heading says
+over what.
 
 A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows that one: its columns give the
 `key`, the words of the heading, and a `format`.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -29,12 +31,13 @@ import yaml
 
 from rlhf_hw.errors import InputError, did_you_mean
 from rlhf_hw.report import LANGUAGES
-from rlhf_hw.report.fields import Facts, FieldError, Row, Value, escape, format_value
+from rlhf_hw.report.fields import BOTH, BRIEF, Facts, FieldError, Row, Value, escape, format_value
 
 CELL_LIMIT = 600  # characters; a longer cell could outgrow a page, where a table row cannot be broken
 LINE = 85  # characters of usual width in a line of a table as wide as the text
 _WORDS = re.compile(r"[^\s\u200b\u2e80-\U0010ffff]+")
 _SPANS = {"Lu": 1.5, "Mn": 0, "Cf": 0}
+_WHICH = {"en": "(intervals: prompts; trainings)", "zh": "（区间：提示；训练）"}
 _LINE = "line in the file"  # no word of a table can be this one
 _HOLE = re.compile(r"<(\w+)>")
 
@@ -78,7 +81,10 @@ def table_lines(name: str, declared: Mapping[str, dict], facts: Facts, place: st
     rules = [
         _rule(_said(column["width"], facts.language), column.get("align") == "right") for column in columns
     ]
-    rows = [_row(row, columns, facts) for row in table["rows"] if _kept(row, facts)]
+    kept = [row for row in table["rows"] if _kept(row, facts)]
+    rows = [_row(row, columns, facts, BRIEF) for row in kept]
+    if rows != [_row(row, columns, facts, BOTH) for row in kept]:
+        heads[0] = f"{heads[0]} {_WHICH[facts.language]}".lstrip()
     return _pipe_table([heads, rules, *rows])
 
 
@@ -88,7 +94,7 @@ def _kept(part: Mapping, facts: Facts) -> bool:
     return all(facts.has(name.removeprefix("not ")) != name.startswith("not ") for name in conditions)
 
 
-def _row(row: Mapping, columns: Sequence[Mapping], facts: Facts) -> list[str]:
+def _row(row: Mapping, columns: Sequence[Mapping], facts: Facts, both: Mapping[str, str]) -> list[str]:
     place = f"tables.yaml:{row[_LINE]}"
     if "cells" in row:
         cells = row["cells"]
@@ -99,7 +105,9 @@ def _row(row: Mapping, columns: Sequence[Mapping], facts: Facts) -> list[str]:
     if len(cells) != len(columns) - 1:
         raise InputError(f"{place}: {len(cells)} cells for {len(columns) - 1} columns")
     said = [_said(cell, facts.language) for cell in (row, *cells)]
-    return [facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place) for text in said]
+    return [
+        facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place, both) for text in said
+    ]
 
 
 def _said(part: Any, language: str) -> Any:
@@ -143,26 +151,36 @@ def markdown_table(rows: Sequence[Row], columns: Sequence[tuple[str, str, str]],
     Returns:
         the lines of the table. Where a line is longer than 72 characters pandoc makes the table as wide as
         the text and wraps its cells; the dashes below the headings then give the relative column widths.
-        Each column holds its longest word, and the rest goes to those with the longest cells.
     """
     cells = [
         [_cell(row.get(key), spec, f"{place}, row {i}, column '{key}'") for key, spec, _ in columns]
         for i, row in enumerate(rows, 1)
     ]
     heads = [heading for *_, heading in columns]
-    texts = [[line[i].replace("\\", "") for line in [*cells, heads]] for i in range(len(columns))]
-    words = [max(_span(word) for text in column for word in [*_WORDS.findall(text), ""]) for column in texts]
-    longer = [
-        max(0, max(min(200, _span(text)) for text in column) - word)
-        for column, word in zip(texts, words, strict=True)
-    ]
-    free = max(0, LINE - sum(words)) / max(1, *longer, sum(longer))
     numeric = [all(not isinstance(row.get(key), str) for row in rows) for key, *_ in columns]
     rules = [
-        "-" * (3 + 2 * round(word + more * free)) + ":" * right
-        for word, more, right in zip(words, longer, numeric, strict=True)
+        "-" * (3 + 2 * width) + ":" * right
+        for width, right in zip(_widths([heads, *cells]), numeric, strict=True)
     ]
     return _pipe_table([heads, rules, *cells])
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    """Share a line among columns: each holds its longest word, the rest goes where it saves most lines."""
+    texts = [[cell.replace("\\", "") for cell in line] for line in lines]
+    spans = [[_span(text) for text in line] for line in texts]
+    columns = range(len(texts[0]))
+    words = [[_span(word) for line in texts for word in _WORDS.findall(line[i])] for i in columns]
+    widths = [math.ceil(max(found, default=2)) for found in words]
+    for _ in range(LINE - sum(widths)):
+        saved = [0.0 for _ in columns]
+        for line in spans:
+            tallest = max(columns, key=lambda i: line[i] / widths[i])
+            saved[tallest] += line[tallest] / widths[tallest] if line[tallest] > widths[tallest] else 0
+        if not any(saved):
+            break
+        widths[max(columns, key=saved.__getitem__)] += 1
+    return widths
 
 
 def _span(text: str) -> float:

@@ -276,6 +276,7 @@ def _write(document: Document, format_: str, output: Path, options: list[str]) -
             f"--lua-filter={REPORT / 'tables.lua'}",
             f"--lua-filter={REPORT / 'xref.lua'}",
             "--citeproc",
+            f"--lua-filter={REPORT / 'placement.lua'}",
             f"--lua-filter={REPORT / 'language.lua'}",
             f"--output={output}",
             *options,

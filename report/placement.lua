@@ -1,0 +1,38 @@
+-- What stays together on a page, in both PDFs. Runs after citeproc, because it writes LaTeX and Typst itself.
+
+-- Tables that stay on one page (tables.lua says which) float in LaTeX as figures do, so that text fills the page before.
+local function floating(tbl)
+  if FORMAT ~= "latex" or not tbl.attributes.kept then return nil end
+  tbl.attributes.kept = nil
+  local text = pandoc.write(pandoc.Pandoc({ tbl }), "latex", { wrap_text = "wrap-none" })
+  local columns, caption, head, rows = text:match(
+    "\\begin{longtable}%[%](.-)\n(\\caption.-)\\tabularnewline\n(.-)\\endfirsthead.-\\endlastfoot\n(.-)\\end{longtable}")
+  assert(columns, "pandoc writes tables in another way now:\n" .. text)
+  return pandoc.RawBlock("latex", "\\begin{floatingtable}{" .. caption .. "}" .. columns .. "\n" .. head .. rows
+    .. "\\bottomrule\\noalign{}\n\\end{floatingtable}")
+end
+
+-- Short code is not broken, and stays with the sentence before it.
+local SHORT = 25 -- lines
+local AROUND = { latex = { "\\begin{samepage}", "\\end{samepage}" }, typst = { "#block(breakable: false)[", "]" } }
+
+local function with_sentence(blocks)
+  local around = AROUND[FORMAT]
+  if not around then return nil end
+  local out = pandoc.Blocks({})
+  for _, block in ipairs(blocks) do
+    local _, breaks = (block.t == "CodeBlock" and block.text or ""):gsub("\n", "\n")
+    if block.t == "CodeBlock" and breaks < SHORT then
+      local sentence = #out > 0 and out[#out].t == "Para" and out:remove() or nil
+      out:insert(pandoc.RawBlock(FORMAT, around[1]))
+      if sentence then out:insert(sentence) end
+      out:insert(block)
+      out:insert(pandoc.RawBlock(FORMAT, around[2]))
+    else
+      out:insert(block)
+    end
+  end
+  return out
+end
+
+return { { Table = floating }, { Blocks = with_sentence } }
