@@ -17,7 +17,8 @@ pandoc's relative width; `align: right` is for numbers. Where cells hold two int
 over what.
 
 A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows that one: its columns give the
-`key`, the words of the heading, and a `format`.
+`key`, the words of the heading, and a `format`. What stands in a column with `heading: true` is a heading
+within the table, above its row.
 """
 
 import math
@@ -34,6 +35,7 @@ from rlhf_hw.report import LANGUAGES
 from rlhf_hw.report.fields import BOTH, BRIEF, Facts, FieldError, Row, Value, escape, format_value
 
 CELL_LIMIT = 600  # characters; a longer cell could outgrow a page, where a table row cannot be broken
+RAGGED = 3  # characters that stay free at the end of a line, on average
 LINE = 85  # characters of usual width in a line of a table as wide as the text
 _WORDS = re.compile(r"[^\s\u200b\u2e80-\U0010ffff]+")
 _SPANS = {"Lu": 1.5, "Mn": 0, "Cf": 0}
@@ -136,17 +138,25 @@ def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place
                 f"tables.yaml:{column[_LINE]}: unknown column '{column['key']}'; "
                 f"table '{name}' has {', '.join(known)}"
             )
-    chosen = [(column["key"], column.get("format", ""), column[facts.language]) for column in columns]
-    return markdown_table(rows, chosen, f"{place}: table '{name}'")
+    shown = [column for column in columns if not column.get("heading")]
+    chosen = [(column["key"], column.get("format", ""), column[facts.language]) for column in shown]
+    headings = [column["key"] for column in columns if column.get("heading")]
+    return markdown_table(rows, chosen, f"{place}: table '{name}'", headings)
 
 
-def markdown_table(rows: Sequence[Row], columns: Sequence[tuple[str, str, str]], place: str) -> list[str]:
+def markdown_table(
+    rows: Sequence[Row],
+    columns: Sequence[tuple[str, str, str]],
+    place: str,
+    headings: Sequence[str] = (),
+) -> list[str]:
     """Build a pipe table of data.
 
     Args:
         rows: the table's rows; a missing or None cell stays empty, a float without format gets two decimals.
         columns: (key, format specification, heading in Markdown).
         place: what error messages begin with.
+        headings: keys of what stands above a row, over the whole width (`report/tables.lua`).
 
     Returns:
         the lines of the table. Where a line is longer than 72 characters pandoc makes the table as wide as
@@ -162,7 +172,12 @@ def markdown_table(rows: Sequence[Row], columns: Sequence[tuple[str, str, str]],
         "-" * (3 + 2 * width) + ":" * right
         for width, right in zip(_widths([heads, *cells]), numeric, strict=True)
     ]
-    return _pipe_table([heads, rules, *cells])
+    lines = []
+    for row, line in zip(rows, cells, strict=True):
+        above = [_cell(row.get(key), "", place) for key in headings]
+        lines += [[f"*{text}*", *[""] * (len(columns) - 1)] for text in above if text]
+        lines.append(line)
+    return _pipe_table([heads, rules, *lines])
 
 
 def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
@@ -175,8 +190,8 @@ def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
     for _ in range(LINE - sum(widths)):
         saved = [0.0 for _ in columns]
         for line in spans:
-            tallest = max(columns, key=lambda i: line[i] / widths[i])
-            saved[tallest] += line[tallest] / widths[tallest] if line[tallest] > widths[tallest] else 0
+            heights = [line[i] / max(1, widths[i] - RAGGED) if line[i] > widths[i] else 0 for i in columns]
+            saved[heights.index(max(heights))] += max(heights)
         if not any(saved):
             break
         widths[max(columns, key=saved.__getitem__)] += 1
