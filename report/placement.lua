@@ -35,4 +35,14 @@ local function with_sentence(blocks)
   return out
 end
 
-return { { Table = floating }, { Blocks = with_sentence } }
+-- What is read aloud of a figure's images: the alt text of the first that has one, else the caption. pandoc tells LaTeX and
+-- HTML, not Typst.
+local function read_aloud(figure)
+  if FORMAT ~= "typst" then return nil end
+  local said
+  figure:walk({ Image = function(image) said = said or image.attributes.alt end })
+  said = (said or pandoc.utils.stringify(figure.caption.long)):gsub('[\\"]', "\\%0")
+  return { pandoc.RawBlock("typst", '#[#set image(alt: "' .. said .. '")'), figure, pandoc.RawBlock("typst", "]") }
+end
+
+return { { Table = floating, Figure = read_aloud }, { Blocks = with_sentence } }

@@ -25,7 +25,7 @@ def has_tex() -> bool:
 
 def run_xelatex(source: Path) -> str:
     """Run XeLaTeX until its references settle; check its log and return it."""
-    fixed = {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "max_print_line": "1000"}
+    fixed = {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "max_print_line": "1000", "MKTEXTFM": "0"}
     environment = {**os.environ, **fixed, "TTFONTS": f"{lay_fonts(source.parent)}:"}
     command = ["xelatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", source.name]
     for suffix in (".aux", ".toc", ".out"):

@@ -1,9 +1,11 @@
 """The report: checks that stop an incomplete document, and whole builds by each route."""
 
+import contextlib
 import json
 import re
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -203,6 +205,15 @@ def test_chinese_text_has_no_spaces_around_references_and_real_minus_signs(run):
     assert "见图\u00a01。" in seen and "为第\u00a01\u00a0节服务" in seen and "（−0.1，−0.2）" in seen
 
 
+def inflated(pdf: bytes) -> bytes:
+    """A PDF's objects, those in compressed streams too."""
+    parts = [pdf]
+    for stream in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL):
+        with contextlib.suppress(zlib.error):  # a picture or a font
+            parts.append(zlib.decompressobj().decompress(stream))
+    return b"\n".join(parts)
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("route", ["xelatex", "typst"])
 def test_pdf_is_complete_and_reproducible(run, route, language):
@@ -214,6 +225,10 @@ def test_pdf_is_complete_and_reproducible(run, route, language):
     assert first.startswith(b"%PDF") and pdf.name == f"report.{language}.pdf"
     build.typeset(document, run / "report", ["pdf"], route)
     assert pdf.read_bytes() == first
+    inside = inflated(first)
+    language_of_text = {"en": b"/Lang(en-US)", "zh": b"/Lang(zh-CN)"}[language]
+    assert language_of_text in inside and b"/Outlines" in inside and b"/Title" in inside
+    assert route == "xelatex" or (b"/StructTreeRoot" in inside and b"/Alt" in inside)
     if shutil.which("pdftotext"):
         text = subprocess.run(["pdftotext", str(pdf), "-"], capture_output=True, text=True, check=True).stdout
         text = "".join(text.split()).replace("\u200b", "")

@@ -75,8 +75,9 @@ def test_text_that_leaves_its_column_stops_a_strict_report(tmp_path, route, monk
     with pytest.raises(RunFailed, match=r"report.en.*: text does not fit: page 1: .*xxx"):
         write(report, tmp_path / "out.pdf")
     assert not (tmp_path / "out.pdf").exists()
-    write(replace(report, strict=False), tmp_path / "out.pdf")
-    assert (tmp_path / "out.pdf").exists()
+    if route == "typst":  # the other takes seconds
+        write(replace(report, strict=False), tmp_path / "out.pdf")
+        assert (tmp_path / "out.pdf").exists()
 
 
 def test_a_font_with_the_right_name_and_no_glyphs_is_found_out(tmp_path, monkeypatch, caplog):
