@@ -117,6 +117,19 @@ def read_table(path: Path, keys: Sequence[str], mapping: Mapping[str, str] | Non
     return table if longer else table.drop(columns="conversation")
 
 
+def all_or_none(**paths: str) -> bool:
+    """Whether files that only make sense together are given; their names are those of the parameters.
+
+    Raises:
+        ValueError: some are given and others are not.
+    """
+    missing = [name for name, path in paths.items() if not path]
+    if missing and len(missing) < len(paths):
+        given = ", ".join(name for name in paths if name not in missing)
+        raise InputError(f"{given} is given and {', '.join(missing)} is not: give all of them, or none")
+    return not missing
+
+
 def parse_mapping(text: str) -> dict[str, str]:
     """A mapping as notebooks and command lines give it, from names here to names in the file.
 

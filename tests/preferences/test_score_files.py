@@ -215,3 +215,12 @@ def test_a_real_recorded_run_is_read_whole():
     folder = Path(REAL) / "recorded-run"
     assert len(score_files.read_pairs(folder / "rm_scores_validation.jsonl.gz")) == 999
     assert len(score_files.read_replies(folder / "generated_dpo.jsonl.gz")) == 996
+
+
+def test_files_that_belong_together_are_given_together() -> None:
+    assert score_files.all_or_none(scores_base="a.jsonl", scores_dpo="b.jsonl")
+    assert not score_files.all_or_none(scores_base="", scores_dpo="")
+    with pytest.raises(
+        ValueError, match="scores_dpo is given and scores_base is not: give all of them, or none"
+    ):
+        score_files.all_or_none(scores_base="", scores_dpo="b.jsonl")
