@@ -66,6 +66,8 @@ local function number_header(header)
   local parts = {}
   for level = 1, header.level do parts[level] = tostring(sections[level] or 0) end
   numbers[header.identifier] = table.concat(parts, ".")
+  header.attributes.number = numbers[header.identifier] -- page.lua moves headings below the page's title
+  return FORMAT:match("html") and header or nil
 end
 
 local function equation(math, label)

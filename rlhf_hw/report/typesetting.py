@@ -232,7 +232,11 @@ def write_typst(document: Document, pdf: Path) -> None:
 
 
 def write_html(document: Document, page: Path) -> None:
-    """Write one HTML file that holds its figures (PNG), its style and its formulas (MathML)."""
+    """Write one HTML file that holds all it shows: figures, style, script, formulas (MathML).
+
+    It links to the same page in the other language, which lies beside it under the same name.
+    """
+    tongues = (document.language, "zh" if document.language == "en" else "en")
     _write(
         document,
         "html5",
@@ -240,10 +244,13 @@ def write_html(document: Document, page: Path) -> None:
         [
             "--embed-resources",
             "--mathml",
-            "--css",
-            str(REPORT / "style.css"),
-            "--variable=document-css:false",
+            f"--template={REPORT / 'page.html'}",
+            f"--variable=style:{REPORT / 'page.css'}",
+            f"--variable=script:{REPORT / 'page.js'}",
             f"--variable=lang:{LANGUAGE_TAGS[document.language]}",
+            f"--variable=other:{page.name.replace(*(f'.{tongue}.' for tongue in tongues))}",
+            "--toc-depth=3",  # the title is the first level
+            f"--lua-filter={REPORT / 'page.lua'}",
         ],
     )
 
