@@ -126,7 +126,8 @@ end
 
 -- Tables as wide as the text (pandoc gives them widths) fold to one block a row on a phone, others scroll.
 local function table_figure(tbl)
-  local id, caption, rows = tbl.identifier, tbl.caption.long, pandoc.List(tbl.head.rows)
+  local id, caption, rows = tbl.identifier, tbl.caption.long, pandoc.List({})
+  rows:extend(tbl.head.rows)
   for _, body in ipairs(tbl.bodies) do rows:extend(body.body) end
   local csv = csv_link(rows, id:gsub("^tbl:", ""))
   tbl.bodies = split_bodies(tbl, mark_head(tbl.head))

@@ -20,6 +20,7 @@ import typst
 
 from rlhf_hw.errors import InputError, RunFailed
 from rlhf_hw.paths import REPORT
+from rlhf_hw.report.screen import by_night
 
 log = logging.getLogger(__name__)
 
@@ -237,6 +238,8 @@ def write_html(document: Document, page: Path) -> None:
     It links to the same page in the other language, which lies beside it under the same name.
     """
     tongues = (document.language, "zh" if document.language == "en" else "en")
+    for figure in (document.folder / "fig" / document.language).glob("*.svg"):
+        figure.write_text(by_night(figure.read_text(encoding="utf-8")), encoding="utf-8")
     _write(
         document,
         "html5",
@@ -276,6 +279,8 @@ def _write(document: Document, format_: str, output: Path, options: list[str]) -
             f"--variable=toc-title:{CONTENTS[language]}",
             f"--variable=abstract-title:{ABSTRACT[language]}",
             f"--bibliography={document.bibliography}",
+            f"--metadata-file={REPORT / 'alt.yaml'}",
+            f"--lua-filter={REPORT / 'alt.lua'}",
             f"--lua-filter={REPORT / 'tables.lua'}",
             f"--lua-filter={REPORT / 'xref.lua'}",
             "--citeproc",
