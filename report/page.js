@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const words = document.body.dataset;
-  const details = document.querySelector(".bar details");
+  const details = document.querySelector(".bar details") ?? document.createElement("details"); // a short text has none
   const wide = matchMedia("(min-width: 72rem)"); // as in style.css: contents beside the text
 
   // Contents: open beside the text, closed above it, and closed again once something was chosen.
@@ -17,14 +17,14 @@
   });
 
   // Where one reads: marked in the contents; the other language opens there (the same names in both).
-  const places = [...document.querySelectorAll("main [id]")].filter((place) => /^(sec|fig|tbl|eq):|^ref-/.test(place.id));
+  const places = [...document.querySelectorAll("main [id]")].filter((place) => /^(sec|fig|tbl|eq|term):|^ref-/.test(place.id));
   const entries = new Map([...details.querySelectorAll("a")].map((link) => [decodeURIComponent(link.hash.slice(1)), link]));
   const other = document.querySelector("a.language");
   const page = other.getAttribute("href");
   let marked = null;
   const locate = () => {
     const line = innerHeight / 4;
-    const passed = places.filter((place) => place.getBoundingClientRect().top <= line);
+    const passed = scrollY ? places.filter((place) => place.getBoundingClientRect().top <= line) : [];
     const here = passed.at(-1);
     other.href = here ? page + "#" + here.id : page;
     const section = passed.findLast((place) => entries.has(place.id));

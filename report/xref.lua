@@ -184,10 +184,13 @@ local function characters(str)
   return out
 end
 
--- Browsers draw the PNG that lies beside each PDF.
+-- Browsers draw the SVG that lies beside each PDF, or the PNG of a run that has none.
 local function screen_image(image)
   if not FORMAT:match("html") then return nil end
-  image.src = image.src:gsub("%.pdf$", ".png")
+  local place = image.src:gsub("%.pdf$", "")
+  local svg = io.open(place .. ".svg")
+  image.src = place .. (svg and ".svg" or ".png")
+  if svg then svg:close() end
   return image
 end
 

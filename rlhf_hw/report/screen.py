@@ -1,7 +1,7 @@
-"""Figures for the web page: an SVG that turns with the reader's screen, dark on light by day, light on dark by night.
+"""Figures for the web page: an SVG that is dark on light by day, and light on dark on a dark screen.
 
 Print and page share one drawing. Texts, frames and grids have the three neutral colours of `figures.style`; a
-rule within the SVG gives them the page's colours (`report/page.css`) where the reader prefers a dark one. The
+rule within the SVG gives them the page's colours (`report/style.css`) where the reader prefers a dark one. The
 colours of data are legible on both.
 """
 

@@ -248,7 +248,7 @@ def write_html(document: Document, page: Path) -> None:
             "--embed-resources",
             "--mathml",
             f"--template={REPORT / 'page.html'}",
-            f"--variable=style:{REPORT / 'page.css'}",
+            f"--variable=style:{REPORT / 'style.css'}",
             f"--variable=script:{REPORT / 'page.js'}",
             f"--variable=lang:{LANGUAGE_TAGS[document.language]}",
             f"--variable=other:{page.name.replace(*(f'.{tongue}.' for tongue in tongues))}",
