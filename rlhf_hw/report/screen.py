@@ -16,7 +16,8 @@ _MARK = '<style id="night">'
 def by_night(svg: str) -> str:
     """Return an SVG with the rule for dark screens; one that has it stays as it is.
 
-    A rule finds the elements by their inline style, which matplotlib writes as `fill: #222222; stroke: none`.
+    A rule finds the elements by their inline style, which matplotlib writes as `fill: #222222; stroke: none`;
+    black it leaves out, as SVG's default.
     """
     if _MARK in svg:
         return svg
@@ -25,5 +26,5 @@ def by_night(svg: str) -> str:
         for day, night in NIGHT.items()
         for part in ("fill", "stroke")
     )
-    rule = f"{_MARK}@media (prefers-color-scheme: dark) {{ {rules} }}</style>"
+    rule = f"{_MARK}@media (prefers-color-scheme: dark) {{ svg {{ fill: {NIGHT[INK]}; }} {rules} }}</style>"
     return re.sub(r"<svg\b[^>]*>", lambda opening: opening[0] + rule, svg, count=1)

@@ -101,7 +101,8 @@ def pages(tmp_path_factory) -> dict[str, Path]:
 
 def draw(place: Path) -> None:
     figure = plt.figure(figsize=(3, 2))
-    figure.text(0.1, 0.5, "words", color=INK, fontsize=40)
+    figure.text(0.1, 0.6, "words", color=INK, fontsize=30)
+    figure.text(0.1, 0.3, "more", color="black", fontsize=30)
     figure.add_artist(plt.Line2D([0, 1], [0.2, 0.2], color=GREY))
     for kind in ("pdf", "png", "svg"):
         figure.savefig(place.with_suffix(f".{kind}"), transparent=True)
