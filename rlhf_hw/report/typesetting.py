@@ -20,7 +20,6 @@ import typst
 
 from rlhf_hw.errors import InputError, RunFailed
 from rlhf_hw.paths import REPORT
-from rlhf_hw.report.screen import by_night
 
 log = logging.getLogger(__name__)
 
@@ -238,8 +237,6 @@ def write_html(document: Document, page: Path) -> None:
     It links to the same page in the other language, which lies beside it under the same name.
     """
     tongues = (document.language, "zh" if document.language == "en" else "en")
-    for figure in (document.folder / "fig" / document.language).glob("*.svg"):
-        figure.write_text(by_night(figure.read_text(encoding="utf-8")), encoding="utf-8")
     _write(
         document,
         "html5",

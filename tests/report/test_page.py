@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rlhf_hw.paths import REPORT
-from rlhf_hw.report import LANGUAGES, screen
+from rlhf_hw.report import LANGUAGES
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -56,12 +56,3 @@ def test_heads_of_tables_have_a_scope(pages) -> None:
     scopes = re.findall(r"<th\b[^>]*?scope=\"(\w+)\"", page)
     assert len(scopes) == page.count("<th ") and set(scopes) == {"col", "row", "rowgroup"}
     assert not re.findall(r"<td[^>]*scope=", page)
-
-
-def test_a_figure_has_the_colours_of_the_page_at_night() -> None:
-    svg = screen.by_night('<?xml version="1.0"?><svg width="1"><g style="fill: #222222"/></svg>')
-    style = (REPORT / "style.css").read_text(encoding="utf-8")
-    assert svg.count("<style") == 1 and screen.by_night(svg) == svg
-    assert '[style*="fill: #222222"]' in svg
-    night = re.search(r"prefers-color-scheme: dark\) \{(.*?)\n\}", style, re.DOTALL)[1]
-    assert all(colour in night for colour in screen.NIGHT.values())
