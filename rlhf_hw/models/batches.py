@@ -106,17 +106,17 @@ def tokenize_preferences(
 
     Returns:
         The groups; the index into `preferences` of each group, shape (G,), since pairs that truncation made
-        equal are dropped; and counts of what truncation did: `truncated_prompts` and `truncated_replies`
-        (those that fill their limit) and `equal_after_truncation`.
+        equal are dropped; and counts of what truncation did: `truncated_prompts`, `truncated_replies` (those
+        that fill their limit) and `equal_after_truncation`.
     """
     prompts, pairs, kept = [], [], []
     counts = {"truncated_prompts": 0, "truncated_replies": 0, "equal_after_truncation": 0}
     for start in range(0, len(preferences), chunk):
         part = preferences[start : start + chunk]
-        prompt_ids = renderer.prompt_ids([p.prompt for p in part])
+        prompt_ids, too_long = renderer.fitted([p.prompt for p in part])
+        counts["truncated_prompts"] += sum(too_long)
         replies = [renderer.reply_ids([getattr(p, side) for p in part]) for side in ("chosen", "rejected")]
         for number, (prompt, chosen, rejected) in enumerate(zip(prompt_ids, *replies, strict=True)):
-            counts["truncated_prompts"] += len(prompt) == renderer.max_prompt_tokens
             counts["truncated_replies"] += max(len(chosen), len(rejected)) == renderer.max_reply_tokens
             if chosen == rejected:
                 counts["equal_after_truncation"] += 1

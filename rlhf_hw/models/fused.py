@@ -4,13 +4,13 @@ At a width of a few hundred, norms, rotary positions, residual sums and casts ta
 with weights. `use_fused` gives the decoder layers of Llama, Mistral, Qwen2 and Qwen3 a `forward` that does
 the same arithmetic with fewer of them: norms and positions in fp32, rounded to bf16 where the next product
 rounds them anyway. Parameters, their names and checkpoints stay as they are. Layers of other models, other
-formats than bf16 autocast on a processor, adapters (LoRA) and weights that something else takes care of (a
-hook of DeepSpeed's ZeRO 3, for instance) keep their own path.
+formats than bf16 autocast on a processor and weights that something else takes care of (a hook of
+DeepSpeed's ZeRO 3, for instance) keep their own path. With adapters (LoRA) the products are `low_rank`'s.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from rlhf_hw.models.attention import ATTENTION, attend
+from rlhf_hw.models.low_rank import adapted_forward, adapted_linear, in_bf16, is_adapted, is_plain
 
 LAYERS = {f"{family}DecoderLayer" for family in ("Llama", "Mistral", "Qwen2", "Qwen3")}
 ATTENTIONS = {f"{family}Attention" for family in ("Llama", "Mistral", "Qwen2")}  # Qwen3 norms its heads
@@ -29,11 +30,19 @@ def use_fused(model: PreTrainedModel) -> list[nn.Module]:
     changed = []
     for module in model.modules():
         kind = type(module)
-        forward = _layer if kind.__name__ in LAYERS else _attention if kind.__name__ in ATTENTIONS else None
-        if forward and kind.__module__.startswith("transformers.models.") and not hasattr(kind, "plain"):
+        forward = None if hasattr(kind, "plain") else _faster(kind)
+        if forward:
             module.__class__ = with_forward(kind, forward)
             changed.append(module)
     return changed
+
+
+def _faster(kind: type) -> Callable | None:
+    if kind.__module__ == "peft.tuners.lora.layer":
+        return adapted_forward if kind.__name__ == "Linear" else None
+    if not kind.__module__.startswith("transformers.models."):
+        return None
+    return _layer if kind.__name__ in LAYERS else _attention if kind.__name__ in ATTENTIONS else None
 
 
 @cache
@@ -58,8 +67,8 @@ def fused(model: PreTrainedModel) -> Iterator[None]:
 
 def _layer(self: nn.Module, hidden_states: Tensor, **kwargs) -> Tensor:
     first, second = self.input_layernorm, self.post_attention_layernorm
-    usable = hidden_states.dtype == torch.float32 and _in_bf16(hidden_states)
-    if not (usable and _untouched(first) and _untouched(second)):
+    usable = hidden_states.dtype == torch.float32 and in_bf16(hidden_states)
+    if not (usable and is_plain(first) and is_plain(second)):
         return self.plain.forward(self, hidden_states, **kwargs)
     hidden_states, normed = _AddAndNorm.apply(hidden_states, None, first.weight, first.variance_epsilon)
     attended, _ = self.self_attn(hidden_states=normed, **kwargs)
@@ -78,11 +87,11 @@ def _attention(
     projections = (self.q_proj, self.k_proj, self.v_proj)
     usable = (
         hidden_states.dtype == torch.bfloat16
-        and _in_bf16(hidden_states)
+        and in_bf16(hidden_states)
         and past_key_values is None
         and self.config._attn_implementation == ATTENTION
         and position_embeddings[0].shape[-1] == self.head_dim
-        and all(type(p) is nn.Linear and _untouched(p) for p in projections)
+        and (all(map(_is_linear, projections)) or all(map(is_adapted, projections)))
     )
     if not usable:
         return self.plain.forward(
@@ -90,13 +99,16 @@ def _attention(
         )
     size = self.head_dim
     heads, key_heads = (p.out_features // size for p in projections[:2])
-    weight = torch.cat([*(_pairs(p.weight, size) for p in projections[:2]), self.v_proj.weight])
-    bias = self.q_proj.bias
-    if bias is not None:
-        bias = torch.cat([*(_pairs(p.bias, size) for p in projections[:2]), self.v_proj.bias])
-    query, key, value = _SplitAndTurn.apply(
-        F.linear(hidden_states, weight, bias), _turns(*position_embeddings), heads, key_heads, size
-    )
+    turned = partial(_pairs, width=size)
+    if _is_linear(projections[0]):
+        weight = torch.cat([*(turned(p.weight) for p in projections[:2]), self.v_proj.weight])
+        bias = self.q_proj.bias
+        if bias is not None:
+            bias = torch.cat([*(turned(p.bias) for p in projections[:2]), self.v_proj.bias])
+        product = F.linear(hidden_states, weight, bias)
+    else:
+        product = adapted_linear(hidden_states, projections, (turned, turned, torch.Tensor.contiguous))
+    query, key, value = _SplitAndTurn.apply(product, _turns(*position_embeddings), heads, key_heads, size)
     dropout = self.attention_dropout if self.training else 0.0
     output, weights = attend(
         self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
@@ -104,15 +116,8 @@ def _attention(
     return self.o_proj(output.flatten(2)), weights
 
 
-def _in_bf16(hidden: Tensor) -> bool:
-    on = hidden.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    return on and torch.get_autocast_dtype("cpu") == torch.bfloat16
-
-
-def _untouched(module: nn.Module) -> bool:
-    """It holds its weight in fp32, and nothing else acts when it runs."""
-    hooks = module._forward_pre_hooks or module._forward_hooks or "forward" in vars(module)
-    return module.weight.dtype == torch.float32 and not hooks and not hasattr(module.weight, "ds_id")
+def _is_linear(module: nn.Module) -> bool:
+    return type(module) is nn.Linear and is_plain(module)
 
 
 def _pairs(weight: Tensor, width: int) -> Tensor:

@@ -11,11 +11,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.files import write_json
 from rlhf_hw.models.chat_template import ChatTemplate
+from rlhf_hw.models.fitting import fit_prompt
 from rlhf_hw.models.foreign import is_align_anything, pooling_padding
 from rlhf_hw.models.hub import read_pretrained
 from rlhf_hw.models.tokenizing import BREAK, Tokenizing
@@ -46,7 +48,7 @@ class Renderer:
             gets another of its control tokens; where its template asks for the date, a fixed one.
         reads_at: Where a reward model reads its score: "end_of_turn" (our default) or "template_end", the
             last token the chat template writes after a reply (align-anything trains its models on that one).
-        max_prompt_tokens: A longer prompt loses tokens at its start.
+        max_prompt_tokens: A longer prompt loses its oldest turns, then words of the oldest that is left.
         max_reply_tokens: A longer reply loses tokens before its end-of-turn token, never that token.
 
     Raises:
@@ -94,14 +96,26 @@ class Renderer:
         return self._tokens.following(texts, self._before_reply)
 
     def prompt_ids(self, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
-        """Render conversations up to the reply that follows; the oldest tokens go when one is too long."""
+        """Render conversations up to the reply that follows; one that is too long loses its oldest part."""
+        return self.fitted(prompts)[0]
+
+    def fitted(self, prompts: Sequence[Sequence[Message]]) -> tuple[list[list[int]], list[bool]]:
+        """The ids of `prompt_ids`, and of each prompt whether something of it was left out."""
         rendered = self._tokens.whole([self._template.prompt(prompt) for prompt in prompts])
         if self._tokens.named(m.content for prompt in prompts for m in prompt):
             for number, prompt in enumerate(prompts):
                 if self._tokens.named(m.content for m in prompt):
-                    marked = [Message(m.role, self._tokens.mark(m.content)) for m in prompt]
-                    rendered[number] = self._tokens.cut(self._template.prompt(marked))
-        return [ids[-self.max_prompt_tokens :] for ids in rendered]
+                    rendered[number] = self._one(prompt)
+        long = [len(ids) > self.max_prompt_tokens for ids in rendered]
+        for number in np.flatnonzero(long):
+            rendered[number] = fit_prompt(prompts[number], self.max_prompt_tokens, self._one)
+        return rendered, long
+
+    def _one(self, prompt: Sequence[Message]) -> list[int]:
+        if self._tokens.named(m.content for m in prompt):
+            marked = [Message(m.role, self._tokens.mark(m.content)) for m in prompt]
+            return self._tokens.cut(self._template.prompt(marked))
+        return self._tokens.whole([self._template.prompt(prompt)])[0]
 
     def reply_ids(self, replies: Sequence[str]) -> list[list[int]]:
         """Tokenize replies; close each with the end-of-turn token (and what follows it, if scored there)."""

@@ -11,7 +11,7 @@ notebooks declare in their cell tagged `parameters`, because papermill itself on
 import ast
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,31 @@ def resolve_parameters(profile: Profile, notebooks: Sequence[Path]) -> dict[str,
     if errors:
         raise InputError(f"profile {profile.name}: " + "; ".join(errors))
     return resolved
+
+
+def refuse_other_types(namespace: Mapping[str, Any]) -> None:
+    """Hold a running notebook's parameters to the types that its cell declares.
+
+    `papermill -p show_texts false` injects the text "false", which counts as true.
+
+    Args:
+        namespace: The names of the notebook, its `__annotations__` among them.
+
+    Raises:
+        ValueError: a parameter of another type, with the way to give it.
+    """
+    errors = []
+    for name, kind in namespace.get("__annotations__", {}).items():
+        value = namespace.get(name)
+        fits = (int, float) if kind is float else kind
+        if kind in _PYTHON_TYPES.values() and not (isinstance(value, fits) and _is_bool(value, kind)):
+            errors.append(f"{name} takes {kind.__name__}, not {type(value).__name__} {value!r}")
+    if errors:
+        raise InputError("; ".join(errors) + " (papermill: -p for numbers, True and False; -r for texts)")
+
+
+def _is_bool(value: Any, kind: type) -> bool:
+    return isinstance(value, bool) == (kind is bool)
 
 
 def _unknown_names(profile: Profile, declared: dict[str, dict], stems: dict[str, str]) -> list[str]:

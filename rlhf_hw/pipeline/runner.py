@@ -9,6 +9,7 @@ each notebook the parameters it last ran with and how long that took.
 """
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ from rlhf_hw.pipeline.profiles import (
     Profile,
     declared_parameters,
     notebook_name,
+    refuse_other_types,
     resolve_parameters,
 )
 from rlhf_hw.pipeline.progress import logger
@@ -163,7 +165,12 @@ def run_notebook(
 
 
 def open_run(name: str) -> Run:
-    """The folder of a run, for a notebook: what is missing is made by its own notebook (`Run.need`)."""
+    """The folder of a run, for a notebook: what is missing is made by its own notebook (`Run.need`).
+
+    Raises:
+        ValueError: the notebook was given a parameter of another type than it declares.
+    """
+    refuse_other_types(vars(sys.modules["__main__"]))
     return Run(name, make=lambda artefact, run: run_notebook(NOTEBOOKS / f"{maker_of(artefact)}.ipynb", run))
 
 

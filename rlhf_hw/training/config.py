@@ -65,7 +65,7 @@ class Training(Settings):
         0, ge=0, description="begin after so many training examples; past the end the set begins anew"
     )
     max_eval: int | None = Field(None, ge=1, description="use at most this many evaluation examples")
-    max_prompt_tokens: int = Field(512, ge=2, description="longer prompts lose their start")
+    max_prompt_tokens: int = Field(512, ge=2, description="longer prompts lose their oldest turns")
     max_reply_tokens: int = Field(512, ge=2, description="longer replies lose tokens before their end token")
 
     learning_rate: float = Field(2.0e-5, gt=0, description="peak learning rate of AdamW")

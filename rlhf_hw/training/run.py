@@ -73,8 +73,8 @@ def train_reward_model(config: RewardTraining) -> TrainingResult:
     model = use_padding(load_reward_model(config.model, seed=config.seed), renderer.pad_id)
     if train is None:
         return _save_untrained(config, model, renderer, reports)
-    use_pair_forward(model, score_batch)
     adapters = add_lora(model, config.lora_rank, config.seed, model.score) if config.lora_rank else None
+    use_pair_forward(model, score_batch)
     _announce(config, train)
     trainer = RewardTrainer(
         config,
@@ -111,8 +111,8 @@ def train_dpo(config: DPOTraining) -> TrainingResult:
     }
     seconds = time.perf_counter() - started
     model = use_padding(load_policy(config.model), renderer.pad_id)
-    use_pair_forward(model, log_prob_batch)
     adapters = add_lora(model, config.lora_rank, config.seed) if config.lora_rank else None
+    use_pair_forward(model, log_prob_batch)
     # after the models: from here on, ZeRO 3 would load only a share of each
     arguments = prepare_arguments(config, len(train), evaluation is not None)
     trainer = DPOTrainer(config, references, model, arguments, train, evaluation, renderer.pad_id, "DPO")

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -227,3 +229,21 @@ def test_a_kernel_made_ready_for_another_notebook_is_not_taken(folder: Path) -> 
         waiting = following._manager
         assert following.take(folder / "01_other.ipynb") is None
         assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"flag": "false"}, "flag takes bool, not str 'false'"),
+        ({"value": True}, "value takes int, not bool True"),
+        ({"rate": "1e-3"}, "rate takes float, not str '1e-3'"),
+    ],
+)
+def test_what_papermill_takes_for_a_text_is_refused(folder: Path, tmp_path: Path, given, told) -> None:
+    declared = PARAMETERS + "flag: bool = True  # a switch\nrate: float = 1.0  # a rate\n"
+    opened = "from rlhf_hw.pipeline.runner import open_run", "results = open_run(run)"
+    notebook = _write(tmp_path / "02_third.ipynb", declared, *opened)
+    out = tmp_path / "out.ipynb"
+    papermill.execute_notebook(notebook, out, {"rate": 2}, progress_bar=False)  # a whole number is one
+    with pytest.raises(papermill.PapermillExecutionError, match=re.escape(told)):
+        papermill.execute_notebook(notebook, out, given, progress_bar=False)
