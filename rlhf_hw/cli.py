@@ -16,7 +16,7 @@ from typing import Any
 
 from rlhf_hw.errors import Explained, InputError, one_line
 from rlhf_hw.files import write_text
-from rlhf_hw.report import LANGUAGES
+from rlhf_hw.report import LANGUAGES, TEXTS
 
 TRAINERS = {"rm": "a reward model", "sft": "a policy on chosen replies", "dpo": "a policy by DPO"}
 
@@ -189,8 +189,8 @@ def build_report(options: argparse.Namespace) -> None:
     for path in written:
         print(path)
     # Where a format could not be made, the next call tries again.
-    wanted = {(language, kind) for language in languages for kind in (".pdf", ".html")}
-    if wanted <= {(path.name.split(".")[1], path.suffix) for path in written}:
+    wanted = {f"{text}.{name}.{kind}" for text in TEXTS for name in languages for kind in ("pdf", "html")}
+    if wanted <= {path.name.replace(".typst.", ".") for path in written}:
         write_text(done, "\n".join([stamp, *(path.name for path in written)]))
 
 

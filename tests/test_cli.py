@@ -137,7 +137,8 @@ def finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def build(run: str, languages: list[str], engine: str) -> list[Path]:
         built.append(engine)
-        paths = [folder / f"report.{lang}.{kind}" for lang in languages for kind in ("pdf", "html")]
+        names = [f"{text}.{language}" for text in ("report", "report.short") for language in languages]
+        paths = [folder / f"{name}.{kind}" for name in names for kind in ("pdf", "html")]
         written = [path for path in paths if engine != "typst" or path.suffix != ".pdf"]
         for path in written:
             path.write_text("typeset")

@@ -5,6 +5,9 @@ The bounds leave room for other processors; what the run reaches stands in its r
 
 import json
 import os
+import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -74,3 +77,21 @@ def test_the_base_model_is_fluent_and_leaves_room(metrics) -> None:
     assert metrics["base.well_formed"] > 0.93 and metrics["base.on_topic"] > 0.8
     assert metrics["base.gold.mean"] < 1
     assert 0.8 < metrics["base.gold.sd"] < 1.25  # gold's unit
+
+
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="needs pdftotext")
+@pytest.mark.parametrize(("language", "title"), [("en", "This report on one page"), ("zh", "一页看懂本报告")])
+def test_the_first_page_is_one_page_and_the_short_version_is_short(language, title) -> None:
+    folder = RUNS / "nano" / "report"
+    files = [f"report.{language}", f"report.short.{language}"]
+    long, short = (
+        subprocess.run(
+            ["pdftotext", folder / f"{name}.pdf", "-"], capture_output=True, text=True, check=True
+        ).stdout.split("\f")
+        for name in files
+    )
+    assert len(short) - 1 <= 9
+    contents, page, after = long[:3]
+    assert title in contents and title in page  # the list of contents has a page, the first page the next
+    assert re.search({"en": r"Figure.1:", "zh": r"图.?1："}[language], page)
+    assert re.search(r"^1\.1\s", after, re.MULTILINE)

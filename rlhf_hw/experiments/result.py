@@ -10,7 +10,7 @@ To add an experiment X:
    piece of what was found, each figure by `show(draw(found), results.fig, "name")`; at its end
    `results.record("NN", found)`.
 4. `pipeline/graph.py` says what the notebook needs, makes and draws.
-5. `report/report.en.md` and `report.zh.md` get a section each, with the same keys.
+5. `report/report.en.md` and `report.zh.md` get a section each, with the same keys, which opens with its idea.
 """
 
 from collections.abc import Mapping, Sequence

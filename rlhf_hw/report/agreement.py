@@ -12,10 +12,11 @@ its intervals, not as a verdict.
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 from rlhf_hw.paths import REPORT
-from rlhf_hw.report import LANGUAGES
+from rlhf_hw.report import LANGUAGES, TEXTS
 from rlhf_hw.report.build import run_facts
 from rlhf_hw.report.text import kept_lines
 
@@ -45,8 +46,8 @@ def main() -> None:
     folders = parser.parse_args().runs
     found: list[str] = []
     by_language = zip(*(run_facts(folder, LANGUAGES) for folder in folders), strict=True)
-    for language, facts in zip(LANGUAGES, by_language, strict=True):
-        source = REPORT / f"report.{language}.md"
+    for (language, facts), name in product(zip(LANGUAGES, by_language, strict=True), TEXTS):
+        source = REPORT / f"{name}.{language}.md"
         text = source.read_text(encoding="utf-8")
         kept = [dict(kept_lines(text, one, source.name)) for one in facts]
         found += [f"{source.name}:{n}: {count} others: {line}" for n, count, line in lonely_lines(text, kept)]

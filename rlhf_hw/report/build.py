@@ -1,13 +1,14 @@
 """Build the report of a finished run: numbers and figures into Markdown, Markdown into PDF and HTML.
 
-    build_report("nano")                    -> runs/nano/report/report.{en,zh}.{pdf,html}
-    build_report("nano", engine="both")     also report.{en,zh}.typst.pdf
+    build_report("nano")                    -> runs/nano/report/report{,.short}.{en,zh}.{pdf,html}
+    build_report("nano", engine="both")     also report{,.short}.{en,zh}.typst.pdf
 
-The text is `report/report.<language>.md`; `text`, `tables` and `fields` say how its numbers are written. They
-are `runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and, unless the run has
-its own, the keys `recorded.*` of `report/recorded.json`. Figures are
-`![Caption](fig/NAME.pdf){#fig:NAME width=90%}`: those of the run; the diagrams and `recorded_*`, which no run
-makes, are the repository's `fig/`.
+The texts are `report/report.<language>.md` and, in short, `report/report.short.<language>.md`; `text`,
+`tables`, `fields` and `glossary` say how their numbers and terms are written. Numbers are
+`runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and, unless the run has its own, the keys
+`recorded.*` of `report/recorded.json`. Figures are `![Caption](fig/NAME.pdf){#fig:NAME width=90%}`: those of
+the run; the diagrams and `recorded_*`, which no run makes, are the repository's `fig/`. An empty block
+`::: {.newpage}` begins a page in print.
 """
 
 import json
@@ -22,8 +23,9 @@ from rlhf_hw.errors import InputError
 from rlhf_hw.figures.diagrams import DIAGRAMS
 from rlhf_hw.paths import FIG, REPORT, RUNS
 from rlhf_hw.pipeline.graph import RECORDED_RUN, STAGES, drawn_by
-from rlhf_hw.report import LANGUAGES, typesetting
+from rlhf_hw.report import LANGUAGES, TEXTS, typesetting
 from rlhf_hw.report.fields import Facts, FieldError, Value
+from rlhf_hw.report.glossary import link_terms, read_glossary, with_glossary
 from rlhf_hw.report.tables import read_tables
 from rlhf_hw.report.text import fill
 from rlhf_hw.report.typesetting import Document
@@ -62,10 +64,11 @@ def build_report(
             raise InputError(f"{name} {', '.join(sorted(wrong))} is not one of {', '.join(known)}")
     folder = RUNS / run
     documents = [
-        prepare(REPORT / f"report.{facts.language}.md", facts, folder)
+        prepare(REPORT / f"{text}.{facts.language}.md", facts, folder)
         for facts in run_facts(folder, languages)
+        for text in TEXTS
     ]
-    # one thread a language: each waits for pandoc and XeLaTeX most of the time
+    # two documents at a time: each waits for pandoc and XeLaTeX most of the time
     with ThreadPoolExecutor(max_workers=len(LANGUAGES)) as threads:
         made = threads.map(lambda one: typeset(one, folder / "report", formats, engine), documents)
         return [path for paths in made for path in paths]
@@ -117,27 +120,40 @@ def prepare(source: Path, facts: Facts, folder: Path) -> Document:
     """Fill the text, check everything it names and lay the parts ready in `folder`/report/build.
 
     Args:
-        source: the Markdown text; `tables.yaml` and `references.bib` lie beside it.
+        source: the Markdown text; beside it lie `references.bib` and, where it needs them, `tables.yaml` and
+            `glossary.yaml`.
         facts: what it may name, and its language.
         folder: the run's folder.
     """
     text = source.read_text(encoding="utf-8")
-    declared = source.with_name("tables.yaml")
+    declared, glossary = source.with_name("tables.yaml"), source.with_name("glossary.yaml")
     filled = fill(text, facts, read_tables(declared) if declared.exists() else {}, source.name)
+    terms = read_glossary(glossary)[facts.language] if glossary.exists() else []
+    filled, terms = with_glossary(filled, terms, facts, glossary.name)
     unused = sorted(set(facts.values) - facts.used)
     log.debug("%s leaves %d keys unused: %s", source.name, len(unused), ", ".join(unused))
     build = folder / "report" / "build"
     build.mkdir(parents=True, exist_ok=True)
-    (build / f"report.{facts.language}.md").write_text(filled, encoding="utf-8")
+    (build / source.name).write_text(filled, encoding="utf-8")
     tree = json.loads(typesetting.parse(filled, facts.language))
+    link_terms(tree["blocks"], terms)
+    tree["blocks"] = [part for block in tree["blocks"] for part in _new_page(block)]
     nodes = list(_nodes(tree["blocks"]))
     bibliography = source.with_name("references.bib")
     _check_text(text, nodes, source.name)
     _check_references(text, nodes, bibliography, source.name)
     _copy_figures(text, nodes, facts.figures, build / "fig", source.name)
-    path = build / f"report.{facts.language}.json"
+    path = (build / source.name).with_suffix(".json")
     path.write_text(json.dumps(tree), encoding="utf-8")
     return Document(path, facts.language, build, bibliography, bool(_CHINESE.search(filled)))
+
+
+def _new_page(block: dict) -> list[dict]:
+    """The block, or where it is an empty one of the class `newpage`, a new page in both PDFs."""
+    if block["t"] != "Div" or "newpage" not in block["c"][0][1]:
+        return [block]
+    breaks = {"latex": "\\clearpage", "typst": "#pagebreak(weak: true)"}
+    return [{"t": "RawBlock", "c": [format_, code]} for format_, code in breaks.items()]
 
 
 def typeset(document: Document, folder: Path, formats: Iterable[str], engine: str) -> list[Path]:

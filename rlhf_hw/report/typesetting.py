@@ -58,7 +58,12 @@ class Document:
     @property
     def name(self) -> str:
         """File name without suffix, for example `report.en`."""
-        return f"report.{self.language}"
+        return self.tree.stem
+
+    @property
+    def short(self) -> bool:
+        """A few pages to hand in: no list of contents, and set closer."""
+        return self.name.startswith("report.short.")
 
 
 def pandoc(arguments: list[str], text: str | None = None, folder: Path | None = None) -> str:
@@ -145,8 +150,8 @@ def write_xelatex(document: Document, pdf: Path) -> None:
         "--variable=classoption:fontset=fandol",
         "--variable=classoption:" + ("scheme=chinese" if chinese else "scheme=plain"),
         "--variable=papersize:a4",
-        "--variable=fontsize:11pt",
-        "--variable=geometry:margin=2.5cm",
+        f"--variable=fontsize:{10 if document.short else 11}pt",
+        f"--variable=geometry:margin={2.1 if document.short else 2.5}cm",
         "--variable=colorlinks:true",
         "--variable=linkcolor:[HTML]{1B4F72}",
         "--variable=citecolor:[HTML]{1B4F72}",
@@ -267,8 +272,7 @@ def _write(document: Document, format_: str, output: Path, options: list[str]) -
             "--wrap=none",
             "--fail-if-warnings",
             "--number-sections",
-            "--toc",
-            "--toc-depth=2",
+            *([] if document.short else ["--toc", "--toc-depth=2"]),
             f"--metadata=report-language:{language}",
             "--metadata=lang:en-US",
             "--metadata=link-citations:true",

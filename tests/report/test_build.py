@@ -195,6 +195,12 @@ def test_html_is_one_page_with_numbers_figures_and_formulas(run, language):
     assert [word for word in words[language] if word not in page] == []
 
 
+def test_a_new_page_begins_in_print_only(run):
+    document = prepared(run, "# A\n\n::: {.newpage}\n:::\n\n# B\n")
+    written = [typesetting.pandoc(["--to", form, str(document.tree)]) for form in ("latex", "typst", "html5")]
+    assert ["\\clearpage" in written[0], "#pagebreak" in written[1], "pagebreak" in written[2]] == [1, 1, 0]
+
+
 def test_chinese_text_has_no_spaces_around_references_and_real_minus_signs(run):
     text = TEXT["zh"] + "\n见 @fig:one。为 @sec:start\n服务（-0.1，-0.2）。\n"
     document = prepared(run, text, "zh")
