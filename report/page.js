@@ -17,8 +17,8 @@
   });
 
   // Where one reads: marked in the contents; the other language opens there (the same names in both).
-  const places = [...document.querySelectorAll("main [id]")].filter((place) => /^(sec|fig|tbl|eq|term):|^ref-/.test(place.id));
   const entries = new Map([...details.querySelectorAll("a")].map((link) => [decodeURIComponent(link.hash.slice(1)), link]));
+  const places = [...document.querySelectorAll("main [id]")].filter((place) => entries.has(place.id) || /^(sec|fig|tbl|eq|term):|^ref-/.test(place.id));
   const other = document.querySelector("a.language");
   const page = other.getAttribute("href");
   let marked = null;
@@ -101,7 +101,8 @@
     if (cited === link || !entry) return;
     hideCard();
     const said = document.createElement("span");
-    [...entry.children].filter((part) => part.localName !== "details").forEach((part) => said.append(...part.cloneNode(true).childNodes));
+    said.append(...entry.cloneNode(true).childNodes);
+    said.querySelector("details")?.remove();
     said.querySelectorAll("a").forEach((inner) => inner.replaceWith(...inner.childNodes));
     card.replaceChildren(said);
     const source = entry.querySelector("pre");
