@@ -16,6 +16,7 @@ from typing import Any
 
 from rlhf_hw.errors import Explained, InputError, one_line
 from rlhf_hw.files import write_text
+from rlhf_hw.paths import from_here
 from rlhf_hw.report import LANGUAGES, TEXTS
 
 TRAINERS = {"rm": "a reward model", "sft": "a policy on chosen replies", "dpo": "a policy by DPO"}
@@ -221,15 +222,6 @@ def training_config(options: argparse.Namespace) -> Any:
     given = {name: getattr(options, name) for name in model.model_fields if hasattr(options, name)}
     given |= {name: from_here(given[name]) for name in SOURCES if name in given}
     return model.model_validate(values | given)
-
-
-def from_here(source: str) -> str:
-    """A file or folder seen from the caller's folder, as an absolute path; a hub id, or several, as it is.
-
-    The library looks relative paths up below the project's root, where a user of the shell need not be.
-    """
-    path = Path(source).expanduser()
-    return str(path.resolve()) if source and path.exists() else source
 
 
 def _names_trainer(arguments: Sequence[str]) -> bool:

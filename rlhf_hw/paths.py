@@ -25,8 +25,26 @@ LOCAL_COPIES = {
 
 def resolve(path: str | Path) -> Path:
     """Return `path` as an absolute path; a relative one is looked up below the project's root."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # which leaves ~nobody as it is
     return path if path.is_absolute() else ROOT / path
+
+
+def sources_in(text: str) -> list[str]:
+    """The names in a text: the text itself where that is a file or folder, else its parts between commas."""
+    if text.strip() and os.path.exists(resolve(text)):
+        return [text]
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def from_here(source: str) -> str:
+    """Files or folders seen from the caller's folder, as absolute paths; hub ids as they are.
+
+    The library looks relative paths up below the project's root, where a user of the shell need not be.
+    """
+    path = os.path.expanduser(source)  # which leaves ~nobody as it is
+    if source and os.path.exists(path):
+        return os.path.realpath(path)
+    return ",".join(from_here(part.strip()) for part in source.split(",")) if "," in source else source
 
 
 def places(source: str | Path) -> list[Path]:
@@ -34,9 +52,9 @@ def places(source: str | Path) -> list[Path]:
 
     It may name several, separated by commas.
     """
-    named = dict.fromkeys([str(source), *str(source).split(",")])
-    parts = [part.strip() for part in named if part.strip()]
-    return [place.resolve() for part in parts for place in (Path(part), resolve(part)) if place.exists()]
+    parts = dict.fromkeys([str(source), *sources_in(str(source))])
+    possible = [place for part in parts if part for place in (Path(part), resolve(part))]
+    return [place.resolve() for place in possible if os.path.exists(place)]  # not of names beyond any length
 
 
 def real_data() -> Path | None:

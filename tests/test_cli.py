@@ -95,13 +95,22 @@ def test_a_flag_of_the_other_method_is_refused() -> None:
 def test_check_data_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     file = tmp_path / "train.jsonl"
     file.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS), encoding="utf-8")
-    assert cli.main(["check-data", str(file), "--template", "HOMEWORK", "--against", "train"]) == 0
+    shutil.copy(file, tmp_path / "validation.jsonl")
+    check = ["check-data", str(tmp_path), "--template", "HOMEWORK", "--against", "validation"]
+    assert cli.main(check) == 0
     printed = capsys.readouterr().out
-    assert "2 rows read, 2 pairs used, 0 dropped" in printed and "prompts also in train: 2" in printed
+    assert "2 rows read, 2 pairs used, 0 dropped" in printed and "prompts also in validation: 2" in printed
+    assert cli.main([*check[:1], str(file), *check[2:]]) == 1  # a single file is both splits
+    assert "are the same" in capsys.readouterr().err
+    assert cli.main([*check[:4], "--split", "nosuchsplit"]) == 1
+    assert "no file for split 'nosuchsplit'" in capsys.readouterr().err
     assert cli.main(["check-data", str(file), "--template", "HOMEWORK", "--examples", "1", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["rows"], report["used"], report["dropped"]) == (2, 2, {})
     assert json.loads(report["problems"][0]["message"])["chosen"] == "A drink."
+    for source in ("~no-such-user/a.jsonl", "x" * 5000):
+        assert cli.main(["check-data", source, "--template", "HOMEWORK"]) == 1
+        assert "no such file or folder" in capsys.readouterr().err
     assert cli.main(["check-data", str(file), "--template", "NO_SUCH"]) == 1
     assert "NO_SUCH" in capsys.readouterr().err
 
@@ -178,6 +187,7 @@ def test_paths_are_seen_from_the_callers_folder(tmp_path, monkeypatch):
     options = cli.command_parser().parse_args(["check-data", "mine.jsonl", "--template", "TRL"])
     assert options.source == str(tmp_path / "mine.jsonl")
     assert cli.from_here("Anthropic/hh-rlhf//harmless-base") == "Anthropic/hh-rlhf//harmless-base"
+    assert cli.from_here("mine.jsonl, owner/name") == f"{tmp_path / 'mine.jsonl'},owner/name"
     options = cli.train_parser("rm").parse_args(
         ["--model", "org/model", "--output-dir", "x", "--train-dataset", "mine.jsonl"]
     )

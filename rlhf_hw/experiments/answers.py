@@ -59,11 +59,16 @@ class Answers:
     samples: list[pd.DataFrame]
 
 
-def sample_prompts(preferences: Sequence[Preference], count: int, seed: int) -> list[Preference]:
-    """Up to `count` preferences with different prompts, drawn at random."""
+def sample_prompts(
+    preferences: Sequence[Preference], count: int, seed: int, *, ordered: bool = True
+) -> list[Preference]:
+    """Up to `count` preferences with different prompts, drawn at random; all for 0.
+
+    They stand in the order of the data, or as they were drawn where they are not to be `ordered`.
+    """
     unique = list({p.prompt: p for p in reversed(preferences)}.values())[::-1]
     order = np.random.default_rng(seed).permutation(len(unique))[: count or None]
-    return [unique[i] for i in sorted(order)]
+    return [unique[i] for i in (sorted(order) if ordered else order)]
 
 
 def answer(

@@ -12,18 +12,22 @@ does beyond both. With a single file, or a single training, the interval over pr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from rlhf_hw.experiments.data_parts import PartsJudged, judge_parts, metas_of, parts_of, rows_shown
 from rlhf_hw.experiments.result import Result, averaged, prefixed
 from rlhf_hw.experiments.scored_pairs import (
+    accuracy_by_tokens,
     best_judge,
     best_on_average,
+    by_group,
     gold_columns,
     right_orders,
     score_columns,
+    telling_pairs,
 )
 from rlhf_hw.experiments.scorers import Scorers, compare_scorers, shorter_wins
 from rlhf_hw.experiments.within_prompts import order_within_prompts
@@ -31,8 +35,7 @@ from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.stats.calibration import reliability_curve, scale_margins
 from rlhf_hw.stats.ceiling import share_of_best
 from rlhf_hw.stats.intervals import rate_interval
-from rlhf_hw.stats.length import accuracy_by_length_gap
-from rlhf_hw.stats.pairs import confident_mistakes, group_metrics, preference_metrics
+from rlhf_hw.stats.pairs import preference_metrics
 from rlhf_hw.stats.replicates import (
     Replicated,
     beyond,
@@ -57,9 +60,10 @@ class PairEvaluation(Result):
         margins: Of the held-out pairs, first replicate.
         by_length: Its accuracy by how much longer the chosen reply is; None where lengths are unknown.
         groups: Its accuracy by group, the lowest first; None where a pair has no group.
+        parts: Who is right on each part of mixed data; None where no parts are asked for.
         outside: Numbers out of distribution; within: order of several replies to one prompt. May be empty.
         examples: Pairs to read, by the first replicate: the surest, the closest call, the most confident
-            mistakes.
+            mistakes; of those whose texts may be shown.
     """
 
     validation: dict[str, float]
@@ -74,6 +78,7 @@ class PairEvaluation(Result):
     outside: dict[str, float]
     within: dict[str, float]
     examples: pd.DataFrame
+    parts: PartsJudged | None = None
 
 
 def evaluate(
@@ -84,22 +89,23 @@ def evaluate(
     outside: Sequence[pd.DataFrame] = (),
     beside: Sequence[pd.DataFrame] = (),
     second: np.ndarray | None = None,
-    curve: Result | None = None,
+    more: Sequence[Result] = (),
     group: str = "",
+    show_texts: str = "all",
     examples: int = 3,
     seed: int = 0,
 ) -> PairEvaluation:
     """Evaluate a reward model by its scores; what is not given is left out.
 
     Args:
-        replicates: The same held-out pairs with the scores of each replicate, from `score_files.read_pairs`;
-            one table for a single reward model.
+        replicates: The same held-out pairs with the scores of each replicate, from `score_files.read_pairs`.
         train: Each replicate's training pairs, to fit the baselines on.
         fitted: Scored pairs of each replicate's training set. outside: scored pairs out of distribution.
         beside: Scored replies, several to a prompt, from `within_prompts.score_beside`.
         second: Margins of another reward model for the same pairs, from `scored_pairs.same_pairs`.
-        curve: The learning curve.
-        group: Key of the rows' `meta` whose groups are judged apart. examples: confident mistakes to show.
+        more: What is recorded with it: the learning curve, what the prompt is worth.
+        group: Key of the rows' `meta` whose groups are judged apart.
+        show_texts: Whose texts may be shown (`data_parts.rows_shown`). examples: confident mistakes to show.
         seed: Of resampling.
 
     Raises:
@@ -112,17 +118,15 @@ def evaluate(
     metrics = prefixed("rm.validation", validation) | prefixed("data", ceiling(pairs)) | scorers.metrics
     claims |= scorers.claims | ({"shorter_wins": shorter_wins(train)} if train else {})
     on_train, gap = overfitting(fitted, right, prompts) if fitted else ({}, None)
-    if gap is not None:
-        metrics |= prefixed("rm.trained_on", on_train) | gap.named("rm.overfitting_gap")
-        claims["overfits"] = beyond(metrics, "rm.overfitting_gap") > 0
     strange = outside_metrics(outside, right, prompts, seed) if outside else {}
     within = order_within_prompts(beside, seed) if beside else {}
     metrics |= prefixed("rm.ood", strange) | prefixed("rm.validation", within)
     claims |= harder(strange, within)
-    curve = curve or Result()
+    for found in (learned_by_heart(on_train, gap), *more):
+        metrics, claims = metrics | found.metrics, claims | found.claims
     return PairEvaluation(
-        metrics=metrics | curve.metrics,
-        claims=claims | curve.claims,
+        metrics=metrics,
+        claims=claims,
         validation=validation | ceiling(pairs),
         best=ceiling(pairs).get("best_possible_accuracy"),
         scorers=scorers,
@@ -134,8 +138,26 @@ def evaluate(
         groups=by_group(pairs, group, seed),
         outside=strange,
         within=within,
-        examples=telling_pairs(pairs, examples),
+        examples=telling_pairs(pairs[rows_shown(metas_of(pairs), show_texts)], examples),
     )
+
+
+def evaluate_parts(
+    found: PairEvaluation, pairs: pd.DataFrame, parts: str, whole: Sequence[Preference] = (), seed: int = 0
+) -> PairEvaluation:
+    """What `evaluate` found, and who is right on each part of mixed data; the same where none is named.
+
+    Args:
+        found: From `evaluate`. pairs: the held-out pairs as one replicate scored them.
+        parts: Names of the parts, see `data_parts`.
+        whole: All training pairs, to fit what words can reach on each part.
+        seed: Of resampling.
+    """
+    if not (labels := parts_of(metas_of(pairs), parts)):
+        return found
+    judged = judge_parts(found.scorers.orders, pairs, labels, whole, parts, seed)
+    metrics, claims = found.metrics | judged.metrics, found.claims | judged.claims
+    return replace(found, metrics=metrics, claims=claims, tables=judged.tables, parts=judged)
 
 
 def harder(strange: Mapping[str, float], within: Mapping[str, float]) -> dict[str, bool]:
@@ -231,6 +253,15 @@ def overfitting(
     return on_train, replicated(gap, means - right.mean(axis=1))
 
 
+def learned_by_heart(on_train: Mapping[str, float], gap: Replicated | None) -> Result:
+    """What `overfitting` found, with its claim; nothing where there is no training set."""
+    if gap is None:
+        return Result()
+    numbers = gap.named("rm.overfitting_gap")
+    claims = {"overfits": beyond(numbers, "rm.overfitting_gap") > 0}
+    return Result(metrics=prefixed("rm.trained_on", on_train) | numbers, claims=claims)
+
+
 def outside_metrics(
     outside: Sequence[pd.DataFrame], right: np.ndarray, prompts: Sequence, seed: int = 0
 ) -> dict[str, float]:
@@ -256,30 +287,3 @@ def reliability(margins: pd.Series, prompts: pd.Series, seed: int = 0) -> dict[s
     """Calibration curves: as trained, and after the margins are divided by one fitted temperature."""
     scaled = {"as trained": margins, "after temperature scaling": scale_margins(margins, prompts)}
     return {name: reliability_curve(values, prompts, seed=seed) for name, values in scaled.items()}
-
-
-def accuracy_by_tokens(pairs: pd.DataFrame) -> pd.DataFrame | None:
-    """Accuracy by how many tokens longer the chosen reply is, where tokens were counted."""
-    if "chosen_tokens" not in pairs:
-        return None
-    longer = pairs["chosen_tokens"] - pairs["rejected_tokens"]
-    return accuracy_by_length_gap(pairs["margin"], longer, pairs["prompt_key"])
-
-
-def by_group(pairs: pd.DataFrame, group: str, seed: int = 0) -> pd.DataFrame | None:
-    """Accuracy of each group that `meta[group]` names, the lowest first; None if a pair has none."""
-    labels = [row.get(group) for row in pairs["meta"]] if group and "meta" in pairs else [None]
-    if None in labels:
-        return None
-    table = group_metrics(pairs["margin"], labels, pairs["prompt_key"], seed=seed)
-    return table.sort_values("accuracy")
-
-
-def telling_pairs(pairs: pd.DataFrame, mistakes: int = 3) -> pd.DataFrame:
-    """Pairs to read: the surest right one, the closest call, and the most confident mistakes."""
-    margin = pairs["margin"].to_numpy()
-    worst = list(confident_mistakes(margin, mistakes))
-    kinds = ["surest right", "closest call", *["confident mistake"] * len(worst)]
-    shown = ["prompt", "chosen", "rejected", "chosen_score", "rejected_score", "margin"]
-    rows = [np.argmax(margin), np.argmin(np.abs(margin)), *worst]
-    return pairs[shown].assign(**gold_columns(pairs)).iloc[rows].set_index(pd.Index(kinds))

@@ -9,7 +9,7 @@ tables alone, so that recorded replies of any other system take the same way.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -66,6 +66,7 @@ class RepliesCompared(Result):
             below.
         lengths: Name of the policy -> (scores, words) of its replies to the validation prompts.
         cases: Largest gains, largest losses and closest calls, one row a reply.
+        by_part: Part of mixed data -> what `part_steps.steps_by_part` returns of it; may be empty.
     """
 
     described: dict[tuple[str, str], dict[str, float]]
@@ -76,6 +77,7 @@ class RepliesCompared(Result):
     scores: dict[str, dict[str, pd.Series]]
     lengths: dict[str, tuple[pd.Series, np.ndarray]]
     cases: list[dict]
+    by_part: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def compare(
@@ -88,7 +90,7 @@ def compare(
     world: bool = True,
     parts: Parts | None = None,
     describe: Callable[[str, str], str] | None = None,
-    show_texts: bool = True,
+    shown: Sequence[bool] | None = None,
     seed: int = 0,
 ) -> RepliesCompared:
     """Compare the replies of the policies step by step: SFT with base, DPO with SFT, all with the references.
@@ -100,7 +102,7 @@ def compare(
         world: Whether `gold` in the rows' `meta` is the simulated world's true reward.
         parts: What gold consists of, in its units.
         describe: (prompt, reply) -> the parts of gold as text.
-        show_texts: Whether the replies of the cases may go into a table of the report.
+        shown: Whether the texts of each validation prompt may be shown; without it all may.
         seed: Of resampling.
 
     Returns:
@@ -123,11 +125,11 @@ def compare(
     described = {(n, p): levels(tables, p, seed) for n, known in sets.items() for p, tables in known.items()}
     metrics = numbers_by_key(described, steps, price) | prefixed("order", order)
     metrics["steps.replicates"] = len(held_out["dpo"])
-    rows = telling_replies({policy: tables[0] for policy, tables in held_out.items()}, describe)
+    rows = telling_replies({policy: tables[0] for policy, tables in held_out.items()}, describe, shown)
     return RepliesCompared(
         metrics=metrics | (prefixed("best_of_n", chosen.metrics) if chosen else {}),
         claims=all_claims(steps["validation"], order) | (chosen.claims if chosen else {}),
-        tables={"samples": rows} if show_texts else {},
+        tables={"samples": rows} if rows else {},
         described=described,
         steps=steps,
         order=order,
@@ -238,14 +240,23 @@ def all_steps(
 
 
 def telling_replies(
-    tables: Mapping[str, pd.DataFrame], describe: Callable[[str, str], str] | None = None
+    tables: Mapping[str, pd.DataFrame],
+    describe: Callable[[str, str], str] | None = None,
+    shown: Sequence[bool] | None = None,
 ) -> list[dict]:
-    """DPO's largest gains, largest losses and closest calls over what it began with, one row a reply."""
-    shown = {policy: NAMES[policy] for policy in ("base", "sft", "dpo") if policy in tables}
+    """DPO's largest gains, largest losses and closest calls over what it began with, one row a reply.
+
+    Args:
+        tables: Policy -> scored replies.
+        describe: (prompt, reply) -> the parts of gold as text.
+        shown: Whether the texts of a row may be shown; others are left out.
+    """
+    names = {policy: NAMES[policy] for policy in ("base", "sft", "dpo") if policy in tables}
     dpo, start = tables["dpo"], tables["sft" if "sft" in tables else "base"]
-    picked = cases(dpo["score"], start["score"], CASES, skip=start["response"] == dpo["response"])
-    gold = {policy: gold_of(tables[policy]) for policy in shown}
-    return case_rows(tables, picked, shown, gold, describe)
+    hidden = np.zeros(len(dpo), dtype=bool) if shown is None else ~np.asarray(shown, dtype=bool)
+    picked = cases(dpo["score"], start["score"], CASES, skip=hidden | (start["response"] == dpo["response"]))
+    gold = {policy: gold_of(tables[policy]) for policy in names}
+    return case_rows(tables, picked, names, gold, describe)
 
 
 def implicit_agreement(tables: Sequence[pd.DataFrame]) -> dict[str, float]:

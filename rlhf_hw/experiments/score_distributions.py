@@ -51,7 +51,11 @@ class ScoreDistributions(Result):
 
 
 def describe_scores(
-    sets: Mapping[str, pd.DataFrame], heads: tuple[np.ndarray, Sequence] | None = None, seed: int = 0
+    sets: Mapping[str, pd.DataFrame],
+    heads: tuple[np.ndarray, Sequence] | None = None,
+    seed: int = 0,
+    *,
+    beside: Result | None = None,
 ) -> ScoreDistributions:
     """Describe scored pairs.
 
@@ -59,6 +63,7 @@ def describe_scores(
         sets: "untrained", "validation", "train" -> scored pairs; "validation" must be there.
         heads: From `head_margins`, or None.
         seed: Of resampling.
+        beside: Another run on the same pairs, from `other_run.compare_runs`, or None.
     """
     numbers = {n: distribution_metrics(t["chosen_score"], t["rejected_score"]) for n, t in sets.items()}
     metrics = {k: v for name, found in numbers.items() for k, v in prefixed(f"scores.{name}", found).items()}
@@ -67,6 +72,8 @@ def describe_scores(
         guess = random_heads_accuracy(*heads, seed=seed)
         metrics |= prefixed("untrained.validation", guess)
         claims["untrained_covers_half"] = guess["accuracy_low"] <= 0.5 <= guess["accuracy_high"]
+    if beside is not None:
+        metrics, claims = metrics | beside.metrics, claims | beside.claims
     held_out = sets["validation"]
     lengths, unit = reply_lengths(held_out)
     return ScoreDistributions(

@@ -1,15 +1,34 @@
 """Score the texts of files with a reward model and write them as a score file: `rlhf-hw score`."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.files import check_target
-from rlhf_hw.models.scoring import RewardModel, score_groups
-from rlhf_hw.preferences.reading import load_preferences, read_rows
-from rlhf_hw.preferences.score_files import write_scores
-from rlhf_hw.preferences.templates import as_prompt, as_reply
+from rlhf_hw.models.batches import TokenizedGroups, tokenize_preferences
+from rlhf_hw.models.scoring import RewardModel, pair_records, score_groups
+from rlhf_hw.preferences.reading import load_preferences
+from rlhf_hw.preferences.rows import Place
+from rlhf_hw.preferences.score_files import as_line, write_scores
+from rlhf_hw.preferences.sources import read_rows
+from rlhf_hw.preferences.templates import Message, Preference, as_prompt, as_reply
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt and its reply, and the row that they come from."""
+
+    prompt: tuple[Message, ...]
+    reply: str
+    row: dict[str, Any]
 
 
 def score_texts(
@@ -44,34 +63,63 @@ def score_texts(
     check_target(output, [model, *files])
     if limit is not None and limit < 1:
         raise InputError(f"limit: expected 1 or more rows, found {limit}")
-    reward_model = RewardModel(model, dtype=dtype, reads_at=reads_at)
+    sources = [str(file) for file in files]
     if template:
-        preferences, _ = load_preferences(",".join(map(str, files)), template, split, limit)
-        records = reward_model.score_preferences(preferences)
+        pairs, _ = load_preferences(",".join(sources), template, split, limit)
+        for pair in pairs:
+            as_line(pair.meta, pair.place)
     else:
-        rows = [row for file in files for row in read_rows(str(file), split)][:limit]
-        records = score_replies(reward_model, rows, ", ".join(map(str, files)))
+        rows = (placed for source in sources for placed in read_rows(source, split))
+        replies = [asked_reply(place, row) for place, row in islice(rows, limit)]
+    reward_model = RewardModel(model, dtype=dtype, reads_at=reads_at)
+    records = score_pairs_of(reward_model, pairs) if template else score_replies(reward_model, replies)
     write_scores(output, records)
     return len(records)
 
 
-def score_replies(
-    reward_model: RewardModel, rows: Sequence[Mapping[str, Any]], source: str
-) -> list[dict[str, Any]]:
-    """The rows of single replies with `id`, `score` and `tokens`; `source` is their name in messages."""
-    for number, row in enumerate(rows):
-        missing = {"prompt", "response"} - set(row)
-        if missing:
-            raise UnknownName(
-                f"{source}, row {number}: key {sorted(missing)[0]!r} is missing; give --template for pairs"
-            )
-    prompts = [as_prompt(row["prompt"], "prompt") for row in rows]
-    groups = reward_model.tokenize(prompts, [[as_reply(row["response"], "response")] for row in rows])
-    pad_id, dtype = reward_model.renderer.pad_id, reward_model.dtype
-    scores = score_groups(reward_model.model, groups, pad_id, dtype)[:, 0]
+def asked_reply(place: Place, row: dict[str, Any]) -> Asked:
+    """A single reply from its row, which may come from a score file.
+
+    Raises:
+        KeyError, ValueError: it has no `prompt` or `response`, or holds what a score file could not.
+    """
+    missing = sorted({"prompt", "response"} - set(row))
+    if missing:
+        raise UnknownName(f"{place}: key {missing[0]!r} is missing; give --template for pairs")
+    as_line(row, place)
+    key = "conversation" if row.get("conversation") else "prompt"  # as score files once had it
+    try:
+        return Asked(as_prompt(row[key], key), as_reply(row["response"], "response"), row)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+
+
+def score_replies(reward_model: RewardModel, replies: Sequence[Asked]) -> list[dict[str, Any]]:
+    """The rows of single replies with `id`, `score` and `tokens`."""
+    groups = reward_model.tokenize([asked.prompt for asked in replies], [[asked.reply] for asked in replies])
+    scores = _score(reward_model, groups)[:, 0]
+    tokens = groups.reply_lengths[:, 0]
     return [
-        {**row, "id": row.get("id", number), "score": float(score), "tokens": int(tokens)}
-        for number, (row, score, tokens) in enumerate(
-            zip(rows, scores, groups.reply_lengths[:, 0], strict=True)
-        )
+        {**asked.row, "id": asked.row.get("id", n), "score": float(scores[n]), "tokens": int(tokens[n])}
+        for n, asked in enumerate(replies)
     ]
+
+
+def score_pairs_of(reward_model: RewardModel, preferences: Sequence[Preference]) -> list[dict[str, Any]]:
+    """Records of pairs; those whose replies are equal where they are cut are left out, and counted."""
+    groups, kept, counts = tokenize_preferences(preferences, reward_model.renderer)
+    if equal := counts["equal_after_truncation"]:
+        log.warning("%d pairs are left out: their replies are equal where they are cut", equal)
+    return pair_records([preferences[k] for k in kept], groups, _score(reward_model, groups))
+
+
+def _score(reward_model: RewardModel, groups: TokenizedGroups) -> np.ndarray:
+    """Rewards, shape (G, K); what was too long is told."""
+    renderer = reward_model.renderer
+    for what, lengths, limit in (
+        ("prompts", groups.prompt_lengths, renderer.max_prompt_tokens),
+        ("replies", groups.reply_lengths, renderer.max_reply_tokens),
+    ):
+        if full := int((lengths >= limit).sum()):
+            log.warning("%d of %d %s fill %d tokens; what was longer is cut", full, lengths.size, what, limit)
+    return score_groups(reward_model.model, groups, renderer.pad_id, reward_model.dtype)

@@ -12,6 +12,8 @@ from rlhf_hw.preferences.score_files import read_pairs, write_scores
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.stats.baselines import bag_of_words_margins, length_margins
 from rlhf_hw.stats.calibration import outcomes
+from rlhf_hw.stats.length import accuracy_by_length_gap
+from rlhf_hw.stats.pairs import confident_mistakes, group_metrics
 from rlhf_hw.world.annotators import best_possible_accuracy
 
 BASELINES = ("length", "words")  # scorers that understand nothing, and do not see the prompt
@@ -96,6 +98,35 @@ def score_columns(pairs: pd.DataFrame) -> dict:
         **lengths,
         **gold_columns(pairs),
     }
+
+
+def accuracy_by_tokens(pairs: pd.DataFrame) -> pd.DataFrame | None:
+    """Accuracy by how many tokens longer the chosen reply is, where tokens were counted."""
+    if "chosen_tokens" not in pairs:
+        return None
+    longer = pairs["chosen_tokens"] - pairs["rejected_tokens"]
+    return accuracy_by_length_gap(pairs["margin"], longer, pairs["prompt_key"])
+
+
+def by_group(pairs: pd.DataFrame, group: str, seed: int = 0) -> pd.DataFrame | None:
+    """Accuracy of each group that `meta[group]` names, the lowest first; None if a pair has none."""
+    labels = [row.get(group) for row in pairs["meta"]] if group and "meta" in pairs else [None]
+    if None in labels:
+        return None
+    table = group_metrics(pairs["margin"], labels, pairs["prompt_key"], seed=seed)
+    return table.sort_values("accuracy")
+
+
+def telling_pairs(pairs: pd.DataFrame, mistakes: int = 3) -> pd.DataFrame:
+    """Pairs to read: the surest right one, the closest call, and the most confident mistakes."""
+    margin = pairs["margin"].to_numpy()
+    shown = ["prompt", "chosen", "rejected", "chosen_score", "rejected_score", "margin"]
+    if not len(pairs):
+        return pairs[shown]
+    worst = list(confident_mistakes(margin, mistakes))
+    kinds = ["surest right", "closest call", *["confident mistake"] * len(worst)]
+    rows = [np.argmax(margin), np.argmin(np.abs(margin)), *worst]
+    return pairs[shown].assign(**gold_columns(pairs)).iloc[rows].set_index(pd.Index(kinds))
 
 
 def baseline_margins(train: Sequence[Preference], pairs: pd.DataFrame) -> dict[str, np.ndarray]:

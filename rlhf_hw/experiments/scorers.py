@@ -31,11 +31,13 @@ class Scorers(Result):
         table: One row a scorer: `accuracy` with its intervals (`Replicated.named`).
         leads: One row for each other scorer: `lead`, accuracy of the reward model minus its, with intervals.
         tests: McNemar's test of the first replicate against each of the others, one row each.
+        orders: "rm" and the names of the others -> outcomes, shape (replicates, pairs).
     """
 
     table: pd.DataFrame
     leads: pd.DataFrame
     tests: pd.DataFrame
+    orders: dict[str, np.ndarray]
 
     @property
     def rates(self) -> dict[str, Estimate]:
@@ -85,6 +87,7 @@ def compare_scorers(
         table=replicated_table(table, "accuracy"),
         leads=replicated_table(leads, "lead"),
         tests=tests,
+        orders={"rm": right, **others},
     )
 
 

@@ -109,20 +109,24 @@ def step_metrics(values: Mapping[str, np.ndarray], prompts: Sequence, *, seed: i
 
 
 def at_equal_length(
-    first: Replicates, second: Replicates, prompts: Sequence, *, seed: int = 0
+    first: Replicates, second: Replicates, prompts: Sequence, *, judge: str = "score", seed: int = 0
 ) -> dict[str, float]:
-    """Length-controlled win rate of the first policy by score: of all replicates together, and its two
-    intervals."""
+    """Length-controlled win rate of the first policy by score, or by the `judge`: of all replicates together,
+    and its two intervals; `judge_` stands before the latter's key."""
 
     def rate(k: slice) -> dict[str, float]:
         sides = [[replies_by(table) for table in side[k]] for side in (first, second)]
-        columns = [np.concatenate([one[name] for one in s]) for name in ("score", "length") for s in sides]
+        columns = [np.concatenate([one[name] for one in s]) for name in (judge, "length") for s in sides]
         return length_controlled_win_rate(*columns, list(prompts) * len(sides[0]), seed=seed)
 
     key = "win_rate_length_controlled"
     alone = [rate(slice(k, k + 1))[key] for k in range(len(first))] if len(first) > 1 else []
     together = Estimate.of(rate(slice(None)), key)
-    return (replicated(together, alone) if alone else replicated(together, [together.value])).named(key)
+    known = replicated(together, alone or [together.value])
+    if known.trainings is not None:  # of a rate
+        low, high = np.clip(known.trainings[1:], 0, 1)
+        known = known._replace(trainings=Estimate(known.value, float(low), float(high)))
+    return known.named(key if judge == "score" else f"{judge}_{key}")
 
 
 def step_claims(steps: Mapping[str, Mapping[str, float]]) -> dict[str, bool]:

@@ -1,5 +1,6 @@
-"""Figures of hard pairs beside easy ones: how far apart replies are, and who orders them as labelled."""
+"""Figures of hard pairs beside easy ones, or of parts of the data: how far apart they are, who is right."""
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -7,11 +8,11 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from rlhf_hw.figures.replies import draw_whiskers
-from rlhf_hw.figures.style import BLUE, GREY, ORANGE, PAIRS, canvas, legend_below, styled
+from rlhf_hw.figures.style import BLUE, GREEN, GREY, ORANGE, PAIRS, PURPLE, canvas, legend_below, styled
 from rlhf_hw.stats.intervals import as_vector
 from rlhf_hw.stats.replicates import Replicated
 
-KINDS = {"easy": (BLUE, "o"), "hard": (ORANGE, "s")}
+KINDS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "D"), (PURPLE, "^"))  # easy and hard pairs, or the parts
 GAP_STYLES = ((BLUE, "-"), (ORANGE, "-"), (GREY, (0, (4, 2))))
 
 
@@ -39,17 +40,19 @@ def gold_differences(gaps: Mapping[str, ArrayLike]) -> Figure:
 
 @styled
 def accuracy_by_kind(accuracies: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
-    """Accuracy of each judge on easy and on hard pairs; 1/2 is guessing.
+    """Accuracy of each judge on each kind of pairs; 1/2 is guessing.
 
     Thick whiskers are intervals over prompts, thin ones those over trainings.
 
     Args:
-        accuracies: "easy", "hard" -> judge -> numbers with `accuracy` and its intervals.
+        accuracies: Kind ("easy", "hard"; or a part of the data) -> judge -> numbers with `accuracy` and its
+            intervals.
     """
     judges = list(next(iter(accuracies.values())))
     figure, axes = canvas(height=1.1 + 0.42 * len(judges))
     rows = np.arange(len(judges))[::-1]
-    for shift, (kind, (colour, mark)) in zip((0.12, -0.12), KINDS.items(), strict=True):
+    shifts = 0.24 * ((len(accuracies) - 1) / 2 - np.arange(len(accuracies)))
+    for shift, kind, (colour, mark) in zip(shifts, accuracies, itertools.cycle(KINDS), strict=False):
         for row, judge in zip(rows, judges, strict=True):
             label = f"{kind} pairs" if row == rows[0] else None
             found = Replicated.of(accuracies[kind][judge], "accuracy")

@@ -66,7 +66,7 @@ def content(path: Path) -> str | dict[str, str] | None:
 def named_files(text: str) -> list[Path]:
     """The files and folders that a text names, several separated by commas; local copies of hub ids too."""
     found = []
-    for part in filter(None, map(str.strip, text.split(","))):
+    for part in paths.sources_in(text):
         if len(part) > LONGEST_NAME:
             continue
         places = [resolve(part), local_copy(part)]

@@ -90,16 +90,18 @@ STAGES: Mapping[str, Stage] = {
             "scores/validation*.jsonl",
             "scores/train*.jsonl",
             "scores/ood*.jsonl",
+            "scores/*_prompt*.jsonl",
             "scores/untrained.jsonl",
             "scores/replies_beside_data*.jsonl",
             "scores/learning_curve_*.jsonl",
+            "tables/parts.json",
             "metrics/02.json",
         ),
         figures=("rm_baselines", "learning_curve", "rm_calibration", "rm_accuracy_by_length"),
     ),
     "03_preference_visualization": Stage(
         needs={"scores/validation.jsonl": ("scores",)},
-        uses=("scores/untrained.jsonl", "scores/train.jsonl"),
+        uses=("scores/untrained.jsonl", "scores/train.jsonl", "metrics/02.json"),
         makes=("metrics/03.json",),
         figures=(
             "scores_untrained",
@@ -108,6 +110,7 @@ STAGES: Mapping[str, Stage] = {
             "scores_side_by_side",
             "rm_margins",
             "rm_length",
+            "parts_accuracy",
         ),
     ),
     "04_dpo_training": Stage(
@@ -125,13 +128,8 @@ STAGES: Mapping[str, Stage] = {
     ),
     "05_dpo_inference_analysis": Stage(
         needs={"base": REPLIES},
-        replicated={
-            "sft": REPLIES,
-            "dpo": REPLIES,
-            "reward_model": REPLIES,
-            "scores/validation.jsonl": REPLIES,
-        },
-        makes=("scores/generated_*.jsonl", "tables/samples.json", "metrics/05.json"),
+        replicated=dict.fromkeys(("sft", "dpo", "reward_model", "scores/validation.jsonl"), REPLIES),
+        makes=("scores/generated_*.jsonl", "tables/samples.json", "tables/part_*.json", "metrics/05.json"),
         figures=(
             "inference_validation",
             "inference_train",

@@ -203,7 +203,7 @@ def resolve_parameters(profile: Profile, notebooks: Sequence[Path]) -> dict[str,
 def refuse_other_types(namespace: Mapping[str, Any]) -> None:
     """Hold a running notebook's parameters to the types that its cell declares.
 
-    `papermill -p show_texts false` injects the text "false", which counts as true.
+    `papermill -p world false` injects the text "false", which counts as true.
 
     Args:
         namespace: The names of the notebook, its `__annotations__` among them.

@@ -1,36 +1,30 @@
-"""Read preference data from files or a hub, say what is wrong with it row by row, and keep what can be used.
+"""Read preference data through a template: say what is wrong with it row by row, and keep what can be used.
 
-A source is a file (JSON, JSON lines, Parquet, also gzipped), a folder with files named after their split, or
-a hub id: `owner/name`, `owner/name:config`, `owner/name//folder`. Several sources are joined by commas and
-mixed evenly: any stretch of the rows holds each in proportion to its size. Where
-the environment variable `RLHF_HW_REAL_DATA` names a folder laid out as in `paths.LOCAL_COPIES`, the hub ids
-listed there are read from it, so that real data can be used without a network.
+    preferences, report = load_preferences("data/nano", "HOMEWORK", "validation", limit=100)
+
+What a source is, and which of its files are read, stands in `sources`; how a row is read, in `templates`.
 """
 
 import json
 import logging
-import re
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rlhf_hw.errors import InputError, UnknownName
-from rlhf_hw.paths import local_copy, resolve
-from rlhf_hw.preferences.templates import TEMPLATES, Dropped, Label0, Preference, get_template
+from rlhf_hw.preferences.labels import Dropped, Label0, MoreConversation
+from rlhf_hw.preferences.rows import Place
+from rlhf_hw.preferences.sources import DataSource
+from rlhf_hw.preferences.templates import BEYOND_TEXT, TEMPLATES, Preference, Template, get_template
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-# Other names under which a folder may hold a split; on a hub its own name is asked for
-SPLIT_NAMES = {
-    "validation": ("validation", "val", "test"),
-    "val": ("val", "validation", "test"),
-    "test": ("test", "validation", "val"),
-}
+# Keys that are part of what the replies answer: a row that has more than its template reads is not used
+CONVERSATION = ("system", "system_prompt", "history", *BEYOND_TEXT)
 
 
 @dataclass
@@ -43,26 +37,40 @@ class DataReport:
     rows: int = 0
     used: int = 0
     dropped: Counter = field(default_factory=Counter)
-    problems: list[dict] = field(default_factory=list)  # {"row", "reason", "message"}, at most 20
+    problems: list[dict] = field(default_factory=list)  # {"place", "reason", "message"}, at most 20
     statistics: dict[str, float] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)  # that were read, from the folder on that holds them all
+    unread: Counter = field(default_factory=Counter)  # rows by key that the template did not ask for
 
-    def drop(self, reason: str, row: int, message: str = "") -> None:
+    def drop(self, reason: str, place: Place, message: str = "") -> None:
         """Count one dropped row; the first ones are kept to be shown."""
         self.dropped[reason] += 1
         if len(self.problems) < 20:
-            self.problems.append({"row": row, "reason": reason, "message": message})
+            self.note(reason, place, message)
+
+    def note(self, reason: str, place: Place, message: str) -> None:
+        """Keep what is to be shown about a row."""
+        where = f"{place.unit} {place.number}"
+        if (
+            len(self.files) > 1 or place.file not in self.source
+        ):  # the last parts of a path tell its files apart
+            where = f"{'/'.join(place.file.split('/')[-2:])}, {where}"
+        self.problems.append({"place": where, "reason": reason, "message": message})
 
     def summary(self) -> str:
         """The report as text: counts, drops by reason with their rows, lengths and label balance."""
         lines = [
             f"{self.source} ({self.split}), template {self.template}:",
+            *([f"  read from {', '.join(self.files)}"] if self.files else []),
             f"  {self.rows} rows read, {self.used} pairs used, {sum(self.dropped.values())} dropped",
         ]
         for reason, count in sorted(self.dropped.items()):
-            rows = [str(p["row"]) for p in self.problems if p["reason"] == reason]
-            shown = f" (row {', '.join(rows)}{' ...' * (len(rows) < count)})" if rows else ""
+            places = [p["place"] for p in self.problems if p["reason"] == reason]
+            shown = f" ({', '.join(places)}{' ...' * (len(places) < count)})" if places else ""
             lines.append(f"  dropped as {reason}: {count}{shown}")
-        lines += [f"  row {p['row']}: {p['message']}" for p in self.problems if p["message"]]
+        lines += [f"  {p['place']}: {p['message']}" for p in self.problems if p["message"]]
+        if self.unread:
+            lines.append(f"  keys not read: {', '.join(f'{k} ({n})' for k, n in self.unread.most_common())}")
         lines += [f"  {name}: {value:.4g}" for name, value in self.statistics.items()]
         return "\n".join(lines)
 
@@ -70,87 +78,39 @@ class DataReport:
 
     def to_dict(self) -> dict:
         """The report as plain data for JSON."""
-        return {**asdict(self), "dropped": dict(self.dropped)}
+        counts = {"dropped": dict(self.dropped), "unread": dict(self.unread)}
+        return {**asdict(replace(self, dropped={}, unread={})), **counts}
 
 
-def read_rows(source: str, split: str = "train") -> Iterator[dict[str, Any]]:
-    """Yield the rows of one or several sources (see the module's docstring) through `datasets`."""
-    return (row for _, row in _rows_of_parts(source, split))
+class AskedRow(Mapping):
+    """A row that remembers which of its keys were asked for."""
+
+    def __init__(self, row: Mapping[str, Any]):
+        self._row, self._asked = row, set()
+
+    def __getitem__(self, key: str) -> Any:
+        self._asked.add(key)
+        return self._row[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._row
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def unread(self) -> list[str]:
+        """The keys that nobody asked for and that hold something."""
+        return [k for k, v in self._row.items() if k not in self._asked and not _is_nothing(v)]
 
 
-def _rows_of_parts(source: str, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row with the last part of its source's name; empty where there is only one source."""
-    parts = [part.strip() for part in source.split(",") if part.strip()]
-    tables = [_load(part, split) for part in parts]
-    if len(tables) == 1:
-        yield from (("", row) for row in tables[0])
-        return
-    streams, names = [iter(table) for table in tables], [Path(part).name for part in parts]
-    places = [((k + 0.5) / len(table), n) for n, table in enumerate(tables) for k in range(len(table))]
-    yield from ((names[n], next(streams[n])) for _, n in sorted(places))
-
-
-def _load(source: str, split: str) -> Sequence[dict[str, Any]]:
-    from datasets import disable_progress_bars, load_dataset
-
-    disable_progress_bars()  # in a notebook they would be outputs, there the first time and gone the next
-
-    files = find_files(source, split)
-    if files:
-        kinds = {SUFFIXES[_suffix(f)] for f in files}
-        names = [f.name for f in files]
-        if len(kinds) > 1:
-            raise InputError(f"{source}: files of several formats for split {split!r}: {names}")
-        kind = kinds.pop()
-        try:
-            return load_dataset(kind, data_files=[str(f) for f in files], split="train")
-        except Exception as error:  # an empty file, a broken line, another format than the name says
-            reason = error.__cause__ or error
-            raise InputError(
-                f"{source}: {', '.join(names)} cannot be read as {kind} "
-                f"({type(reason).__name__}: {reason}); it needs one object a row, and at least one row"
-            ) from error
-    repository, _, folder = source.partition("//")
-    repository, _, config = repository.partition(":")
-    try:
-        return load_dataset(repository, config or None, data_dir=folder or None, split=split)
-    except Exception as error:  # datasets raises many kinds; the remedy is the same
-        raise FileNotFoundError(
-            f"{source}: no such file or folder, and the hub did not give it "
-            f"({type(error).__name__}: {error}). "
-            "Give a local file, or a folder with "
-            f"{split}.jsonl, .json or .parquet in it, or log in where the hub can be reached."
-        ) from error
-
-
-def find_files(source: str, split: str) -> list[Path]:
-    """Return the local files of a source's split; an empty list means that it is a hub id."""
-    path = resolve(source)
-    if not path.exists() and (copy := local_copy(source)) is not None:
-        path = copy
-        if not path.exists():
-            raise FileNotFoundError(f"RLHF_HW_REAL_DATA: {path} is missing; {source} is looked up there")
-    if path.is_file():
-        if _suffix(path) not in SUFFIXES:
-            raise InputError(f"{path}: expected a .json, .jsonl or .parquet file (also .gz)")
-        return [path]
-    if not path.is_dir():
-        return []
-    known = [f for f in sorted(path.rglob("*")) if f.is_file() and _suffix(f) in SUFFIXES]
-    for name in SPLIT_NAMES.get(split, (split,)):
-        # train.jsonl, train-00000-of-00002.parquet, train_30k.parquet
-        files = [
-            f for f in known if re.fullmatch(rf"{re.escape(name)}(_\d+k?)?", re.split("[.-]", f.name)[0])
-        ]
-        if files:
-            return files
-    raise FileNotFoundError(
-        f"{path}: no file for split {split!r}; found {[f.name for f in known] or 'no data files'}"
-    )
-
-
-def _suffix(path: Path) -> str:
-    return Path(path.name.removesuffix(".gz")).suffix.lower()
+def _is_nothing(value: Any) -> bool:
+    """Whether a value is how tables, forms or other rows' keys write that there is none."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str | list | tuple | dict) and not value)
 
 
 def load_preferences(
@@ -159,7 +119,7 @@ def load_preferences(
     """Read a source through a template; rows that cannot be used are dropped and counted by reason.
 
     Args:
-        source: File, folder or hub id, see the module's docstring.
+        source: File, folder or hub id, see `sources`.
         template: Name of a registered template.
         split: Name of the split.
         limit: Keep at most this many pairs (the first ones); None keeps all.
@@ -170,37 +130,15 @@ def load_preferences(
         The usable preferences, each with its row number, and the report.
 
     Raises:
-        KeyError: A row lacks a key that the template needs; names the row and the keys it has.
-        ValueError: No usable pair is left.
+        KeyError: No row has a key that the template needs; names the first and the keys it has.
+        ValueError: A file cannot be read, or no usable pair is left.
     """
     function = get_template(template)
-    report = DataReport(source, template, split)
-    preferences: list[Preference] = []
-    seen: set[tuple] = set()
-    for number, (part, row) in enumerate(_rows_of_parts(source, split)):
-        if limit is not None and len(preferences) >= skip + limit:
-            break
-        report.rows += 1
-        try:
-            preference = replace(function(row), row=number)
-        except Dropped as error:
-            report.drop(error.reason, number, str(error))
-            continue
-        except KeyError as error:
-            raise UnknownName(
-                f"{source}, row {number}: key {error.args[0]!r} is missing for template {template}; the row "
-                f"has {sorted(row)}. Choose the template that fits: {', '.join(sorted(TEMPLATES))}."
-            ) from error
-        except ValueError as error:
-            report.drop("unreadable", number, str(error))
-            continue
-        reason = _unusable(preference, seen)
-        if reason:
-            report.drop(reason, number)
-        else:
-            if part:  # which of several sources: notebook 02 judges them apart with `group: source`
-                preference = replace(preference, meta={**preference.meta, "source": part})
-            preferences.append(preference)
+    if skip < 0 or (limit is not None and limit < 1):
+        raise InputError(f"expected a limit of 1 or more and a skip of 0 or more, found {limit} and {skip}")
+    rows = DataSource(source, split)
+    report = DataReport(source, template, split, files=rows.names())
+    preferences = _usable(rows, function, report, None if limit is None else skip + limit)
     report.used = len(preferences)
     _refuse_labels_from_0(preferences, report)
     if not preferences:
@@ -212,6 +150,64 @@ def load_preferences(
     if report.dropped:
         log.info(report.summary())
     return preferences, report
+
+
+def _usable(rows: DataSource, function: Template, report: DataReport, wanted: int | None) -> list[Preference]:
+    """The first usable pairs, with their places; all else is counted in the report."""
+    found: list[Preference] = []
+    seen: set[tuple] = set()
+    keys: set[str] = set()  # of all rows
+    lacking: tuple[str, str] | None = None  # the first key that was not there, and the message about it
+    for number, (place, part, row) in enumerate(rows):
+        if len(found) == wanted:
+            break
+        report.rows += 1
+        keys |= row.keys()
+        try:
+            preference = _read(function, row, report)
+            if not (reason := _unusable(preference, seen)):
+                # which of several sources: notebook 02 judges them apart with `group: source`
+                meta = {**preference.meta, "source": part} if part else preference.meta
+                found.append(replace(preference, row=number, place=place, meta=meta))
+                continue
+            message = ""
+        except Dropped as error:
+            reason, message = error.reason, str(error)
+        except KeyError as error:
+            reason, message = "missing key", f"key {error.args[0]!r} is missing"
+            lacking = lacking or (error.args[0], _lacking(error.args[0], place, report.template, row))
+        except ValueError as error:
+            reason, message = "unreadable", str(error)
+        report.drop(reason, place, message)
+    if lacking is not None and lacking[0] not in keys and not found:
+        raise UnknownName(lacking[1])
+    return found
+
+
+def _read(function: Template, row: Mapping[str, Any], report: DataReport) -> Preference:
+    """A row through its template; keys that it did not ask for are counted, or leave the row out.
+
+    Raises:
+        KeyError, ValueError: what the template raises.
+        MoreConversation: an unread key is a part of the conversation.
+    """
+    asked = AskedRow(row)
+    preference = function(asked)
+    unread = asked.unread()
+    report.unread.update(unread)
+    if more := [key for key in unread if key in CONVERSATION]:
+        raise MoreConversation(
+            f"key {more[0]!r}: part of what the replies answer, and template {report.template} does not read "
+            "it; write it into the prompt as messages, or leave the key out where it does not matter"
+        )
+    return preference
+
+
+def _lacking(key: str, place: Place, template: str, row: Mapping[str, Any]) -> str:
+    return (
+        f"{place}: key {key!r} is missing for template {template}; the row has {sorted(row)}. "
+        f"Choose the template that fits: {', '.join(sorted(TEMPLATES))}."
+    )
 
 
 def _refuse_labels_from_0(preferences: Sequence[Preference], report: DataReport) -> None:
@@ -271,6 +267,16 @@ def check_data(
     source: str, template: str, split: str = "train", against: str | None = None, examples: int = 0
 ) -> DataReport:
     """Read a data set as training would and report on it; `against` is a split to look for shared prompts."""
+    if examples < 0:
+        raise InputError(f"examples: expected 0 or more, found {examples}")
+    if against:
+        mine, theirs = (set(DataSource(source, name).files) for name in (split, against))
+        if split == against or mine & theirs:
+            names = ", ".join(sorted(map(str, mine & theirs)))
+            raise InputError(
+                f"{source}: splits {split!r} and {against!r} are the same{': ' * bool(names)}{names}; to "
+                "look for shared prompts, name a folder or a hub id that has both splits"
+            )
     preferences, report = load_preferences(source, template, split)
     if against:
         other, _ = load_preferences(source, template, against)
@@ -278,5 +284,5 @@ def check_data(
     for preference in preferences[:examples]:
         shown = {"prompt": preference.question, "chosen": preference.chosen, "rejected": preference.rejected}
         text = json.dumps({k: v[:200] for k, v in shown.items()}, ensure_ascii=False)
-        report.problems.append({"row": preference.row, "reason": "example", "message": text})
+        report.note("example", preference.place, text)
     return report

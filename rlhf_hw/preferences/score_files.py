@@ -6,21 +6,22 @@ Rows are of two kinds.
               "chosen_tokens", "rejected_tokens", "meta": {...}}
     replies  {"id", "prompt", "response", "score", "tokens", "finished", "meta": {...}}
 
-Required are the texts and the scores; `prompt` is a text or a list of messages. Where it is only the last
-turn of a longer conversation, `conversation` has all messages: two that end alike are two prompts. Read are
-JSON lines and JSON lists, plain or gzip, and the names other frameworks use (`LAYOUTS`); for any other name
-there is `mapping`, from the name here to the name in the file:
+Required are the texts and the scores; `prompt` is a text, or the list of messages of a longer conversation,
+so that two that end alike are two prompts, and scoring a file again finds what was scored. A `conversation`
+beside it, as in tables of such files and in files of earlier versions, has what only ends in `prompt`. Read
+are JSON lines, JSON (plain or gzip) and Parquet, and the names other frameworks use (`LAYOUTS`); for any
+other name there is `mapping`, from the name here to the name in the file:
 
     read_replies("scores.json", mapping={"response": "answer", "score": "reward"})
 
-What cannot be read is refused with the file, the row, the key and the remedy. NaN and infinite scores are
+What cannot be read is refused with the file, its line, the key and the remedy. NaN and infinite scores are
 refused, and numbers are written with every digit. A name with dots reaches into nested objects:
 `{"score": "rm.score"}` reads `row["rm"]["score"]`. Notebooks take a mapping as text (`parse_mapping`).
 """
 
 import gzip
 import json
-import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ import pandas as pd
 
 from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.files import replacing
+from rlhf_hw.preferences.rows import Place, RowFile
+from rlhf_hw.preferences.templates import Message, as_prompt, as_reply
 
 PAIR_KEYS = ("prompt", "chosen", "rejected", "chosen_score", "rejected_score")
 REPLY_KEYS = ("prompt", "response", "score")
@@ -51,12 +54,12 @@ def read_pairs(path: str | Path, mapping: Mapping[str, str] | None = None) -> pd
     """Scored preference pairs.
 
     Args:
-        path: .json, .jsonl, .json.gz or .jsonl.gz.
+        path: .json, .jsonl, .json.gz, .jsonl.gz or .parquet.
         mapping: name here -> name in the file, for names that no known layout has; the others keep theirs.
 
     Returns:
-        Columns id, prompt, prompt_key (text that is equal for equal prompts), chosen, rejected, chosen_score,
-        rejected_score, margin, and the optional columns that every row has.
+        Columns id, prompt (the last user turn), prompt_key (text that is equal for equal conversations),
+        chosen, rejected, chosen_score, rejected_score, margin, and the optional columns that every row has.
 
     Raises:
         ValueError: unreadable JSON, or a score that is not a finite number.
@@ -78,68 +81,53 @@ def read_replies(path: str | Path, mapping: Mapping[str, str] | None = None) -> 
 
 
 def read_table(path: Path, keys: Sequence[str], mapping: Mapping[str, str] | None) -> pd.DataFrame:
-    """Rows with `keys` under the names of this project."""
-    rows = load_rows(path)
-    names = choose_names(path, rows[0], keys, mapping)
-    place = {key: names.get(key, key) for key in (*keys, *OPTIONAL)}
-    extra = [
-        key for key in OPTIONAL if key in names or all(find(row, place[key]) is not MISSING for row in rows)
-    ]
-    records = []
-    for number, row in enumerate(rows, start=1):
-        identity = find(row, names.get("id", "id"))
-        record: dict[str, Any] = {"id": number - 1 if identity is MISSING else identity}
-        for key in (*keys, *extra):
-            value = take(path, number, row, key, place[key])
-            record[key] = score(path, number, place[key], value) if "score" in key else value
-        whole = find(row, names.get("conversation", "conversation"))
-        record["prompt_key"] = prompt_key(record["prompt"] if whole is MISSING else whole)
-        records.append(record)
-    return pd.DataFrame(records)
+    """Rows with `keys` under the names of this project.
 
-
-def load_rows(path: Path) -> list[dict]:
-    """All JSON objects of a file that holds a list of them or one a line.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file and the line.
+    Where a prompt is more than one turn, there is a column `conversation` with the messages of each: rows
+    written from the table, and scored again, then ask what was asked.
     """
     if not path.exists():
         raise FileNotFoundError(f"no score file at {path}")
-    with (
-        gzip.open(path, "rt", encoding="utf-8-sig")
-        if path.suffix == ".gz"
-        else path.open(encoding="utf-8-sig") as file
-    ):
-        text = file.read()
-    rows = parse_json(path, text, 1) if text.lstrip().startswith("[") else parse_lines(path, text)
-    if not isinstance(rows, list) or not rows:
+    placed = list(RowFile(path, nan=False))
+    if not placed:
         raise InputError(f"{path} holds no rows: expected a JSON list or one JSON object a line")
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, row {number}: expected a JSON object, found {type(row).__name__}")
-    return rows
+    names = choose_names(*placed[0], keys, mapping)
+    place = {key: names.get(key, key) for key in (*keys, *OPTIONAL)}
+    extra = [
+        key
+        for key in OPTIONAL
+        if key in names or all(find(row, place[key]) is not MISSING for _, row in placed)
+    ]
+    records = []
+    for number, (where, row) in enumerate(placed):
+        identity = find(row, names.get("id", "id"))
+        record: dict[str, Any] = {"id": number if identity is MISSING else identity}
+        for key in (*keys, *extra):
+            record[key] = value_of(where, key, place[key], take(where, row, key, place[key]))
+        whole = find(row, names.get("conversation", "conversation"))
+        asked = record["prompt"]
+        if whole is not MISSING and whole:
+            asked = value_of(where, "prompt", "conversation", whole)
+        record["prompt"] = next((m.content for m in reversed(asked) if m.role == "user"), "")
+        record["prompt_key"] = prompt_key(asked)
+        record["conversation"] = [{"role": m.role, "content": m.content} for m in asked]
+        records.append(record)
+    table = pd.DataFrame(records)
+    longer = any(record["prompt"] != record["prompt_key"] for record in records)
+    return table if longer else table.drop(columns="conversation")
 
 
-def parse_lines(path: Path, text: str) -> list:
-    """The JSON value of every line that is not blank."""
-    # Not splitlines(): it also cuts at U+2028 and its like, which JSON allows inside a string.
-    return [parse_json(path, line, n) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+def all_or_none(**paths: str) -> bool:
+    """Whether files that only make sense together are given; their names are those of the parameters.
 
-
-def parse_json(path: Path, text: str, line: int) -> Any:
-    """One JSON value; NaN and Infinity, which Python would let pass, are refused."""
-
-    def refuse(constant: str) -> None:
-        raise InputError(f"{path}, line {line}: {constant} is not a score; drop the row or score it again")
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except json.JSONDecodeError as error:
-        where = f"line {line + error.lineno - 1}, column {error.colno}"
-        raise InputError(
-            f"{path}, {where}: not JSON ({error.msg}); expected a list or one object a line"
-        ) from error
+    Raises:
+        ValueError: some are given and others are not.
+    """
+    missing = [name for name, path in paths.items() if not path]
+    if missing and len(missing) < len(paths):
+        given = ", ".join(name for name in paths if name not in missing)
+        raise InputError(f"{given} is given and {', '.join(missing)} is not: give all of them, or none")
+    return not missing
 
 
 def parse_mapping(text: str) -> dict[str, str]:
@@ -169,7 +157,7 @@ def parse_mapping(text: str) -> dict[str, str]:
 
 
 def choose_names(
-    path: Path, row: dict, keys: Sequence[str], mapping: Mapping[str, str] | None
+    where: Place, row: dict, keys: Sequence[str], mapping: Mapping[str, str] | None
 ) -> Mapping[str, str]:
     """The known layout that the first row has, with the names that a mapping gives in their place.
 
@@ -180,17 +168,15 @@ def choose_names(
     mapping, known = mapping or {}, [*keys, "id", "conversation", *OPTIONAL]
     unknown = sorted(set(mapping) - set(known))
     if unknown:
-        raise InputError(f"{path}: mapping has {unknown}, but the names it can map are {known}")
+        raise InputError(f"{where.file}: mapping has {unknown}, but the names it can map are {known}")
     for names in ({**layout, **mapping} for layout in LAYOUTS.values()):
         if all(find(row, names.get(key, key)) is not MISSING for key in keys):
             return names
     missing = [key for key in keys if find(row, mapping.get(key, key)) is MISSING]
     for key in missing:
         if key in mapping:
-            raise UnknownName(
-                f"{path}, row 1: no key {mapping[key]!r} for {key!r} among the keys {sorted(row)}"
-            )
-    raise UnknownName(f"{path}, row 1: no {missing} among the keys {sorted(row)}; {remedy(missing[0])}")
+            raise UnknownName(f"{where}: no key {mapping[key]!r} for {key!r} among the keys {sorted(row)}")
+    raise UnknownName(f"{where}: no {missing} among the keys {sorted(row)}; {remedy(missing[0])}")
 
 
 def remedy(key: str) -> str:
@@ -208,44 +194,50 @@ def find(row: Mapping, name: str) -> Any:
     return find(inner, rest) if dot and isinstance(inner, Mapping) else MISSING
 
 
-def take(path: Path, number: int, row: dict, key: str, name: str) -> Any:
+def take(where: Place, row: dict, key: str, name: str) -> Any:
     """What stands under `name`, or a KeyError that says how to name it."""
     value = find(row, name)
     if value is MISSING:
-        note = (
-            "every row needs it"
-            if key != name
-            else f"every row needs it; if it has another name, {remedy(key)}"
-        )
-        raise UnknownName(f"{path}, row {number}: no key {name!r} among {sorted(row)}; {note}")
+        note = "" if key != name else f"; if it has another name, {remedy(key)}"
+        raise UnknownName(f"{where}: no key {name!r} among {sorted(row)}; every row needs it{note}")
     return value
 
 
-def score(path: Path, number: int, name: str, value: Any) -> float:
-    """`value` as a finite float; texts, truth values, lists and NaN are refused."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{path}, row {number}: {name} is {value!r}; expected one finite number")
+def value_of(where: Place, key: str, name: str, value: Any) -> Any:
+    """A value as its key asks: a score as a finite float, a prompt as messages, a reply as text."""
+    try:
+        if key == "prompt":
+            return as_prompt(value, name)
+        if key in ("chosen", "rejected", "response"):
+            return as_reply(value, name)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    if "score" not in key:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        raise InputError(f"{where}: {name} is {value!r:.60}; expected one finite number")
     return float(value)
 
 
-def prompt_key(prompt: Any) -> str:
-    """A text that is equal exactly for equal prompts: the prompt itself, or its messages as JSON."""
-    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, ensure_ascii=False)
+def prompt_key(prompt: Sequence[Message]) -> str:
+    """A text that is equal exactly for equal prompts: the only user turn, or all messages as JSON."""
+    fields = prompt_fields(prompt, prompt[-1].content)["prompt"]
+    return fields if isinstance(fields, str) else json.dumps(fields, sort_keys=True, ensure_ascii=False)
 
 
-def prompt_fields(prompt: Sequence[Any], question: str) -> dict[str, Any]:
-    """What a row of a score file says about its prompt: the last user turn, and a longer conversation whole.
+def prompt_fields(prompt: Sequence[Message], question: str) -> dict[str, Any]:
+    """What a row of a score file says about its prompt, so that it reads back as what it was.
 
     Args:
-        prompt: Its messages, with `role` and `content`.
-        question: The last user turn, for tables to read.
+        prompt: Its messages.
+        question: The last user turn.
 
     Returns:
-        `prompt` and, where the prompt is more than that turn, `conversation`, from which its key is made.
+        `prompt`: that turn where it is all there is, else the messages with `role` and `content`.
     """
-    if len(prompt) == 1:
+    if len(prompt) == 1 and prompt[0].role == "user":
         return {"prompt": question}
-    return {"prompt": question, "conversation": [{"role": m.role, "content": m.content} for m in prompt]}
+    return {"prompt": [{"role": m.role, "content": m.content} for m in prompt]}
 
 
 def write_scores(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
@@ -255,17 +247,20 @@ def write_scores(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
         ValueError: a score or any other number is NaN or infinite; nothing is written then.
     """
     path = Path(path)
-    lines = []
-    for number, row in enumerate(rows, start=1):
-        try:
-            lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False, default=plain))
-        except (TypeError, ValueError) as error:
-            what = str(error) if isinstance(error, TypeError) else "a number is NaN or infinite"
-            raise InputError(f"{path}, row {number}: {what} and cannot be written") from error
+    lines = [as_line(row, f"{path}, row {number}") for number, row in enumerate(rows, start=1)]
     content = "".join(line + "\n" for line in lines).encode()
     with replacing(path, "wb") as stream:
         stream.write(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     return path
+
+
+def as_line(row: Mapping[str, Any], where: object) -> str:
+    """A row as one line of JSON; `where` names it in the error if it holds what JSON cannot say."""
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False, default=plain)
+    except (TypeError, ValueError) as error:
+        what = str(error) if isinstance(error, TypeError) else "a number is NaN or infinite"
+        raise InputError(f"{where}: {what} and cannot be written") from error
 
 
 def plain(value: Any) -> Any:

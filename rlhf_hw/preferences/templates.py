@@ -1,8 +1,9 @@
 """Templates: from a data set's own row to one `Preference(prompt, chosen, rejected)`.
 
 A template is a function `row -> Preference` registered under the name a profile or `--template` uses. It
-raises `KeyError` for a missing key, `ValueError` for a value it cannot read and a `Dropped` for a row that
-gives its replies no order; `reading.load_preferences` turns these into counts and messages that name the row.
+raises `KeyError` for a missing key, `ValueError` for a value it cannot read and a `Dropped` (see `labels`)
+for a row that gives its replies no order; `reading.load_preferences` turns these into counts and messages
+that name the row, and says which keys of the rows the template did not ask for.
 """
 
 import math
@@ -12,8 +13,20 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rlhf_hw.errors import InputError, UnknownName
+from rlhf_hw.preferences.labels import (
+    Label0,
+    MoreConversation,
+    OtherPrompt,
+    Tie,
+    UnknownLabel,
+    check_scores,
+    read_label,
+)
+from rlhf_hw.preferences.rows import Place
 
 Row = Mapping[str, Any]
+# Keys of a message, or of a row, whose content a text model does not see
+BEYOND_TEXT = ("images", "image", "audio", "video", "videos", "tools", "tool_calls", "function_call")
 
 
 class Message(NamedTuple):
@@ -25,13 +38,17 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Preference:
-    """One comparison: the conversation so far and the two replies to its last turn."""
+    """One comparison: the conversation so far and the two replies to its last turn.
+
+    `row` numbers the rows of a whole data set, from 0; `place` is where it stands in its file.
+    """
 
     prompt: tuple[Message, ...]
     chosen: str
     rejected: str
     row: int = -1
     meta: Mapping[str, Any] = field(default_factory=dict)
+    place: Place | None = field(default=None, compare=False)
 
     @property
     def question(self) -> str:
@@ -55,42 +72,6 @@ class Conversation:
     def texts(self) -> tuple[str, ...]:
         """Everything that is said in it."""
         return (*(message.content for message in self.prompt), self.reply, *self.remarks)
-
-
-class Dropped(InputError):
-    """A row that cannot be used for a reason of its own, under which such rows are counted."""
-
-    reason: str
-
-
-class Tie(Dropped):
-    """The row says that neither reply is better."""
-
-    reason = "tie"
-
-
-class NoLabel(Dropped):
-    """Nobody has said which reply is better."""
-
-    reason = "no label"
-
-
-class UnknownLabel(Dropped):
-    """The label is none of those that the template knows."""
-
-    reason = "unknown label"
-
-
-class Label0(UnknownLabel):
-    """A label of 0 where 1 and 2 are the replies: nobody won, or replies are numbered from 0."""
-
-    reason = "label 0"
-
-
-class Contradiction(Dropped):
-    """The row's own scores say that the rejected reply is the better one."""
-
-    reason = "contradicting scores"
 
 
 Template = Callable[[Row], Preference]
@@ -126,7 +107,9 @@ def as_prompt(value: Any, key: str) -> tuple[Message, ...]:
 def as_reply(value: Any, key: str) -> str:
     """Read a reply given as a string or as a list with one assistant message."""
     if isinstance(value, list | tuple) and len(value) == 1:
-        value = _message(value[0], key).content
+        role, value = _message(value[0], key)
+        if role != "assistant":
+            raise InputError(f"key {key!r}: a reply is the assistant's, found role {role!r}")
     if not isinstance(value, str):
         raise InputError(f"key {key!r}: expected a string or one message, found {type(value).__name__}")
     return value
@@ -135,21 +118,13 @@ def as_reply(value: Any, key: str) -> str:
 def _message(item: Any, key: str) -> Message:
     if not isinstance(item, Mapping) or not {"role", "content"} <= set(item):
         raise InputError(f"key {key!r}: a message needs 'role' and 'content', found {item!r:.60}")
-    if item["role"] not in {"system", "user", "assistant"}:
-        raise InputError(f"key {key!r}: role {item['role']!r} is not system, user or assistant")
+    if item["role"] not in ("system", "user", "assistant"):
+        raise InputError(f"key {key!r}: role {item['role']!r:.60} is not system, user or assistant")
+    if beyond := next((name for name in BEYOND_TEXT if item.get(name)), None):
+        raise InputError(f"key {key!r}: a message has {beyond!r}, and only its text could be read")
     if not isinstance(item["content"], str):
         raise InputError(f"key {key!r}: content must be text, found {type(item['content']).__name__}")
     return Message(item["role"], item["content"])
-
-
-def read_label(row: Row, key: str) -> Any:
-    """The label in a row; NaN, as tables write nothing, is none, and true or false is not a known one."""
-    label = row[key]
-    if label is None or label == "" or (isinstance(label, float) and math.isnan(label)):
-        raise NoLabel
-    if isinstance(label, bool):
-        raise UnknownLabel(f"key {key!r}: expected a number, found {label!r}")
-    return label
 
 
 def _choose(row: Row, key: str, first: Any, second: Any, replies: tuple[str, str]) -> Preference:
@@ -159,10 +134,11 @@ def _choose(row: Row, key: str, first: Any, second: Any, replies: tuple[str, str
         if label in ("tie", -1, 3):
             raise Tie
         kind = Label0 if label == 0 else UnknownLabel
-        raise kind(f"key {key!r}: expected {first} or {second}, found {label!r}")
+        raise kind(f"key {key!r}: expected {first} or {second}, found {label!r:.60}")
     chosen, rejected = replies if label == first else replies[::-1]
     prompt_key = "question" if "question" in row else "prompt"
-    meta = row["metadata"] if isinstance(row.get("metadata"), Mapping) else {}
+    meta = row.get("metadata")
+    meta = _without_nan(meta) if isinstance(meta, Mapping) else {}
     chosen_index = 1 if label == first else 2
     return Preference(
         as_prompt(row[prompt_key], prompt_key),
@@ -170,6 +146,11 @@ def _choose(row: Row, key: str, first: Any, second: Any, replies: tuple[str, str
         as_reply(row[rejected], rejected),
         meta={**meta, "chosen_index": chosen_index},
     )
+
+
+def _without_nan(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without NaN, as tables write nothing, which a score file could not hold."""
+    return {k: v for k, v in meta.items() if not (isinstance(v, float) and math.isnan(v))}
 
 
 @template("HOMEWORK")
@@ -197,7 +178,7 @@ def _pku(row: Row, key: str) -> Preference:
     if label not in (0, 1):
         if label == -1:
             raise Tie
-        raise UnknownLabel(f"key {key!r}: expected 0 or 1, found {label!r}")
+        raise UnknownLabel(f"key {key!r}: expected 0 or 1, found {label!r:.60}")
     better = int(label)
     chosen, rejected = f"response_{better}", f"response_{1 - better}"
     flags = {k: row[k] for k in ("is_response_0_safe", "is_response_1_safe") if k in row}
@@ -243,36 +224,50 @@ def trl(row: Row) -> Preference:
     `chosen` and `rejected` may be replies, or whole conversations whose common beginning is the prompt.
     """
     chosen, rejected = row["chosen"], row["rejected"]
-    meta = {k: row[k] for k in ("score_chosen", "score_rejected", "margin") if row.get(k) is not None}
-    _agree(*(row.get(key) for key in ("score_chosen", "score_rejected")))
+    numbers = {k: row.get(k) for k in ("score_chosen", "score_rejected", "margin")}
+    meta = _without_nan({k: v for k, v in numbers.items() if v is not None})
+    check_scores(*(row.get(key) for key in ("score_chosen", "score_rejected")))
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise InputError("key 'rejected': 'chosen' and 'rejected' must both be text or both be messages")
     if isinstance(chosen, str) or (isinstance(chosen, list | tuple) and len(chosen) == 1):
-        if "prompt" not in row:
-            raise KeyError("prompt")
-        prompt = as_prompt(row["prompt"], "prompt")
+        prompt = _trl_prompt(row["prompt"])
         return Preference(prompt, as_reply(chosen, "chosen"), as_reply(rejected, "rejected"), meta=meta)
     first, second = as_prompt(chosen, "chosen"), as_prompt(rejected, "rejected")
     if first[0].role == "assistant":  # replies of several turns that go on from an explicit prompt
-        prompt = as_prompt(row["prompt"], "prompt")
+        prompt = _trl_prompt(row["prompt"])
         first, second = prompt + first, prompt + second
     if first[:-1] != second[:-1] or first[-1].role != "assistant" or second[-1].role != "assistant":
         raise InputError("key 'rejected': the conversations must share all turns but a last assistant turn")
+    _same_prompt(row.get("prompt"), first[:-1])
     return Preference(first[:-1], first[-1].content, second[-1].content, meta=meta)
 
 
-def _agree(chosen: Any, rejected: Any) -> None:
-    """Raise where the scores of a chosen and a rejected reply, if there are both, say another order."""
-    scores = [score for score in (chosen, rejected) if score is not None]
-    for score in scores:
-        if isinstance(score, bool) or not isinstance(score, int | float):
-            raise InputError(f"keys 'score_chosen', 'score_rejected': expected numbers, found {score!r}")
-    if len(scores) < 2 or any(map(math.isnan, scores)):
+def _trl_prompt(value: Any) -> tuple[Message, ...]:
+    """TRL's explicit prompt; a transcript in it is several turns, which the model must not see as one."""
+    if isinstance(value, str) and re.match(r"\s*Human:(?s:.*)\n\nAssistant:", value):
+        raise MoreConversation(
+            "key 'prompt': a transcript of 'Human:' and 'Assistant:' turns in one text; give it as messages,"
+            " or put it before both replies for template HH"
+        )
+    return as_prompt(value, "prompt")
+
+
+def _same_prompt(prompt: Any, begun: tuple[Message, ...]) -> None:
+    """Raise where an explicit prompt, if there is one, is not what whole conversations begin with.
+
+    A text is one of the user's turns, as in UltraFeedback-binarized; messages are the first ones.
+    """
+    if not prompt:
         return
-    if chosen == rejected:
-        raise Tie
-    if chosen < rejected:
-        raise Contradiction(f"key 'score_chosen': {chosen} is below 'score_rejected', {rejected}")
+    said = as_prompt(prompt, "prompt")
+    if isinstance(prompt, str):
+        same = any(m.role == "user" and m.content.strip() == prompt.strip() for m in begun)
+    else:
+        same = begun[: len(said)] == said
+    if not same:
+        raise OtherPrompt(
+            "key 'prompt': is not what 'chosen' and 'rejected' begin with; leave out the wrong one"
+        )
 
 
 @template("HELPSTEER")
@@ -284,8 +279,8 @@ def helpsteer(row: Row) -> Preference:
     """
     label = "overall_preference" if "overall_preference" in row else "preference_strength"
     strength = read_label(row, label)
-    if not isinstance(strength, int | float) or abs(strength) > 3:
-        raise UnknownLabel(f"key {label!r}: expected a number from -3 to 3, found {strength!r}")
+    if strength not in range(-3, 4):
+        raise UnknownLabel(f"key {label!r}: expected a whole number from -3 to 3, found {strength!r:.60}")
     if strength == 0:
         raise Tie
     key = "context" if "context" in row else "prompt"

@@ -16,7 +16,9 @@ condition or on all of a list (`KEY` or `not KEY`, as in `text`). `width` counts
 pandoc's relative width; `align: right` is for numbers.
 
 A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows that one: its columns give the
-`key`, the words of the heading, and a `format`.
+`key`, the words of the heading, and a `format`. If a column has a `cell`, its holes take what the row of the
+run's table holds (`{{headline:parts.<key>.rm.accuracy:.3f}}`), and all columns have a `width`; a hole in the
+`if` of such a column takes what the first row holds.
 """
 
 import re
@@ -68,19 +70,36 @@ def table_lines(name: str, declared: Mapping[str, dict], facts: Facts, place: st
         return _run_table(name, None, facts, place)
     table = declared[name]
     columns = [column for column in table["columns"] if _kept(column, facts)]
-    if isinstance(table["rows"], str):
+    if isinstance(table["rows"], str) and not any("cell" in column for column in table["columns"]):
         return _run_table(table["rows"], columns, facts, place)
+    if isinstance(table["rows"], str):
+        found = _rows_of_run(table["rows"], facts, place)
+        columns = [column for column in table["columns"] if _kept(column, facts, found[0])]
+        rows = [[_run_cell(row, column, facts) for column in columns] for row in found]
+    else:
+        rows = [_row(row, columns, facts) for row in table["rows"] if _kept(row, facts)]
     heads = [column[facts.language] for column in columns]
     rules = [
         _rule(_said(column["width"], facts.language), column.get("align") == "right") for column in columns
     ]
-    rows = [_row(row, columns, facts) for row in table["rows"] if _kept(row, facts)]
     return _pipe_table([heads, rules, *rows])
 
 
-def _kept(part: Mapping, facts: Facts) -> bool:
+def _run_cell(row: Mapping, column: Mapping, facts: Facts) -> str:
+    """A cell of a run's table: what the row holds, or the column's `cell` filled from the row."""
+    place = f"tables.yaml:{column[_LINE]}"
+    if "cell" not in column:
+        return _cell(row.get(column["key"]), column.get("format", ""), place)
+    text = _said(column["cell"], facts.language)
+    return facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place)
+
+
+def _kept(part: Mapping, facts: Facts, row: Mapping | None = None) -> bool:
     conditions = part.get("if", [])
     conditions = [conditions] if isinstance(conditions, str) else conditions
+    if row is not None:
+        place = f"tables.yaml:{part[_LINE]}"
+        conditions = [_HOLE.sub(lambda hole: _entry(row, hole[1], place), name) for name in conditions]
     return all(facts.has(name.removeprefix("not ")) != name.startswith("not ") for name in conditions)
 
 
@@ -109,12 +128,17 @@ def _entry(row: Mapping, name: str, place: str) -> str:
     return str(row[name])
 
 
-def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place: str) -> list[str]:
+def _rows_of_run(name: str, facts: Facts, place: str) -> Sequence[Row]:
+    """The rows of a run's table, at least one."""
     if name not in facts.tables:
         raise FieldError(f"{place}: unknown table '{name}'" + did_you_mean(name, facts.tables))
-    rows = facts.tables[name]
-    if not rows:
+    if not facts.tables[name]:
         raise InputError(f"{place}: table '{name}' has no rows; leave it out with a conditional block")
+    return facts.tables[name]
+
+
+def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place: str) -> list[str]:
+    rows = _rows_of_run(name, facts, place)
     known = list(rows[0])
     if columns is None:
         return markdown_table(rows, [(key, "", key.replace("_", " ")) for key in known], f"{place}: {name}")

@@ -15,13 +15,13 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from rlhf_hw.errors import InputError
+from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.models.loading import load_policy, use_padding
 from rlhf_hw.models.pretrained import locate
 from rlhf_hw.models.rendering import Renderer, load_tokenizer
 from rlhf_hw.paths import DATA, resolve
-from rlhf_hw.preferences.reading import find_files, read_rows
-from rlhf_hw.preferences.templates import Conversation, Preference, as_prompt
+from rlhf_hw.preferences.sources import find_files, read_rows
+from rlhf_hw.preferences.templates import Conversation, Preference, as_prompt, as_reply
 from rlhf_hw.training.config import LanguageModelTraining, NewModel
 from rlhf_hw.training.folders import publish, take_folder, unfinished
 from rlhf_hw.training.run import train_language_model
@@ -193,19 +193,28 @@ def read_conversations(corpus: str) -> list[Conversation]:
     Those of its split "sft" come first; of a split "medley", where there is one, only remarks are learned.
 
     Raises:
-        ValueError: `remarks` is no list of texts, or not as long as in the first row.
+        KeyError: a row lacks `prompt` or `response`.
+        ValueError: one of these is no text, or `remarks` is no list of texts, or not as long as in the first
+            row.
     """
     found: list[Conversation] = []
     for split in ("sft", "medley") if _has_split(corpus, "medley") else ("sft",):
-        for number, row in enumerate(read_rows(corpus, split), start=1):
-            remarks, prompt = row.get("remarks") or [], as_prompt(row["prompt"], "prompt")
+        for place, row in read_rows(corpus, split):
+            try:
+                prompt, reply = as_prompt(row["prompt"], "prompt"), as_reply(row["response"], "response")
+            except KeyError as error:
+                raise UnknownName(f"{place}: key {error} is missing among {sorted(row)}") from error
+            except InputError as error:
+                raise InputError(f"{place}: {error}") from error
+            remarks = row.get("remarks") or []
             expected = len(found[0].remarks if found else remarks)
-            if not isinstance(remarks, list) or len(remarks) != expected:
+            texts = isinstance(remarks, list) and all(isinstance(remark, str) for remark in remarks)
+            if not texts or len(remarks) != expected:
                 raise InputError(
-                    f"{corpus}, split {split}, row {number}, key 'remarks': expected a list of {expected}"
-                    f" texts, as in the first row, found {remarks!r:.60}"
+                    f"{place}, key 'remarks': expected a list of {expected} texts, as in the first row, "
+                    f"found {remarks!r:.60}"
                 )
-            found.append(Conversation(prompt, row["response"], tuple(remarks), spoken=split == "sft"))
+            found.append(Conversation(prompt, reply, tuple(remarks), spoken=split == "sft"))
     return found
 
 
@@ -213,7 +222,7 @@ def _has_split(source: str, split: str) -> bool:
     """Whether a local source has files of this split; a hub id is taken to have none."""
     try:
         return bool(find_files(source, split))
-    except FileNotFoundError:
+    except (FileNotFoundError, UnknownName):
         return False
 
 

@@ -70,7 +70,7 @@ def read_column(preferences: Sequence[Preference], key: str, source: str) -> np.
         ValueError: It is no finite number.
     """
     for preference in preferences:
-        where = f"{source}, row {preference.row}, key {key!r}"
+        where = f"{preference.place or f'{source}, row {preference.row}'}, key {key!r}"
         if key not in preference.meta:
             raise UnknownName(
                 f"{where}: the loss reads it from the pair's data, which has {sorted(preference.meta)}; "

@@ -43,7 +43,7 @@ def test_one_call_evaluates_what_is_given():
         outside=[scored(6, prefix="o")],
         beside=[BESIDE],
         second=np.ones(12),
-        curve=curve,
+        more=[curve],
         group="annotator",
         examples=2,
     )

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 from scored_replies import data_pairs, policies
 
+from rlhf_hw.experiments.part_steps import compare_parts
 from rlhf_hw.experiments.replies import compare, implicit_agreement
 from rlhf_hw.experiments.steps import word_counts
 from rlhf_hw.stats.intervals import Estimate
@@ -93,12 +94,13 @@ def test_gold_parts_stand_beside_gold():
 
 def test_recorded_replies_need_no_model_no_gold_and_no_texts_in_the_report():
     recorded = {p: [t.drop(columns="meta") for t in ts] for p, ts in policies({"dpo": [(0.5, 0.2)]}).items()}
-    found = compare({"validation": recorded}, show_texts=False)
+    found = compare_parts({"validation": recorded}, show_texts="none")
     elsewhere = {"validation": policies({"dpo": [(0.5, 0.2)]})}  # another system's "gold"
-    assert compare(elsewhere, world=False).metrics == found.metrics
+    shown = compare(elsewhere, world=False)
+    assert shown.metrics | {"texts.shown": "none"} == found.metrics and "gold" not in shown.cases[0]
     assert set(found.steps["validation"]) == {"dpo_base"} and found.tables == {} and found.order == {}
     assert not any("gold" in key or "judge" in key for key in found.metrics)
-    assert not any("trainings" in key for key in found.metrics) and "gold" not in found.cases[0]
+    assert not any("trainings" in key for key in found.metrics) and found.cases == []
     assert found.claims["dpo_over_base_raises_score"] and "dpo_raises_score" not in found.claims
 
 

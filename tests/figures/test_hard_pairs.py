@@ -32,3 +32,11 @@ def test_every_judge_has_a_mark_on_both_kinds_of_pairs():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["easy pairs", "hard pairs"]
     marks = [line for line in axes.lines if line.get_marker() in "os"]
     assert len(marks) == 4 and all(mark.get_xdata()[0] == 0.8 for mark in marks)
+
+
+def test_parts_of_the_data_are_kinds_too():
+    numbers = {"words": {"accuracy": 0.8, "accuracy_low": 0.75, "accuracy_high": 0.85}}
+    (axes,) = accuracy_by_kind({part: numbers for part in ("a", "b", "c")}).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a pairs", "b pairs", "c pairs"]
+    places = [line.get_ydata()[0] for line in axes.lines if line.get_marker() in ("o", "s", "D")]
+    assert places == sorted(places, reverse=True) and len(set(places)) == 3

@@ -94,7 +94,7 @@ def test_score_file_of_replies(reward_folder, reward_model, preferences, tmp_pat
     expected = reward_model.score([p.prompt for p in preferences], [[p.chosen] for p in preferences])[:, 0]
     assert [r["score"] for r in records] == pytest.approx(expected, abs=1e-5)
     source.write_text('{"prompt": "a", "reply": "b"}\n')
-    with pytest.raises(KeyError, match="row 0: key 'response' is missing; give --template"):
+    with pytest.raises(KeyError, match="line 1: key 'response' is missing; give --template"):
         score_texts([source], str(reward_folder), output)
 
 

@@ -6,14 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rlhf_hw.preferences.reading import (
-    check_data,
-    find_files,
-    load_preferences,
-    longer_wins,
-    read_rows,
-    shared_prompts,
-)
+from rlhf_hw.preferences import templates
+from rlhf_hw.preferences.reading import check_data, load_preferences, longer_wins, shared_prompts
 
 REAL = os.environ.get("RLHF_HW_REAL_DATA")
 real_data = pytest.mark.skipif(not REAL, reason="RLHF_HW_REAL_DATA names no folder")
@@ -43,18 +37,6 @@ def test_formats(tmp_path, name) -> None:
     assert (report.rows, report.used, report.dropped) == (2, 2, {})
 
 
-def test_folders_splits_and_several_sources(tmp_path) -> None:
-    write(tmp_path / "one" / "train.jsonl", [row("a")])
-    write(tmp_path / "one" / "test.jsonl", [row("b")])
-    write(tmp_path / "two" / "deep" / "train-00000-of-00001.parquet", [row("c")])
-    (tmp_path / "one" / "README.md").write_text("no data")
-    both = f"{tmp_path / 'one'}, {tmp_path / 'two'}"
-    assert [r["question"] for r in read_rows(both, "train")] == ["a", "c"]
-    assert [r["question"] for r in read_rows(str(tmp_path / "one"), "validation")] == ["b"]  # test stands in
-    with pytest.raises(FileNotFoundError, match=r"no file for split 'validation'; found \['train-0"):
-        find_files(str(tmp_path / "two"), "validation")
-
-
 def test_several_sources_are_mixed_evenly_and_named(tmp_path) -> None:
     long, short = (
         write(tmp_path / f"{name}.jsonl", [row(f"{name} {n}?") for n in range(count)])
@@ -68,36 +50,6 @@ def test_several_sources_are_mixed_evenly_and_named(tmp_path) -> None:
     questions = [p.question for p in found if p.meta["source"] == "short.jsonl"]
     assert questions == [f"short {n}?" for n in range(20)]  # each in its own order
     assert "source" not in load_preferences(str(long), "HOMEWORK")[0][0].meta
-
-
-@pytest.mark.parametrize("split", ["val", "validation"])
-def test_a_split_has_several_names_and_may_carry_its_size(tmp_path, split) -> None:
-    for name in ("train_30k", "train_prefs", "training", "val_1k"):
-        write(tmp_path / f"{name}.jsonl", [row(name)])
-    assert [path.stem for path in find_files(str(tmp_path), "train")] == ["train_30k"]
-    assert [path.stem for path in find_files(str(tmp_path), split)] == ["val_1k"]
-    assert [path.stem for path in find_files(str(tmp_path), "train_prefs")] == ["train_prefs"]
-
-
-@pytest.mark.parametrize(
-    ("source", "repository", "config", "folder"),
-    [
-        ("owner/name", "owner/name", None, None),
-        ("owner/name:config", "owner/name", "config", None),
-        ("owner/name//folder/deep", "owner/name", None, "folder/deep"),
-    ],
-)
-def test_hub_ids_name_configuration_and_folder(monkeypatch, source, repository, config, folder) -> None:
-    asked = []
-
-    def hub(*names, **options):
-        asked.append((*names, options))
-        return [row()]
-
-    monkeypatch.delenv("RLHF_HW_REAL_DATA", raising=False)
-    monkeypatch.setattr("datasets.load_dataset", hub)
-    assert list(read_rows(source, "test")) == [row()]
-    assert asked == [(repository, config, {"data_dir": folder, "split": "test"})]
 
 
 def test_messages_survive_files_with_columns(tmp_path) -> None:
@@ -141,11 +93,13 @@ def test_drops_are_counted_by_reason_with_their_rows(tmp_path) -> None:
     reasons = ["tie", "equal replies", "empty reply", "empty prompt", "duplicate", "unknown label"]
     reasons = dict(enumerate(reasons, start=1)) | {8: "label 0", 9: "no label"}
     assert report.dropped == dict.fromkeys(reasons.values(), 1)
-    assert {p["row"]: p["reason"] for p in report.problems} == reasons
+    assert {p["place"]: p["reason"] for p in report.problems} == {
+        f"line {n + 1}": r for n, r in reasons.items()
+    }
     shown = str(report)
     assert "10 rows read, 2 pairs used, 8 dropped" in shown
-    assert "dropped as equal replies: 1 (row 2)" in shown
-    assert "row 6: key 'overall_response': expected 1 or 2, found 7" in shown
+    assert "dropped as equal replies: 1 (line 3)" in shown
+    assert "line 7: key 'overall_response': expected 1 or 2, found 7" in shown
     assert json.loads(json.dumps(report.to_dict()))["dropped"]["tie"] == 1
 
 
@@ -171,55 +125,93 @@ def test_missing_key_names_row_key_and_remedy(tmp_path) -> None:
     with pytest.raises(KeyError) as caught:
         load_preferences(str(path), "HOMEWORK")
     message = caught.value.args[0]
-    assert f"{path}, row 0: key 'question' is missing for template HOMEWORK" in message
+    assert f"{path}, line 1: key 'question' is missing for template HOMEWORK" in message
     assert "the row has ['chosen', 'prompt', 'rejected']" in message and "TRL" in message
 
 
-def test_a_key_that_only_some_rows_lack_is_an_unreadable_row(tmp_path) -> None:
-    lacking = {k: v for k, v in row("b").items() if k != "question"}
-    read, report = load_preferences(str(write(tmp_path / "a.jsonl", [row("a"), lacking])), "HOMEWORK")
-    assert len(read) == 1
-    assert report.problems == [
-        {
-            "row": 1,
-            "reason": "unreadable",
-            "message": "key 'question': expected a string or a list of messages, found NoneType",
-        }
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.jsonl", "", "a.jsonl cannot be read as json.*at least one row"),
-        (
-            "a.jsonl",
-            '{"question": "a"}\n{"question": \n',
-            "a.jsonl cannot be read as json .*JSON parse error",
-        ),
-        ("a.parquet", "nothing", "a.parquet cannot be read as parquet"),
-        ("a.txt", "x", r"expected a .json, .jsonl or .parquet file"),
-    ],
-)
-def test_broken_files_are_named(tmp_path, name, content, message) -> None:
-    path = tmp_path / name
-    path.write_text(content)
-    with pytest.raises(ValueError, match=message):
-        load_preferences(str(path), "HOMEWORK")
+@pytest.mark.parametrize("place", [0, 1, 2])  # the first row decides nothing about the others
+def test_a_key_that_only_some_rows_lack_is_a_missing_key(tmp_path, place) -> None:
+    rows = [row("a"), row("b")]
+    rows.insert(place, {k: v for k, v in row("c").items() if k != "question"})
+    read, report = load_preferences(str(write(tmp_path / "a.jsonl", rows)), "HOMEWORK")
+    assert [p.question for p in read] == ["a", "b"]
+    expected = {"place": f"line {place + 1}", "reason": "missing key", "message": "key 'question' is missing"}
+    assert report.problems == [expected]
 
 
 def test_nothing_usable_and_nothing_there(tmp_path) -> None:
     path = write(tmp_path / "a.jsonl", [row(label="tie")])
-    with pytest.raises(ValueError, match=r"(?s)no usable pair:.*dropped as tie: 1 \(row 0\)"):
+    with pytest.raises(ValueError, match=r"(?s)no usable pair:.*dropped as tie: 1 \(line 1\)"):
         load_preferences(str(path), "HOMEWORK")
     with pytest.raises(FileNotFoundError, match="no such file or folder, and the hub did not give it"):
         load_preferences("no-such/data-set", "HOMEWORK")
     with pytest.raises(KeyError, match="template 'None' is not known"):
         load_preferences(str(path), "None")
-    write(tmp_path / "mixed" / "train.json", [row()])
-    write(tmp_path / "mixed" / "train.parquet", [row()])
-    with pytest.raises(ValueError, match="several formats"):
-        load_preferences(str(tmp_path / "mixed"), "HOMEWORK")
+
+
+@pytest.mark.parametrize("key", ["system", "history", "images", "tools"])
+def test_rows_with_more_of_the_conversation_than_is_read_are_left_out(tmp_path, key) -> None:
+    rows = [row("a") | {key: "Be brief."}, row("b") | {key: ""}, row("c") | {key: None}, row("d")]
+    read, report = load_preferences(str(write(tmp_path / "a.jsonl", rows)), "HOMEWORK")
+    assert [p.question for p in read] == ["b", "c", "d"]
+    assert report.dropped == {"unread conversation": 1} and report.problems[0]["place"] == "line 1"
+    assert f"key '{key}': part of what the replies answer" in report.summary()
+    with pytest.raises(ValueError, match=rf"(?s)no usable pair.*key '{key}': .*write it into the prompt"):
+        load_preferences(str(write(tmp_path / "a.jsonl", rows[:1])), "HOMEWORK")
+
+
+def test_a_template_that_reads_such_a_key_keeps_its_rows(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(
+        templates.TEMPLATES,
+        "MINE",
+        lambda row: templates.homework(row) if row.get("system") is None else templates.homework({**row}),
+    )
+    path = write(tmp_path / "a.jsonl", [row("a") | {"system": "Be brief."}])
+    read, report = load_preferences(str(path), "MINE")
+    assert len(read) == 1 and not report.unread
+
+
+def test_keys_that_are_not_read_are_named_once(tmp_path) -> None:
+    rows = [row(f"q{n}") | {"source": "web", "metadata": {}} | ({"note": n} if n else {}) for n in range(4)]
+    _, report = load_preferences(str(write(tmp_path / "a.jsonl", rows)), "HOMEWORK")
+    assert report.unread == {"source": 4, "note": 3}
+    assert "  keys not read: source (4), note (3)" in report.summary()
+    assert report.to_dict()["unread"] == {"source": 4, "note": 3}
+    assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
+
+
+def test_rows_without_a_label_are_no_ties(tmp_path) -> None:
+    unsaid = {k: v for k, v in row("a").items() if k != "overall_response"}
+    rows = [unsaid, row("b", label=None), row("c", label=float("nan")), row("d", label="tie"), row("e")]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    _, report = load_preferences(str(path), "HOMEWORK")
+    assert report.dropped == {"missing key": 1, "no label": 2, "tie": 1}
+
+
+def test_pairs_know_their_place_and_their_row(tmp_path) -> None:
+    first = write(tmp_path / "one.jsonl", [row("a"), row("b", label="tie")])
+    second = write(tmp_path / "two.json", [row("c"), row("d", label="tie")])
+    read, report = load_preferences(f"{first},{second}", "HOMEWORK")
+    assert [(str(p.place), p.row) for p in read] == [(f"{first}, line 1", 0), (f"{second}, row 1", 1)]
+    assert report.files == ["one.jsonl", "two.json"]
+    assert [p["place"].partition("/")[2] for p in report.problems] == ["one.jsonl, line 2", "two.json, row 2"]
+
+
+@pytest.mark.parametrize(("limit", "skip"), [(0, 0), (-1, 0), (1, -1)])
+def test_limits_that_mean_nothing_are_refused(tmp_path, limit, skip) -> None:
+    path = write(tmp_path / "a.jsonl", [row("a"), row("b")])
+    with pytest.raises(ValueError, match="expected a limit of 1 or more"):
+        load_preferences(str(path), "HOMEWORK", limit=limit, skip=skip)
+
+
+def test_a_file_is_not_compared_with_itself(tmp_path) -> None:
+    path = write(tmp_path / "test.jsonl", [row("a")])
+    for source in (path, tmp_path):  # in the folder, test stands in for validation
+        with pytest.raises(ValueError, match=r"splits 'test' and 'validation' are the same: .*test\.jsonl"):
+            check_data(str(source), "HOMEWORK", "test", against="validation")
+    with pytest.raises(ValueError, match="examples: expected 0 or more, found -1"):
+        check_data(str(path), "HOMEWORK", examples=-1)
 
 
 def test_prompts_shared_between_splits_are_reported(tmp_path) -> None:
@@ -232,25 +224,12 @@ def test_prompts_shared_between_splits_are_reported(tmp_path) -> None:
     assert json.loads(report.problems[0]["message"])["chosen"] == "good reply"
 
 
-def test_local_copies_stand_in_for_the_hub(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("RLHF_HW_REAL_DATA", str(tmp_path))
-    transcript = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}
-    write(tmp_path / "hh-rlhf" / "harmless-base" / "train.jsonl.gz", [transcript])
-    write(tmp_path / "hh-rlhf" / "helpful-base" / "train.jsonl.gz", [transcript, transcript])
-    write(tmp_path / "align-anything-t2t" / "validation.jsonl.gz", [row()])
-    assert len(list(read_rows("Anthropic/hh-rlhf", "train"))) == 3
-    assert len(list(read_rows("Anthropic/hh-rlhf//harmless-base", "train"))) == 1
-    assert len(list(read_rows("PKU-Alignment/align-anything:text-to-text", "validation"))) == 1
-    with pytest.raises(FileNotFoundError, match="RLHF_HW_REAL_DATA"):
-        list(read_rows("PKU-Alignment/PKU-SafeRLHF", "train"))
-
-
 @pytest.mark.real_data
 @real_data
 def test_the_homeworks_validation_set() -> None:
     read, report = load_preferences("PKU-Alignment/align-anything", "HOMEWORK", "validation")
     assert report.rows == 1000 and len(read) == 999
-    assert report.dropped == {"equal replies": 1} and report.problems[0]["row"] == 274
+    assert report.dropped == {"equal replies": 1} and report.problems[0]["place"] == "line 275"
     words = report.statistics["longer reply chosen, share"]
     assert words == pytest.approx(0.623, abs=0.005)
 

@@ -13,7 +13,7 @@ import pytest
 from rlhf_hw.experiments.answers import reply_rows
 from rlhf_hw.models.scoring import pair_records
 from rlhf_hw.preferences import score_files
-from rlhf_hw.preferences.templates import Message, Preference
+from rlhf_hw.preferences.templates import Message, Preference, as_prompt
 
 REAL = os.environ.get("RLHF_HW_REAL_DATA")
 PAIR = {
@@ -84,7 +84,7 @@ def test_a_mapping_reaches_into_objects_and_fills_up_a_known_layout(tmp_path):
     table = score_files.read_pairs(tmp_path / "x.jsonl", score_files.parse_mapping(text))
     assert (table["prompt"][0], table["chosen"][0], table["margin"][0]) == ("q", "a", 1.5)
     assert (table["chosen_tokens"][0], table["id"][0]) == (3, "x7")
-    with pytest.raises(KeyError, match=r"x.jsonl, row 1: no key 'rm.good' for 'chosen_score'"):
+    with pytest.raises(KeyError, match=r"x.jsonl, line 1: no key 'rm.good' for 'chosen_score'"):
         score_files.read_pairs(tmp_path / "x.jsonl", {"prompt": "question", "chosen_score": "rm.good"})
 
 
@@ -100,7 +100,7 @@ def test_names_with_commas_and_optional_keys_are_mapped(tmp_path):
 def test_a_mapped_key_that_a_later_row_lacks_is_named(tmp_path):
     rows = [REPLY | {"n": 3}, REPLY]
     path = score_files.write_scores(tmp_path / "x.jsonl", rows)
-    with pytest.raises(KeyError, match=r"x.jsonl, row 2: no key 'n'"):
+    with pytest.raises(KeyError, match=r"x.jsonl, line 2: no key 'n'"):
         score_files.read_replies(path, {"tokens": "n"})
 
 
@@ -132,12 +132,21 @@ def test_texts_that_are_no_mapping_are_refused(text, message):
         score_files.parse_mapping(text)
 
 
-def test_prompts_of_messages_have_a_key(tmp_path):
-    prompt = [{"role": "user", "content": "Why?"}]
-    table = score_files.read_replies(
-        score_files.write_scores(tmp_path / "x.jsonl", [REPLY | {"prompt": prompt}] * 2)
-    )
-    assert table["prompt"][0] == prompt and table["prompt_key"].nunique() == 1
+def test_a_prompt_is_the_same_as_text_and_as_messages(tmp_path):
+    prompts = ["Why?", [{"role": "user", "content": "Why?"}], dialogue := dicts("Tea?", "Yes.", "Why?")]
+    rows = [REPLY | {"prompt": prompt} for prompt in prompts]
+    rows += [REPLY | {"prompt": "Why?", "conversation": dialogue}]  # as earlier versions wrote it
+    table = score_files.read_replies(score_files.write_scores(tmp_path / "x.jsonl", rows))
+    assert table["prompt"].tolist() == ["Why?"] * 4
+    first, *keys = table["prompt_key"]
+    assert first == "Why?" and table["conversation"].tolist()[1:] == [prompts[1], dialogue, dialogue]
+    again = score_files.read_replies(score_files.write_scores(tmp_path / "y.jsonl", table.to_dict("records")))
+    assert again["prompt_key"].tolist() == table["prompt_key"].tolist()
+    assert keys == ["Why?", json.dumps(dialogue, sort_keys=True), json.dumps(dialogue, sort_keys=True)]
+
+
+def dicts(*contents: str) -> list[dict]:
+    return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(contents)]
 
 
 def test_conversations_that_end_alike_are_prompts_of_their_own(tmp_path):
@@ -149,11 +158,12 @@ def test_conversations_that_end_alike_are_prompts_of_their_own(tmp_path):
     assert table["prompt"].unique().tolist() == ["Go on."] and table["prompt_key"].nunique() == 5
     replies = [SimpleNamespace(text="Well.", ids=[1], finished=True)] * 5
     rows = reply_rows(pairs, replies, np.zeros(5))
+    assert as_prompt(rows[0]["prompt"], "prompt") == pairs[0].prompt  # what is written reads back
     answered = score_files.read_replies(score_files.write_scores(tmp_path / "replies.jsonl", rows))
     assert answered["prompt_key"].tolist() == table["prompt_key"].tolist()
 
 
-def test_a_single_turn_needs_no_conversation_beside_it():
+def test_a_single_turn_stays_text():
     assert score_files.prompt_fields([Message("user", "Why?")], "Why?") == {"prompt": "Why?"}
 
 
@@ -162,18 +172,22 @@ def test_a_single_turn_needs_no_conversation_beside_it():
     [
         ("", ValueError, "holds no rows"),
         ('{"prompt": 1', ValueError, "line 1, column 13: not JSON"),
-        ('{"prompt": "a", "response": "b", "score": NaN}', ValueError, "line 1: NaN is not a score"),
+        ('{"prompt": "a", "response": "b", "score": NaN}', ValueError, "line 1: NaN is no number of JSON"),
         (
             '{"prompt": "a", "response": "b", "score": "2"}',
             ValueError,
-            "row 1: score is '2'; expected one finite",
+            "line 1: score is '2'; expected one finite",
         ),
-        ('{"prompt": "a", "response": "b", "score": true}', ValueError, "row 1: score is True"),
-        ('{"prompt": "a", "response": "b", "score": [1.0]}', ValueError, r"row 1: score is \[1.0\]"),
-        ('{"prompt": "a", "response": "b", "score": 1e999}', ValueError, "row 1: score is inf"),
+        ('{"prompt": "a", "response": "b", "score": true}', ValueError, "line 1: score is True"),
+        ('{"prompt": "a", "response": "b", "score": [1.0]}', ValueError, r"line 1: score is \[1.0\]"),
+        ('{"prompt": "a", "response": "b", "score": 1e999}', ValueError, "line 1: score is inf"),
         ('{"prompt": "a", "response": "b"}', KeyError, "pass mapping={'score': '<name in the file>'"),
-        (json.dumps(REPLY) + '\n{"prompt": "a", "score": 1}', KeyError, "row 2: no key 'response'"),
-        ("[1]", ValueError, "row 1: expected a JSON object, found int"),
+        (json.dumps(REPLY) + '\n{"prompt": "a", "score": 1}', KeyError, "line 2: no key 'response'"),
+        ('{"prompt": 7, "response": "b", "score": 1}', ValueError, "line 1: key 'prompt': expected a string"),
+        ('{"prompt": "a", "response": null, "score": 1}', ValueError, "line 1: key 'response': expected a"),
+        ('{"prompt": "a", "prompt": "b"}', ValueError, "line 1: key 'prompt' stands twice"),
+        ("null", ValueError, "line 1: expected an object, found null"),
+        ("[1]", ValueError, "row 1: expected an object, found a number"),
     ],
 )
 def test_faults_are_named_with_file_row_key_and_remedy(tmp_path, text, error, message):
@@ -201,3 +215,12 @@ def test_a_real_recorded_run_is_read_whole():
     folder = Path(REAL) / "recorded-run"
     assert len(score_files.read_pairs(folder / "rm_scores_validation.jsonl.gz")) == 999
     assert len(score_files.read_replies(folder / "generated_dpo.jsonl.gz")) == 996
+
+
+def test_files_that_belong_together_are_given_together() -> None:
+    assert score_files.all_or_none(scores_base="a.jsonl", scores_dpo="b.jsonl")
+    assert not score_files.all_or_none(scores_base="", scores_dpo="")
+    with pytest.raises(
+        ValueError, match="scores_dpo is given and scores_base is not: give all of them, or none"
+    ):
+        score_files.all_or_none(scores_base="", scores_dpo="b.jsonl")

@@ -75,6 +75,31 @@ def test_tables_of_a_run_choose_format_and_align_their_columns(tmp_path):
     assert lines(tmp_path, "replies")[1] == "| prompt | score | n |"
 
 
+EACH = """\
+each:
+  rows: parts
+  columns:
+    - {key: part, en: Part, zh: 部分, width: 10}
+    - {en: Accuracy, zh: 正确率, width: 12, cell: "{{estimate:rm.<key>.accuracy:.2f}}"}
+    - {en: Words, zh: 词袋, width: 12, if: words.<key>.accuracy, cell: "{{words.<key>.accuracy:.2f}}"}
+"""
+
+
+def test_the_rows_of_a_run_fill_the_cells_of_a_declared_table(tmp_path):
+    (tmp_path / "tables.yaml").write_text(EACH, encoding="utf-8")
+    declared = read_tables(tmp_path / "tables.yaml")
+    rows = {"parts": [{"part": "a|b", "key": "validation"}]}
+    shown = fill("{{table:each}}", Facts(VALUES, rows), declared).splitlines()
+    assert shown[1] == "| Part | Accuracy |" and shown[3] == r"| a\|b | 0.71 (0.68 to 0.74) |"
+    values = VALUES | {"words.validation.accuracy": 0.5}
+    chinese = fill("{{table:each}}", Facts(values, rows, language="zh"), declared).splitlines()
+    assert chinese[1] == "| 部分 | 正确率 | 词袋 |" and chinese[3].endswith("| 0.50 |")
+    with pytest.raises(FieldError, match="unknown key 'rm.test.accuracy"):
+        fill("{{table:each}}", Facts(VALUES, {"parts": [{"part": "x", "key": "test"}]}), declared)
+    with pytest.raises(ValueError, match="the row has no 'key'"):
+        fill("{{table:each}}", Facts(VALUES, {"parts": [{"part": "x"}]}), declared)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [

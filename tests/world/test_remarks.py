@@ -151,10 +151,28 @@ def test_a_corpus_needs_no_remarks(tmp_path):
     assert [(c.reply, c.remarks, c.spoken) for c in read] == [("Rain.", (), True)] * 2
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"response": None}, r"sft\.jsonl, line 2: key 'response': expected a string or one message"),
+        ({"prompt": []}, r"sft\.jsonl, line 2: key 'prompt': expected a string or a list of messages"),
+        ({"remarks": [1]}, r"sft\.jsonl, line 2, key 'remarks': expected a list of 0 texts"),
+    ],
+)
+def test_rows_of_a_corpus_that_cannot_be_read_are_named(tmp_path, row, message):
+    with pytest.raises(ValueError, match=message):
+        read_conversations(corpus(tmp_path, sft=[{}, row]))
+
+
+def test_a_corpus_in_one_file_is_read_once(tmp_path):
+    corpus(tmp_path, sft=[{}, {}])
+    assert len(read_conversations(str(tmp_path / "sft.jsonl"))) == 2
+
+
 @pytest.mark.parametrize("wrong", [["Why?"], "No", None])
 def test_uneven_remarks_are_refused(tmp_path, wrong):
     source = corpus(tmp_path, sft=[{"remarks": ["Why?", "Short."]}], medley=[{"remarks": wrong}])
-    with pytest.raises(ValueError, match="split medley, row 1, key 'remarks': expected a list of 2 texts"):
+    with pytest.raises(ValueError, match=r"medley\.jsonl, line 1, key 'remarks': expected a list of 2 texts"):
         read_conversations(source)
 
 
