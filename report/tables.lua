@@ -1,11 +1,12 @@
 -- Which tables stay together on one page, in both PDFs. How tables look: conf.typ (Typst), header.tex (XeLaTeX).
 --
--- One rule: a table up to KEPT high is not broken; a longer one runs on over pages and repeats its heading. The height is
+-- One rule: a table up to KEPT high is not broken and floats, as figures do, to where it leaves no page half empty; a
+-- longer one stands in the text, runs on over pages and repeats its heading. The height is
 -- estimated from the characters of the cells. Runs before xref.lua, which turns code into raw text.
 
 local KEPT = 15 -- cm, of the 24.7 that a page has for text
 local SIZES = { -- cm: a line of a cell, what a row adds to its lines; characters in a line as wide as the page's text
-  latex = { en = { line = 0.48, row = 0.07, characters = 95 }, zh = { line = 0.62, row = 0.1, characters = 95 } },
+  latex = { en = { line = 0.48, row = 0.07, characters = 95 }, zh = { line = 0.54, row = 0.1, characters = 95 } },
   typst = { en = { line = 0.38, row = 0.13, characters = 110 }, zh = { line = 0.38, row = 0.13, characters = 95 } },
 }
 local CAPTION_LINES, START_LINES = 3, 6 -- a long table does not start where fewer lines are left
@@ -16,7 +17,7 @@ local function lines_of(row, widths)
   for i, cell in ipairs(row.cells) do
     local text = pandoc.utils.stringify(cell.contents)
     local length = utf8.len(text) + (#text - utf8.len(text)) / 2 -- a Chinese character has 3 bytes and double width
-    local width = widths[i][2] -- nil where the table is as narrow as its cells
+    local width = #row.cells == #widths and widths[i][2] or nil -- nil where the table is as narrow as its cells
     if width then tallest = math.max(tallest, math.ceil(length / (width * size.characters))) end
   end
   return tallest
@@ -32,20 +33,38 @@ local function height(tbl)
   return total
 end
 
--- LaTeX breaks any table at the foot of a page: ask for room first. Figures do not wait until a long one is over.
+-- A long table asks for room to start, and no figure waits until it is over. Others: placement.lua.
 local function in_latex(tbl, high)
-  local room = high <= KEPT and high or (START_LINES + CAPTION_LINES) * size.line
-  local before = high <= KEPT and "" or "\\nofigurewaits"
-  return { pandoc.RawBlock("latex", before .. string.format("\\keepfree{%.2fcm}", room)), tbl }
+  if high <= KEPT and #tbl.caption.long > 0 then
+    tbl.attributes.kept = "yes"
+    return tbl
+  end
+  local room = math.min(high, (START_LINES + CAPTION_LINES) * size.line)
+  return { pandoc.RawBlock("latex", string.format("\\nofigurewaits\\keepfree{%.2fcm}", room)), tbl }
 end
 
 local function in_typst(tbl, high)
   if high > KEPT then return nil end
-  return { pandoc.RawBlock("typst", "#block(width: 100%, breakable: false)["), tbl, pandoc.RawBlock("typst", "]") }
+  return { pandoc.RawBlock("typst", "#[#set figure(placement: auto)"), tbl, pandoc.RawBlock("typst", "]") }
+end
+
+-- A row whose first cell alone says something is a heading within the table, as wide as the table.
+local function spread(row)
+  local first = row.cells[1]
+  for i = 2, #row.cells do
+    if #row.cells[i].contents > 0 then return end
+  end
+  if #row.cells < 2 or #first.contents == 0 or first.col_span > 1 then return end
+  first.col_span = #row.cells
+  row.cells = { first }
 end
 
 local function keep_together(tbl)
-  if size then return (FORMAT == "latex" and in_latex or in_typst)(tbl, height(tbl)) end
+  for _, body in ipairs(tbl.bodies) do
+    for _, row in ipairs(body.body) do spread(row) end
+  end
+  if not size then return tbl end
+  return (FORMAT == "latex" and in_latex or in_typst)(tbl, height(tbl)) or tbl
 end
 
 local function read_meta(meta)

@@ -164,24 +164,58 @@ local function references(cite)
 end
 
 -- Characters ------------------------------------------------------------------------------------------------------
--- A minus sign before numbers. In LaTeX the text font has no Greek letters, arrows and relations: the maths font does.
+-- A minus sign before numbers. In LaTeX the text font has no Greek letters, which the maths font has; other characters
+-- that are not usual, which `further-fonts` lists, take the first font that holds them (\fallback in header.tex). Those
+-- of words stay together; wide ones, such as kana and emoji, may be parted.
+local further = {}
+
+local function read_further(meta)
+  for _, code in utf8.codes(pandoc.utils.stringify(meta["further-fonts"] or "")) do further[code] = true end
+end
+
+local function fallback(run)
+  return pandoc.RawInline("latex", "\\fallback{" .. run .. "}")
+end
+
+local function in_greek_word(code)
+  return code and ((code >= 0x370 and code <= 0x3FF) or (code >= 0x1F00 and code <= 0x1FFF))
+end
+
+local function latex_characters(text)
+  local out, plain, run, codes = pandoc.Inlines({}), "", "", {}
+  for _, code in utf8.codes(text) do table.insert(codes, code) end
+  local function flush()
+    if plain ~= "" then out:insert(pandoc.Str(plain)) end
+    if run ~= "" then out:insert(fallback(run)) end
+    plain, run = "", ""
+  end
+  for i, code in ipairs(codes) do
+    local char, wide = utf8.char(code), code >= 0x2E80
+    local symbol = code >= 0x391 and code <= 0x3C9
+      and not in_greek_word(codes[i - 1]) and not in_greek_word(codes[i + 1])
+    if symbol then
+      flush()
+      out:insert(pandoc.Math("InlineMath", char))
+    elseif further[code] and wide then
+      flush()
+      out:insert(pandoc.RawInline("latex", "\\fallbackwide{" .. char .. "}"))
+    elseif further[code] then
+      if plain ~= "" then flush() end
+      if code ~= 0x200C and code ~= 0x200D then run = run .. char end
+    else
+      if run ~= "" then flush() end
+      plain = plain .. char
+    end
+  end
+  flush()
+  return out
+end
+
 local function characters(str)
   local text = str.text:gsub("^%-(%.?%d)", "−%1"):gsub("([%[%(,])%-(%.?%d)", "%1−%2")
   for _, mark in ipairs({ "（", "，", "：" }) do text = text:gsub(mark .. "%-(%.?%d)", mark .. "−%1") end
   if FORMAT ~= "latex" then return pandoc.Str(text) end
-  local out, run = pandoc.Inlines({}), ""
-  for _, code in utf8.codes(text) do
-    local char = utf8.char(code)
-    if (code >= 0x391 and code <= 0x3C9) or (code >= 0x2190 and code <= 0x22FF and code ~= 0x2212) or code == 0x2713 then
-      if run ~= "" then out:insert(pandoc.Str(run)) end
-      out:insert(pandoc.Math("InlineMath", code == 0x2713 and "\\checkmark" or char))
-      run = ""
-    else
-      run = run .. char
-    end
-  end
-  if run ~= "" then out:insert(pandoc.Str(run)) end
-  return out
+  return latex_characters(text)
 end
 
 -- Browsers draw the SVG that lies beside each PDF, or the PNG of a run that has none.
@@ -203,7 +237,7 @@ local function breakable_code(code)
 end
 
 return {
-  { Meta = read_meta },
+  { Meta = function(meta) read_meta(meta); read_further(meta) end },
   { Div = figures_div },
   { traverse = "topdown", Figure = add_prefix, Table = add_prefix, Header = number_header, Inlines = equations },
   { Inlines = close_up },

@@ -23,18 +23,24 @@ from functools import cached_property
 from pathlib import Path
 
 from rlhf_hw.errors import InputError, UnknownName, did_you_mean
+from rlhf_hw.report.glyphs import visible
 
 Value = str | int | float
 Row = Mapping[str, Value | None]
 
 REMEDY = "a key that is new is there when its notebook has run again"
-WORD_LIMIT = 24  # characters; a longer unbroken word would run out of a narrow column
+WORD_LIMIT = 18  # characters; a longer unbroken word may break anywhere, so that it fits the narrowest column
 INTERVAL = {"en": "{low} to {high}", "zh": "{low} 至 {high}"}
 ESTIMATE = {"en": "{value} ({words}{interval})", "zh": "{value}（{words}{interval}）"}
 BOTH = {"en": "prompts {prompts}; trainings {trainings}", "zh": "提示 {prompts}；训练 {trainings}"}
+BRIEF = {
+    "en": "{prompts}; {trainings}",
+    "zh": "{prompts}；{trainings}",
+}  # in tables, whose heading says which
 _FIELD = re.compile(r"\{\{(.*?)\}\}")
 _ZERO = re.compile(r"[-+]0(\.0*)?%?")
-_TYPOGRAPHY = "–—‘’“”…•€™"
+# Chinese, Japanese and emoji, which may break between any two, are none of these.
+_LONG_WORD = re.compile(rf"[^\s\u2e80-\uffef\U00010000-\U0010ffff]{{{WORD_LIMIT + 1},}}")
 
 
 class FieldError(UnknownName):
@@ -71,19 +77,19 @@ class Facts:
         """Tell whether `name` is a key or the start of one, or a `figure:NAME`, `table:NAME` that exists."""
         return any(known == name or known.startswith(name + ".") for known in self._names)
 
-    def fill(self, line: str, place: str) -> str:
-        """Return a line of Markdown with its fields filled.
+    def fill(self, line: str, place: str, both: Mapping[str, str] = BOTH) -> str:
+        """Return a line of Markdown with its fields filled; `both` says how two intervals are written.
 
         Raises:
             FieldError: unknown key, with near matches.
             InputError: malformed field, or a value that its format does not fit.
         """
-        filled = _FIELD.sub(lambda match: self._field(match[1], f"{place}: {match[0]}"), line)
+        filled = _FIELD.sub(lambda match: self._field(match[1], f"{place}: {match[0]}", both), line)
         if "{{" in _FIELD.sub("", line):
             raise InputError(f"{place}: a field opens with {{{{ and does not close on its line")
         return filled
 
-    def _field(self, content: str, place: str) -> str:
+    def _field(self, content: str, place: str, both: Mapping[str, str]) -> str:
         kind, _, rest = content.strip().partition(":")
         if kind == "table":
             raise InputError(f"{place} must stand alone on its line")
@@ -96,7 +102,7 @@ class Facts:
             return interval
         if kind == "headline" and f"{key}_trainings_low" in self.values:
             trainings = self._interval(f"{key}_trainings", spec, place)
-            interval = BOTH[self.language].format(prompts=interval, trainings=trainings)
+            interval = both[self.language].format(prompts=interval, trainings=trainings)
         value = self._number(key, spec, place)
         return ESTIMATE[self.language].format(value=value, words=words and words + " ", interval=interval)
 
@@ -131,27 +137,20 @@ def format_value(value: Value | None, spec: str, place: str) -> str:
 def escape(text: str) -> str:
     """Return `text` as Markdown that shows exactly its characters and does nothing else.
 
-    White space becomes single spaces, line breaks a pilcrow. Characters that the report's fonts do not hold,
-    control and direction characters are shown by number (`[U+1F600]`): no PDF loses a glyph silently.
+    White space becomes single spaces, line breaks a pilcrow. Control and direction characters become a sign
+    (`rlhf_hw.report.glyphs`, which also sees to it that no PDF loses a glyph silently).
     """
     text = " ¶ ".join(part for line in text.splitlines() if (part := " ".join(line.split())))
-    shown = "".join(c if _printable(c) else f"[U+{ord(c):04X}]" for c in unicodedata.normalize("NFC", text))
-    # Zero-width spaces: where a long word may break, and before what pandoc's Typst writer leaves unescaped
-    # (list and heading marks at the start, the soft hyphen `-?`).
-    shown = re.sub(rf"\S{{{WORD_LIMIT}}}(?=\S)", "\\g<0>\u200b", shown)
+    shown = _LONG_WORD.sub(lambda word: _breakable(word[0]), visible(unicodedata.normalize("NFC", text)))
+    # Zero-width spaces also before what pandoc's Typst writer leaves unescaped: list and heading marks at the
+    # start, the soft hyphen `-?`.
     shown = re.sub(r"^(?=[-+=/]|\d+[.)])|(?<=-)(?=\?)", "\u200b", shown)
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", shown)
 
 
-def _printable(char: str) -> bool:
-    """Tell whether both the Latin and the Chinese font of the report hold the character."""
-    code = ord(char)
-    if code < 0x180:
-        return unicodedata.category(char) not in ("Cc", "Cf")
-    if 0x3000 <= code < 0x3020 or 0x4E00 <= code < 0xA000 or 0xFF01 <= code < 0xFF5F:
-        try:
-            char.encode("gb2312")
-        except UnicodeEncodeError:
-            return False
-        return True
-    return char in _TYPOGRAPHY
+def _breakable(word: str) -> str:
+    """Return a word with a space of no width before each character that does not belong to the one before."""
+    together = [unicodedata.category(c)[0] == "M" or c in "\u200c\u200d" for c in word]
+    return word[0] + "".join(
+        c if together[i] or word[i - 1] in "\u200c\u200d" else "\u200b" + c for i, c in enumerate(word) if i
+    )

@@ -13,15 +13,19 @@ The first column holds the rows' names. A cell is its column's `cell`, with each
 row's entry of that name, or stands in the row's own list `cells`. Where the languages differ, a cell or a
 `width` is one for each. A row of words alone is a heading within the table. `if` keeps a row or column on one
 condition or on all of a list (`KEY` or `not KEY`, as in `text`). `width` counts the dashes below a heading,
-pandoc's relative width; `align: right` is for numbers.
+pandoc's relative width; `align: right` is for numbers. Where cells hold two intervals, the first heading says
+over what.
 
 A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows that one: its columns give the
-`key`, the words of the heading, and a `format`. If a column has a `cell`, its holes take what the row of the
-run's table holds (`{{headline:parts.<key>.rm.accuracy:.3f}}`), and all columns have a `width`; a hole in the
-`if` of such a column takes what the first row holds.
+`key`, the words of the heading, and a `format`. What stands in a column with `heading: true` is a heading
+within the table, above its row. If a column has a `cell`, its holes take what the row of that table holds
+(`{{headline:parts.<key>.rm.accuracy:.3f}}`), and all columns have a `width`; a hole in the `if` of such a
+column takes what the first row holds.
 """
 
+import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,9 +34,14 @@ import yaml
 
 from rlhf_hw.errors import InputError, did_you_mean
 from rlhf_hw.report import LANGUAGES
-from rlhf_hw.report.fields import Facts, FieldError, Row, Value, escape, format_value
+from rlhf_hw.report.fields import BOTH, BRIEF, Facts, FieldError, Row, Value, escape, format_value
 
 CELL_LIMIT = 600  # characters; a longer cell could outgrow a page, where a table row cannot be broken
+RAGGED = 3  # characters that stay free at the end of a line, on average
+LINE = 85  # characters of usual width in a line of a table as wide as the text
+_WORDS = re.compile(r"[^\s\u200b\u2e80-\U0010ffff]+")
+_SPANS = {"Lu": 1.5, "Mn": 0, "Cf": 0}
+_WHICH = {"en": "(intervals: prompts; trainings)", "zh": "（区间：提示；训练）"}
 _LINE = "line in the file"  # no word of a table can be this one
 _HOLE = re.compile(r"<(\w+)>")
 
@@ -75,23 +84,29 @@ def table_lines(name: str, declared: Mapping[str, dict], facts: Facts, place: st
     if isinstance(table["rows"], str):
         found = _rows_of_run(table["rows"], facts, place)
         columns = [column for column in table["columns"] if _kept(column, facts, found[0])]
-        rows = [[_run_cell(row, column, facts) for column in columns] for row in found]
+        brief, whole = (
+            [[_run_cell(row, column, facts, both) for column in columns] for row in found]
+            for both in (BRIEF, BOTH)
+        )
     else:
-        rows = [_row(row, columns, facts) for row in table["rows"] if _kept(row, facts)]
+        kept = [row for row in table["rows"] if _kept(row, facts)]
+        brief, whole = ([_row(row, columns, facts, both) for row in kept] for both in (BRIEF, BOTH))
     heads = [column[facts.language] for column in columns]
+    if brief != whole:
+        heads[0] = f"{heads[0]} {_WHICH[facts.language]}".lstrip()
     rules = [
         _rule(_said(column["width"], facts.language), column.get("align") == "right") for column in columns
     ]
-    return _pipe_table([heads, rules, *rows])
+    return _pipe_table([heads, rules, *brief])
 
 
-def _run_cell(row: Mapping, column: Mapping, facts: Facts) -> str:
+def _run_cell(row: Mapping, column: Mapping, facts: Facts, both: Mapping[str, str]) -> str:
     """A cell of a run's table: what the row holds, or the column's `cell` filled from the row."""
     place = f"tables.yaml:{column[_LINE]}"
     if "cell" not in column:
         return _cell(row.get(column["key"]), column.get("format", ""), place)
     text = _said(column["cell"], facts.language)
-    return facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place)
+    return facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place, both)
 
 
 def _kept(part: Mapping, facts: Facts, row: Mapping | None = None) -> bool:
@@ -103,7 +118,7 @@ def _kept(part: Mapping, facts: Facts, row: Mapping | None = None) -> bool:
     return all(facts.has(name.removeprefix("not ")) != name.startswith("not ") for name in conditions)
 
 
-def _row(row: Mapping, columns: Sequence[Mapping], facts: Facts) -> list[str]:
+def _row(row: Mapping, columns: Sequence[Mapping], facts: Facts, both: Mapping[str, str]) -> list[str]:
     place = f"tables.yaml:{row[_LINE]}"
     if "cells" in row:
         cells = row["cells"]
@@ -114,7 +129,9 @@ def _row(row: Mapping, columns: Sequence[Mapping], facts: Facts) -> list[str]:
     if len(cells) != len(columns) - 1:
         raise InputError(f"{place}: {len(cells)} cells for {len(columns) - 1} columns")
     said = [_said(cell, facts.language) for cell in (row, *cells)]
-    return [facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place) for text in said]
+    return [
+        facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place, both) for text in said
+    ]
 
 
 def _said(part: Any, language: str) -> Any:
@@ -148,17 +165,25 @@ def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place
                 f"tables.yaml:{column[_LINE]}: unknown column '{column['key']}'; "
                 f"table '{name}' has {', '.join(known)}"
             )
-    chosen = [(column["key"], column.get("format", ""), column[facts.language]) for column in columns]
-    return markdown_table(rows, chosen, f"{place}: table '{name}'")
+    shown = [column for column in columns if not column.get("heading")]
+    chosen = [(column["key"], column.get("format", ""), column[facts.language]) for column in shown]
+    headings = [column["key"] for column in columns if column.get("heading")]
+    return markdown_table(rows, chosen, f"{place}: table '{name}'", headings)
 
 
-def markdown_table(rows: Sequence[Row], columns: Sequence[tuple[str, str, str]], place: str) -> list[str]:
+def markdown_table(
+    rows: Sequence[Row],
+    columns: Sequence[tuple[str, str, str]],
+    place: str,
+    headings: Sequence[str] = (),
+) -> list[str]:
     """Build a pipe table of data.
 
     Args:
         rows: the table's rows; a missing or None cell stays empty, a float without format gets two decimals.
         columns: (key, format specification, heading in Markdown).
         place: what error messages begin with.
+        headings: keys of what stands above a row, over the whole width (`report/tables.lua`).
 
     Returns:
         the lines of the table. Where a line is longer than 72 characters pandoc makes the table as wide as
@@ -169,15 +194,40 @@ def markdown_table(rows: Sequence[Row], columns: Sequence[tuple[str, str, str]],
         for i, row in enumerate(rows, 1)
     ]
     heads = [heading for *_, heading in columns]
-    longest = [
-        min(200, max(len(line[i].replace("\\", "")) for line in [*cells, heads])) for i in range(len(columns))
-    ]
     numeric = [all(not isinstance(row.get(key), str) for row in rows) for key, *_ in columns]
     rules = [
-        "-" * max(3, width, sum(longest) // 14) + ":" * right
-        for width, right in zip(longest, numeric, strict=True)
+        "-" * (3 + 2 * width) + ":" * right
+        for width, right in zip(_widths([heads, *cells]), numeric, strict=True)
     ]
-    return _pipe_table([heads, rules, *cells])
+    lines = []
+    for row, line in zip(rows, cells, strict=True):
+        above = [_cell(row.get(key), "", place) for key in headings]
+        lines += [[f"*{text}*", *[""] * (len(columns) - 1)] for text in above if text]
+        lines.append(line)
+    return _pipe_table([heads, rules, *lines])
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    """Share a line among columns: each holds its longest word, the rest goes where it saves most lines."""
+    texts = [[cell.replace("\\", "") for cell in line] for line in lines]
+    spans = [[_span(text) for text in line] for line in texts]
+    columns = range(len(texts[0]))
+    words = [[_span(word) for line in texts for word in _WORDS.findall(line[i])] for i in columns]
+    widths = [math.ceil(max(found, default=2)) for found in words]
+    for _ in range(LINE - sum(widths)):
+        saved = [0.0 for _ in columns]
+        for line in spans:
+            heights = [line[i] / max(1, widths[i] - RAGGED) if line[i] > widths[i] else 0 for i in columns]
+            saved[heights.index(max(heights))] += max(heights)
+        if not any(saved):
+            break
+        widths[max(columns, key=saved.__getitem__)] += 1
+    return widths
+
+
+def _span(text: str) -> float:
+    """How wide a text is, in characters of usual width."""
+    return sum(_SPANS.get(unicodedata.category(c), 2 if c >= "\u2e80" else 1) for c in text)
 
 
 def _cell(value: Value | None, spec: str, place: str) -> str:

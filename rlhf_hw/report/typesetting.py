@@ -7,12 +7,12 @@ Typst, a font come from the system. `report/conf.typ` (Typst), `report/header.te
 or it is not written. Time stamps are fixed, so that the same inputs give the same bytes.
 """
 
+import json
 import logging
-import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pypandoc
@@ -20,15 +20,23 @@ import typst
 
 from rlhf_hw.errors import InputError, RunFailed
 from rlhf_hw.paths import REPORT
+from rlhf_hw.report.glyphs import (
+    FONT_PACKAGES,
+    SIGN,
+    characters,
+    is_chinese,
+    is_right_to_left,
+    is_usual,
+    typst_fonts,
+    typst_lacks,
+    without,
+)
+from rlhf_hw.report.pages import misplaced_words, overfull_boxes, report_places
+from rlhf_hw.report.tex import TEX_PACKAGES, has_tex, run_xelatex
 
 log = logging.getLogger(__name__)
 
-TEX_PACKAGES = (
-    "texlive-xetex texlive-lang-chinese texlive-latex-recommended texlive-fonts-recommended lmodern latexmk"
-)
-CJK_FONT = "Noto Serif CJK SC"
 CJK_PACKAGE = "fonts-noto-cjk"
-TEX_RUNS = 4  # table of contents and references settle in two or three
 
 # Words and conventions of each language. Chinese lines join without a space, and Chinese quotes stay.
 READER = {"en": "markdown", "zh": "markdown-smart+east_asian_line_breaks"}
@@ -53,7 +61,7 @@ class Document:
     language: str
     folder: Path
     bibliography: Path
-    has_chinese: bool
+    strict: bool = False  # text that leaves its place is an error, not a warning
 
     @property
     def name(self) -> str:
@@ -96,14 +104,15 @@ def parse(markdown: str, language: str) -> str:
     return pandoc(["--from", READER[language] + NO_RAW, "--to", "json", "--fail-if-warnings"], markdown)
 
 
-def pdf_engines(engine: str, language: str, has_chinese: bool) -> list[str]:
+def pdf_engines(engine: str, document: Document) -> list[str]:
     """Choose the PDF routes for a document: `auto` is XeLaTeX where it works, else Typst; `both` is both.
 
-    A route that is not possible here is left out, and one log line says what to install.
+    A route that is not possible here is left out, and one log line says what to install. Typst sets a Chinese
+    report only where fonts hold all its Chinese characters.
     """
     if engine not in ("auto", "both", "xelatex", "typst"):
         raise InputError(f"engine '{engine}' is not one of auto, xelatex, typst, both")
-    tex, typst_ready = _has_tex(), not has_chinese or has_typst_font(CJK_FONT)
+    tex = has_tex()
     if engine == "auto":
         engine = "xelatex" if tex else "typst"
     routes = []
@@ -111,31 +120,28 @@ def pdf_engines(engine: str, language: str, has_chinese: bool) -> list[str]:
         if tex:
             routes.append("xelatex")
         else:
-            log.error("report.%s: no PDF by XeLaTeX; apt-get install %s", language, TEX_PACKAGES)
+            log.error("%s: no PDF by XeLaTeX; apt-get install %s", document.name, TEX_PACKAGES)
     if engine in ("typst", "both"):
-        if typst_ready:
-            routes.append("typst")
-        else:
+        if lacking := _lacking_chinese(document):
             log.error(
-                "report.%s: no PDF by Typst, the font %s is missing; apt-get install %s",
-                language,
-                CJK_FONT,
+                "%s: no PDF by Typst: no font here has %d of the report's Chinese characters (%s); "
+                "apt-get install %s",
+                document.name,
+                len(lacking),
+                "".join(sorted(lacking)[:10]),
                 CJK_PACKAGE,
             )
+        else:
+            routes.append("typst")
     return routes
 
 
-def _has_tex() -> bool:
-    """Tell whether XeLaTeX, the class ctexart, its Fandol fonts and hyperref's symbol font are all here."""
-    if not (shutil.which("xelatex") and shutil.which("kpsewhich")):
-        return False
-    wanted = ["ctexart.cls", "FandolSong-Regular.otf", "unicode-math.sty", "caption.sty", "pzdr.tfm"]
-    return subprocess.run(["kpsewhich", *wanted], capture_output=True, check=False).returncode == 0
-
-
-def has_typst_font(family: str) -> bool:
-    """Tell whether Typst knows a font family: with a missing one it draws empty boxes and says nothing."""
-    return any(font.family == family for font in typst.Fonts().fonts())
+def _lacking_chinese(document: Document) -> set[str]:
+    """The Chinese characters of a Chinese report that Typst would draw as empty boxes."""
+    if document.language != "zh":
+        return set()
+    used = characters(json.loads(document.tree.read_text(encoding="utf-8")))
+    return typst_lacks(filter(is_chinese, used), document.folder, f"{document.name}.chinese")
 
 
 def write_xelatex(document: Document, pdf: Path) -> None:
@@ -160,60 +166,53 @@ def write_xelatex(document: Document, pdf: Path) -> None:
         str(REPORT / "header.tex"),
     ]
     source = document.folder / f"{document.name}.tex"
-    _write(document, "latex", source, options)
-    _run_xelatex(source)
+    tree = json.loads(document.tree.read_text(encoding="utf-8"))
+    backwards = {c for c in characters(tree) if is_right_to_left(c)}
+    if backwards:
+        log.warning(
+            "%s: XeLaTeX sets no script from right to left here: a sign for each letter", document.name
+        )
+    unusual = {SIGN, *(c for c in characters(tree) - backwards if not is_usual(c))}
+    options.append(f"--metadata=further-fonts:{''.join(sorted(unusual))}")
+    _write(_with_signs(document, tree, backwards), "latex", source, options)
+    tex_log = run_xelatex(source)
+    report_places(source.name, overfull_boxes(tex_log), document.strict)
+    _warn_of_signs(document, set(re.findall(r"^No font has the character (.)", tex_log, re.MULTILINE)))
     shutil.copyfile(source.with_suffix(".pdf"), pdf)
 
 
-def _run_xelatex(source: Path) -> None:
-    """Run XeLaTeX until its references settle, then read its log."""
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1", "max_print_line": "1000"}
-    command = ["xelatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", source.name]
-    for suffix in (".aux", ".toc", ".out"):
-        source.with_suffix(suffix).unlink(missing_ok=True)
-    before = None
-    for _ in range(TEX_RUNS):
-        done = subprocess.run(command, cwd=source.parent, env=environment, capture_output=True, check=False)
-        tex_log = source.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
-        if done.returncode:
-            raise RunFailed(f"xelatex failed on {source.name}:\n{_first_error(tex_log)}")
-        now = [
-            path.read_bytes()
-            for suffix in (".aux", ".toc", ".out")
-            if (path := source.with_suffix(suffix)).exists()
-        ]
-        if now == before:
-            break
-        before = now
-    if problems := latex_problems(tex_log):
-        raise RunFailed(f"{source.name}: " + "; ".join(problems))
+def _with_signs(document: Document, tree: dict, missing: set[str]) -> Document:
+    """The document with a sign for each missing character."""
+    path = document.tree.with_suffix(".signs.json")
+    path.write_text(json.dumps(without(tree, missing)), encoding="utf-8")
+    return replace(document, tree=path)
 
 
-def latex_problems(tex_log: str) -> list[str]:
-    """Return the lines of a TeX log that mean an incomplete document."""
-    wanted = re.compile(
-        r"undefined references|Reference `[^']*' on page|Missing character:.*|multiply defined"
-    )
-    lines = (line.strip() for line in tex_log.splitlines() if wanted.search(line))
-    return list(dict.fromkeys(lines))
-
-
-def _first_error(tex_log: str) -> str:
-    lines = tex_log.splitlines()
-    start = next((i for i, line in enumerate(lines) if line.startswith("!")), max(0, len(lines) - 12))
-    return "\n".join(lines[start : start + 12])
+def _warn_of_signs(document: Document, missing: set[str]) -> None:
+    if missing:
+        log.warning(
+            "%s: a sign stands for %d characters that no font here has (%s%s); apt-get install %s",
+            document.name,
+            len(missing),
+            " ".join(sorted(missing)[:20]),
+            " …" if len(missing) > 20 else "",
+            FONT_PACKAGES,
+        )
 
 
 def write_typst(document: Document, pdf: Path) -> None:
-    """Typeset by Typst with its embedded Latin fonts and, for Chinese, Noto CJK.
+    """Typeset by Typst with its embedded Latin fonts and, for Chinese, Noto CJK; tagged, with bookmarks.
 
     Raises:
         RuntimeError: Typst failed or warned.
     """
     shutil.copyfile(REPORT / "conf.typ", document.folder / "conf.typ")
     source = document.folder / f"{document.name}.typ"
+    tree = json.loads(document.tree.read_text(encoding="utf-8"))
+    missing = typst_lacks(characters(tree), document.folder, f"{document.name}.glyphs")
+    _warn_of_signs(document, missing)
     _write(
-        document,
+        _with_signs(document, tree, missing),
         "typst",
         source,
         [
@@ -225,15 +224,20 @@ def write_typst(document: Document, pdf: Path) -> None:
     )
     try:
         _, warnings = typst.compile_with_warnings(
-            str(source), output=str(pdf), root=str(document.folder), timestamp=0
+            str(source),
+            output=str(source.with_suffix(".pdf")),
+            root=str(document.folder),
+            timestamp=0,
+            **typst_fonts(document.folder),
         )
     except typst.TypstError as error:
         raise RunFailed(f"typst failed on {source.name}: {error}") from error
     # The CJK font was checked for where the text needs it; English is complete without.
     faults = [str(warning) for warning in warnings if "unknown font family" not in str(warning)]
     if faults:
-        pdf.unlink(missing_ok=True)
         raise RunFailed(f"typst warns about {source.name}: " + "; ".join(faults))
+    report_places(source.name, misplaced_words(source.with_suffix(".pdf")), document.strict)
+    shutil.copyfile(source.with_suffix(".pdf"), pdf)
 
 
 def write_html(document: Document, page: Path) -> None:
@@ -285,6 +289,7 @@ def _write(document: Document, format_: str, output: Path, options: list[str]) -
             f"--lua-filter={REPORT / 'tables.lua'}",
             f"--lua-filter={REPORT / 'xref.lua'}",
             "--citeproc",
+            f"--lua-filter={REPORT / 'placement.lua'}",
             f"--lua-filter={REPORT / 'language.lua'}",
             f"--output={output}",
             *options,

@@ -104,7 +104,7 @@ def test_escaped_texts_are_only_characters(text, language):
     parts = inlines(escape(text), language)
     assert {part["t"] for part in parts} <= {"Str", "Space"}
     shown = "".join(part.get("c", " ") for part in parts).replace("\u200b", "")
-    expected = " ".join(text.split()).replace("\U0001f600", "[U+1F600]").replace("\u202e", "[U+202E]")
+    expected = " ".join(text.split()).replace("\u202e", "\ufffd")
     assert shown == expected
 
 

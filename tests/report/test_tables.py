@@ -8,7 +8,7 @@ from report_texts import VALUES
 from rlhf_hw.paths import REPORT
 from rlhf_hw.report import typesetting
 from rlhf_hw.report.fields import Facts, FieldError
-from rlhf_hw.report.tables import CELL_LIMIT, read_tables
+from rlhf_hw.report.tables import CELL_LIMIT, markdown_table, read_tables
 from rlhf_hw.report.text import fill
 
 DECLARED = """\
@@ -131,11 +131,59 @@ def test_a_wrong_declaration_is_an_error_with_its_line(tmp_path, old, new, error
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize(("rows", "kept"), [(5, True), (60, False)])
 def test_a_table_stays_on_one_page_by_the_same_rule_in_both_pdfs(rows, kept, language):
-    tree = typesetting.parse("| a | b |\n|---|---|\n" + "| one | two |\n" * rows, language)
-    options = [f"--lua-filter={REPORT / 'tables.lua'}", f"--metadata=report-language:{language}"]
+    tree = typesetting.parse("| a | b |\n|---|---|\n" + "| one | two |\n" * rows + "\n: Said.\n", language)
+    options = [f"--lua-filter={REPORT / name}" for name in ("tables.lua", "placement.lua")]
+    options.append(f"--metadata=report-language:{language}")
     latex, typst = (
         typesetting.pandoc(["--from", "json", "--to", to, "--standalone", *options], tree)
         for to in ("latex", "typst")
     )
-    assert "\\keepfree{" in latex and ("\\nofigurewaits" in latex) != kept
-    assert ("#block(width: 100%, breakable: false)[" in typst) == kept
+    assert ("\\begin{floatingtable}{\\caption{Said.}}{@{}ll@{}}" in latex) == kept
+    assert ("\\nofigurewaits\\keepfree{" in latex) == ("\\begin{longtable}" in latex) == (not kept)
+    assert latex.count("one & two") == rows and latex.count("a & b") == (1 if kept else 2)
+    assert ("#set figure(placement: auto)" in typst) == kept
+
+
+@pytest.mark.parametrize("to", ["latex", "typst"])
+def test_short_code_stays_with_its_sentence(to):
+    code = "```\n" + "a = 1\n" * 3 + "```\n"
+    options = ["--from", "json", "--to", to, f"--lua-filter={REPORT / 'placement.lua'}"]
+    written = typesetting.pandoc(
+        options, typesetting.parse(f"Before.\n\nThis way:\n\n{code}\nAfter.\n", "en")
+    )
+    kept = {"latex": ("\\begin{samepage}", "\\end{samepage}"), "typst": ("#block(breakable: false)[", "]")}[
+        to
+    ]
+    start, end = written.index(kept[0]), written.rindex(kept[1])
+    assert written.index("Before") < start < written.index("This way") < written.index("a = 1") < end
+    assert end < written.index("After")
+
+
+def test_columns_hold_their_longest_word_and_share_the_rest_by_what_it_saves():
+    rows = [{"model": "base", "reply": "word " * 60, "case": "incomprehensible thing " * 3, "score": 1.0}] * 2
+    shown = markdown_table(rows, [(key, "", key) for key in rows[0]], "test")
+    model, reply, case, _ = (part.strip().count("-") for part in shown[2].strip("|").split("|"))
+    assert model < case < reply and case >= 2 * len("incomprehensible")
+    assert markdown_table([{"a": 1}], [("a", "", "a")], "test")[2] == "| -----: |"
+
+
+def test_two_intervals_are_named_once_in_the_heading(tmp_path):
+    declared = """\
+wins:
+  columns:
+    - {en: "", zh: "", width: 9}
+    - {en: Value, zh: 数值, width: 9, cell: "{{headline:rm.validation.<key>:.2f}}"}
+  rows:
+    - {en: Accuracy, zh: 正确率, key: accuracy}
+"""
+    text = {"en": "0.71 (0.68 to 0.74; 0.60 to 0.80)", "zh": "0.71（0.68 至 0.74；0.60 至 0.80）"}
+    which = {"en": "(intervals: prompts; trainings)", "zh": "（区间：提示；训练）"}
+    (tmp_path / "tables.yaml").write_text(declared, encoding="utf-8")
+    tables = read_tables(tmp_path / "tables.yaml")
+    trained = {
+        f"rm.validation.accuracy_trainings_{end}": value for end, value in (("low", 0.6), ("high", 0.8))
+    }
+    for language in ("en", "zh"):
+        shown = fill("{{table:wins}}", Facts(VALUES | trained, language=language), tables)
+        assert text[language] in shown and f"| {which[language]} |" in shown
+        assert which[language] not in fill("{{table:wins}}", Facts(VALUES, language=language), tables)
