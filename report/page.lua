@@ -54,7 +54,8 @@ end
 local function csv_link(rows, name)
   local lines = pandoc.List({})
   for _, row in ipairs(rows) do
-    lines:insert(table.concat(row.cells:map(function(cell) return csv_cell(text_of(cell.contents)) end), ","))
+    local cells = row.cells:map(function(cell) return csv_cell(text_of(cell.contents)) .. (","):rep(cell.col_span - 1) end)
+    lines:insert(table.concat(cells, ","))
   end
   local data = ("\u{FEFF}" .. table.concat(lines, "\r\n") .. "\r\n"):gsub("[^%w%-_.]", function(byte)
     return string.format("%%%02X", byte:byte())
@@ -63,11 +64,9 @@ local function csv_link(rows, name)
     escaped(name), data, words.csv))
 end
 
+-- A row of words alone, which tables.lua lets run over all columns.
 local function is_heading(row)
-  for i = 2, #row.cells do
-    if text_of(row.cells[i].contents) ~= "" then return false end
-  end
-  return #row.cells > 1
+  return row.cells[1].col_span > 1
 end
 
 -- Samples of English text in the Chinese report are read as English.
@@ -100,11 +99,7 @@ local function split_bodies(tbl, heads)
         bodies:insert(body)
       end
       mark_row(row, heads)
-      if heading_row then
-        local cell = row.cells[1]
-        cell.col_span, cell.attributes.scope = #row.cells, "rowgroup"
-        row.cells = { cell }
-      end
+      if heading_row then row.cells[1].attributes.scope = "rowgroup" end
       body.body:insert(row)
     end
   end
