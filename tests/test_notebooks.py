@@ -92,6 +92,13 @@ def test_holds_no_traces_of_a_run_elsewhere(path: Path, notebook: nbformat.Noteb
     assert str(ROOT) not in text and not re.search(r"/home/|/root/|/Users/|/tmp/", text)
 
 
+def test_no_figure_lacks_a_label_in_the_other_language(notebook: nbformat.NotebookNode) -> None:
+    told = [
+        output.text for cell in _code(notebook) for output in cell.outputs if output.get("name") == "stderr"
+    ]
+    assert not re.search(r"figure \w+ has no \w+ for", "".join(told))
+
+
 def test_nbval_compares_something(notebook: nbformat.NotebookNode) -> None:
     assert sum(map(_is_compared, _code(notebook))) >= 3
 

@@ -104,7 +104,7 @@ _STAGES = [
         "notebook 00",
         BASE,
         (
-            ["texts, good replies"],
+            ["texts and replies,", "good and bad"],
             ["next-token loss", r"$-\log\,\pi(y_t\,|\,x, y_{<t})$"],
             ["base model", r"$\pi_{\mathrm{ref}}$"],
         ),
@@ -258,25 +258,19 @@ def dpo_vs_rlhf() -> Figure:
         ],
         RL,
     )
-    box(
-        axes,
-        3.6,
-        0.3,
-        9.5,
-        1.9,
-        [
-            "DPO: one supervised loss, no reward model, no sampling",
-            r"$-\log\,\sigma(\beta\log\frac{\pi_\theta(y_w|x)}{\pi_{\mathrm{ref}}(y_w|x)}"
-            r" - \beta\log\frac{\pi_\theta(y_l|x)}{\pi_{\mathrm{ref}}(y_l|x)})$",
-        ],
-        DPO,
+    box(axes, 3.6, 0.1, 9.5, 2.3, [], DPO)
+    write_line(axes, 8.35, 1.95, "DPO: one supervised loss, no reward model, no sampling")
+    loss = (
+        r"$-\log\,\sigma\left(\beta\log\dfrac{\pi_\theta(y_w|x)}{\pi_{\mathrm{ref}}(y_w|x)}"
+        r" - \beta\log\dfrac{\pi_\theta(y_l|x)}{\pi_{\mathrm{ref}}(y_l|x)}\right)$"
     )
+    write_line(axes, 8.35, 0.95, loss)
     box(axes, 13.2, 3.4, 2.7, 1.8, ["optimal policy", r"$\pi^{*}(y|x)$"], OPTIMAL)
     for y, line, size in (
-        (5.35, r"$\pi^{*}(y|x) = \frac{1}{Z(x)}\,\pi_{\mathrm{ref}}(y|x)\,e^{\,r(x,y)/\beta}$", HEAD),
+        (5.5, r"$\pi^{*}(y|x) = \dfrac{1}{Z(x)}\,\pi_{\mathrm{ref}}(y|x)\,e^{\,r(x,y)/\beta}$", HEAD),
         (
             4.3,
-            r"$\Longleftrightarrow\quad r(x,y) = \beta\log\frac{\pi^{*}(y|x)}{\pi_{\mathrm{ref}}(y|x)}"
+            r"$\Longleftrightarrow\quad r(x,y) = \beta\log\dfrac{\pi^{*}(y|x)}{\pi_{\mathrm{ref}}(y|x)}"
             r" + \beta\log Z(x)$",
             HEAD,
         ),

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from rlhf_hw.figures.style import (
+    GOLD_UNIT,
     GREEN,
     GREY,
     INK,
@@ -26,6 +27,7 @@ LOOKS = {
     "judge": (PURPLE, "s", "second reward model"),
     "gold": (GREEN, "D", "gold"),
 }
+ASIDE = {"judge": 1.12}  # the second score stands beside the first, whose place it shares
 
 
 class Tried(Protocol):
@@ -51,12 +53,14 @@ def settings_frontier(found: Tried) -> Figure:
     for panel, names in zip(axes[0], panels, strict=True):
         for name in names:
             draw_gains(panel, found, name)
+        name_settings(panel, found, names)
         note_line(panel, 0, "start (SFT)")
         panel.set_xscale("log")
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_xlabel("KL from the start (nats a reply, log scale)")
-        panel.set_ylabel("mean gain (gold)" if names == ["gold"] else "mean gain (score)")
-        panel.margins(x=0.45, y=0.15)
+        gold = names == ["gold"]
+        panel.set_ylabel(f"mean gain in gold\n({GOLD_UNIT})" if gold else "mean gain in score\n(points)")
+        panel.margins(x=0.3, y=0.2)
         left, right = panel.get_xlim()
         if found.budget < right:
             panel.axvspan(max(found.budget, left), right, color=GREY, alpha=0.12, label="beyond the budget")
@@ -66,12 +70,12 @@ def settings_frontier(found: Tried) -> Figure:
 
 
 def draw_gains(axes: Axes, found: Tried, name: str) -> None:
-    """The gains by one judge, joined for settings of one beta; learning rate and beta beside the points."""
+    """The gains by one judge, joined for settings of one beta."""
     colour, marker, label = LOOKS[name]
-    gains = found.gains[name]
+    gains, kl = found.gains[name], [ASIDE.get(name, 1.0) * place for place in found.kl]
     values, lows, highs = ([getattr(gain, end) for gain in gains] for end in ("value", "low", "high"))
     axes.errorbar(
-        found.kl,
+        kl,
         values,
         yerr=whiskers(values, lows, highs),
         fmt=marker,
@@ -80,20 +84,25 @@ def draw_gains(axes: Axes, found: Tried, name: str) -> None:
         label=label,
     )
     for beta in {setting.beta for setting in found.settings}:
-        line = sorted((found.kl[n], values[n]) for n, s in enumerate(found.settings) if s.beta == beta)
+        line = sorted((kl[n], values[n]) for n, s in enumerate(found.settings) if s.beta == beta)
         axes.plot(*zip(*line, strict=True), color=colour, linewidth=0.8, alpha=0.5)
-    if name != "judge":  # the two scores share their points' places
-        betas = sorted({setting.beta for setting in found.settings})
-        for n, setting in enumerate(found.settings):
-            right = betas.index(setting.beta) % 2 == 0  # settings of small rates differ little in place
-            where = {
-                "xytext": (5 if right else -5, 4),
-                "ha": "left" if right else "right",
-                "textcoords": "offset points",
-                "fontsize": 7,
-                "color": INK,
-            }
-            axes.annotate(f"{setting.learning_rate:.0e}, {setting.beta:g}", (found.kl[n], values[n]), **where)
     at = found.chosen
     ring = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": INK, "linestyle": "none"}
-    axes.plot(found.kl[at], values[at], "o", **ring, label="chosen" if name != "judge" else None)
+    axes.plot(kl[at], values[at], "o", **ring, label="taken by the rule" if name != "judge" else None)
+
+
+def name_settings(axes: Axes, found: Tried, names: Sequence[str]) -> None:
+    """Learning rate and beta above and below the intervals in turn: neighbours differ little in KL."""
+    for turn, n in enumerate(sorted(range(len(found.settings)), key=lambda n: found.kl[n])):
+        above = turn % 2 == 0
+        ends = [found.gains[name][n].high if above else found.gains[name][n].low for name in names]
+        setting = found.settings[n]
+        axes.annotate(
+            rf"{setting.learning_rate:.0e}, $\beta$ {setting.beta:g}",
+            (found.kl[n], max(ends) if above else min(ends)),
+            (0, 3 if above else -3),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if above else "top",
+            fontsize=8,
+        )

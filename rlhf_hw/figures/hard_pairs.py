@@ -8,12 +8,24 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from rlhf_hw.figures.replies import draw_whiskers
-from rlhf_hw.figures.style import BLUE, GREEN, GREY, ORANGE, PAIRS, PURPLE, canvas, legend_below, styled
+from rlhf_hw.figures.style import (
+    BLUE,
+    GOLD_UNIT,
+    GREEN,
+    INK,
+    INTERVALS,
+    ORANGE,
+    PURPLE,
+    SHOWN_AS,
+    canvas,
+    note_line,
+    styled,
+)
 from rlhf_hw.stats.intervals import as_vector
 from rlhf_hw.stats.replicates import Replicated
 
 KINDS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "D"), (PURPLE, "^"))  # easy and hard pairs, or the parts
-GAP_STYLES = ((BLUE, "-"), (ORANGE, "-"), (GREY, (0, (4, 2))))
+GAP_STYLES = ((BLUE, "-"), (ORANGE, (0, (5, 1))), (INK, (0, (1, 1))))
 
 
 @styled
@@ -29,11 +41,11 @@ def gold_differences(gaps: Mapping[str, ArrayLike]) -> Figure:
         shares = np.arange(1, ordered.size + 1) / ordered.size
         label = f"{name}, median {np.median(ordered):.2f}"
         axes.step(ordered, shares, where="post", color=colour, linestyle=line, label=label)
-    axes.axhline(0.5, color=PAIRS, linewidth=0.8, linestyle=(0, (1, 2)))
+    note_line(axes, 0.5, "half of the prompts")
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1)
-    axes.set_xlabel("difference of the two replies in gold")
-    axes.set_ylabel("share of prompts, at most")
+    axes.set_xlabel(f"difference of the two replies in gold ({GOLD_UNIT})")
+    axes.set_ylabel("share of prompts (cumulative)")
     axes.legend(loc="lower right")
     return figure
 
@@ -57,10 +69,10 @@ def accuracy_by_kind(accuracies: Mapping[str, Mapping[str, Mapping[str, float]]]
             label = f"{kind} pairs" if row == rows[0] else None
             found = Replicated.of(accuracies[kind][judge], "accuracy")
             draw_whiskers(axes, found, row + shift, colour, mark, label=label)
-    axes.axvline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    axes.set_yticks(rows, judges)
+    note_line(axes, 0.5, "guessing", vertical=True)
+    axes.set_yticks(rows, [SHOWN_AS.get(judge, judge) for judge in judges])
     axes.set_ylim(-0.6, len(judges) - 0.4)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("share of pairs ordered as labelled")
-    legend_below(axes)
+    axes.set_xlabel(f"share of pairs ordered as labelled\n{INTERVALS}")
+    figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -23,7 +23,7 @@ from matplotlib.path import Path as Route
 
 from rlhf_hw.figures.diagrams import HEAD, SMALL, WIDTH, box, sheet, write_line
 from rlhf_hw.figures.floors import lanes, place
-from rlhf_hw.figures.style import CYCLE, GREY, INK, save, styled
+from rlhf_hw.figures.style import CYCLE, GREY, INK, styled, write_figure
 from rlhf_hw.imports import imports, modules, room
 from rlhf_hw.paths import FIG, LIBRARY, ROOT
 
@@ -124,7 +124,7 @@ def _draw_arrows(axes: Axes, plan: Plan, spans: dict, colours: dict[str, str]) -
 def draw(folder: Path = FIG) -> list[Path]:
     """Draw the house of today into a folder; return the files, a PNG, which carries the plan, and a PDF."""
     plan = read_plan()
-    return save(house(plan), folder, "house", about=json.dumps(asdict(plan)))
+    return write_figure(house(plan), Path(folder) / "house", ("png", "pdf"), about=json.dumps(asdict(plan)))
 
 
 def sizes(folder: Path = ROOT) -> str:

@@ -30,7 +30,7 @@ WIN_RATES = {
 
 def recorded_distributions(scores: Mapping[str, pd.Series]) -> Figure:
     """Scores of base and DPO replies, and of the chosen replies of the pairs ("reference")."""
-    return inference_distributions(scores, title="recorded scores; reference: chosen replies")
+    return inference_distributions(scores, title="recorded scores")
 
 
 def recorded_accuracy(by_length: pd.DataFrame) -> Figure:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from rlhf_hw.figures.scores import SCORE, common_bins, draw_histogram
@@ -15,17 +16,19 @@ from rlhf_hw.figures.style import (
     BLUE,
     CYCLE,
     DPO,
+    GOLD_UNIT,
     GREEN,
     GREY,
     HALF,
     INK,
+    INTERVALS,
     KNOWN_COLOURS,
     PURPLE,
     REFERENCE,
     SFT,
+    SHOWN_AS,
     TALL,
     canvas,
-    legend_below,
     note_line,
     styled,
     whiskers,
@@ -43,27 +46,28 @@ STEP_COLOURS = (SFT, DPO, INK, REFERENCE, BASE)
 
 @styled
 def inference_distributions(groups: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
-    """Scores of replies to the same prompts: each model's, and the references of the data set.
+    """Scores of replies to the same prompts, one below another: each model's, and the data set's references.
 
     Vertical lines stand at the means.
 
     Args:
         groups: name -> scores; the names "base", "SFT", "DPO" and "reference" keep their colours in all
             figures.
-        title: of the panel.
+        title: of the figure.
     """
     samples = {name: as_vector(values, name) for name, values in groups.items()}
-    figure, axes = canvas(width=HALF, height=TALL)
+    shared = {"sharex": True, "sharey": True, "squeeze": False}
+    figure, panels = canvas(len(samples), 1, width=HALF, height=TALL + 0.6, **shared)
     edges = common_bins(*samples.values())
-    for (name, values), colour in zip(samples.items(), CYCLE, strict=False):
+    for axes, (name, values), colour in zip(panels[:, 0], samples.items(), CYCLE, strict=False):
+        said = f"{SHOWN_AS.get(name, name)}, mean {values.mean():.2f}"
         colour = KNOWN_COLOURS.get(name, colour)
-        draw_histogram(
-            axes, values, edges, colour, f"{name}, mean {values.mean():.2f}", dashed=name == "reference"
-        )
-    axes.set_xlabel(SCORE)
-    axes.set_ylabel("share of replies")
-    axes.set_title(title)
-    legend_below(axes)
+        draw_histogram(axes, values, edges, colour, said, dashed=name == "reference")
+        axes.set_title(said, fontsize=8, loc="left", pad=2)
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+    panels[-1, 0].set_xlabel(SCORE)
+    figure.supylabel("share of replies", fontsize=8.5)
+    figure.suptitle(title, fontsize=9)
     return figure
 
 
@@ -92,7 +96,8 @@ def win_rate_forest(
         rows: label -> Estimate (value, low, high).
     """
     figure, axes = canvas(height=0.9 + 0.34 * len(rows))
-    draw_forest(axes, list(rows), list(rows.values()), BLUE, ".3f")
+    names = [SHOWN_AS.get(name, name) for name in rows]
+    draw_forest(axes, names, list(rows.values()), BLUE, ".3f")
     note_line(axes, 0.5, "no difference", vertical=True)
     ends = [end for estimate in rows.values() for end in estimate]
     axes.set_xlim(min(0.4, min(ends) - 0.02), max(0.6, max(ends) + 0.02))
@@ -118,14 +123,19 @@ def judged_wins(steps: Mapping[str, Mapping[str, float]]) -> Figure:
         for place, numbers in zip(places, steps.values(), strict=True):
             label = name if place == places[0] else None
             draw_whiskers(axes, Replicated.of(numbers, key), place, colour, mark, label=label)
-    axes.set_yticks(rows, list(steps))
+    axes.set_yticks(rows, map(step_name, steps))
     axes.set_ylim(-0.6, len(steps) - 0.4)
     axes.grid(axis="y", visible=False)
     axes.axvline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.set_xlim(0, 1)
-    axes.set_xlabel("share of prompts that the first wins (ties one half); thick: prompts, thin: trainings")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.13), ncols=len(judges))
+    axes.set_xlabel(f"share of prompts that the first wins (ties one half)\n{INTERVALS}")
+    figure.legend(loc="outside lower center", ncols=len(judges))
     return figure
+
+
+def step_name(step: str) -> str:
+    """What a figure calls a step that tables write as "DPO - SFT"."""
+    return step.replace(" - ", " minus ")
 
 
 def draw_whiskers(
@@ -154,7 +164,8 @@ def step_gains(steps: Mapping[str, Mapping[str, float]], *, price: float | None 
         price: Points for a unit of gold: a line that gains in score follow that gold accounts for.
     """
     known = all("gold_difference" in numbers for numbers in steps.values())
-    across, name = ("gold_difference", "gold") if known else ("judge_difference", "score of the judge")
+    across = "gold_difference" if known else "judge_difference"
+    name = f"gold ({GOLD_UNIT})" if known else "the judge's score (points)"
     figure, axes = canvas(height=3.3)
     axes.axhline(0, color=GREY, linewidth=0.9)
     axes.axvline(0, color=GREY, linewidth=0.9)
@@ -163,10 +174,10 @@ def step_gains(steps: Mapping[str, Mapping[str, float]], *, price: float | None 
         axes.axline((0, 0), slope=price, color=GREEN, linewidth=1, linestyle=(0, (4, 3)), label=text)
     for (label, numbers), colour, mark in zip(steps.items(), STEP_COLOURS, "osD^v", strict=False):
         first, second = Replicated.of(numbers, across), Replicated.of(numbers, "score_difference")
-        draw_whiskers(axes, first, second.value, colour, mark, label=label)
+        draw_whiskers(axes, first, second.value, colour, mark, label=step_name(label))
         draw_whiskers(axes, second, first.value, colour, mark, upright=True)
-    axes.set_xlabel(f"mean gain in {name}; intervals: thick over prompts, thin over trainings")
-    axes.set_ylabel("mean gain in score")
+    axes.set_xlabel(f"mean gain in {name}\n{INTERVALS}")
+    axes.set_ylabel("mean gain in score (points)")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -181,7 +192,7 @@ def best_of_n_curves(
     """Gains of choosing the best of n samples by score: by that score, by the judge, and in gold at its
     price.
 
-    Bands are intervals over prompts; single marks are trained policies at their divergence.
+    Bands are intervals over prompts; hollow marks are trained policies at their divergence.
 
     Args:
         curves: One row for each n with `n`, `kl`, and for `score`, `judge`, `gold` the gain with `_low`,
@@ -194,28 +205,19 @@ def best_of_n_curves(
         if judge not in curves or (judge == "gold" and price is None):
             continue
         scale = price if judge == "gold" else 1.0
-        name = f"{name} x price" if judge == "gold" else name
+        name = f"{name} × price" if judge == "gold" else name
         low, high = (scale * curves[f"{judge}_{end}"] for end in ("low", "high"))
         axes.fill_between(curves["kl"], low, high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(curves["kl"], scale * curves[judge], f"{mark}-", color=colour, markersize=4, label=name)
         for label, numbers in policies.items():
             place = (numbers["kl"], scale * numbers[f"{judge}_difference"])
-            axes.plot(*place, "*", color=colour, markersize=9, markeredgewidth=0)
-            if judge == "score":
-                axes.annotate(label, place, xytext=(5, 4), textcoords="offset points", fontsize=8)
-    for n, kl in zip(curves["n"], curves["kl"], strict=True):
-        axes.annotate(
-            f"{n}",
-            (kl, 0),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            fontsize=7,
-            color=GREY,
-            ha="center",
-        )
+            hollow = {"markerfacecolor": "none", "markersize": 7, "linestyle": "none", "zorder": 4}
+            axes.plot(*place, color=colour, marker=mark, label=f"{label}, {name}", **hollow)
+    above = axes.secondary_xaxis("top")
+    above.set_xticks(list(curves["kl"]), [f"{n}" for n in curves["n"]])
+    above.set_xlabel("n, samples to choose from")
     axes.axhline(0, color=GREY, linewidth=0.9)
-    axes.set_xlabel("divergence from the SFT policy, nats (of best-of-n its bound; grey numbers: n)")
-    axes.set_ylabel("gain over one sample, points")
+    axes.set_xlabel("divergence from the SFT policy (nats; for best of n its upper bound)")
+    axes.set_ylabel("gain over one sample (points)")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

@@ -10,7 +10,6 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.figures.scores import SCORE
 from rlhf_hw.figures.style import BLUE, GREY, INK, ORANGE, canvas, styled, whiskers
 from rlhf_hw.stats.replicates import Replicated
 
@@ -21,12 +20,13 @@ PART_NAMES = {
     "ood": "unfamiliar text",
     "rest": "unexplained rest",
 }
-UNPROVEN = "(?) unproven by trials"  # of a part that the trials with planted faults do not bear out
+UNPROVEN = "(?) not borne out by trials"  # of a part that the trials with planted faults do not bear out
 HATCHED = {"alpha": 0.4, "hatch": "////", "edgecolor": "white"}
 WHISKERS = {  # of the two intervals
     "prompts": {"linewidth": 4, "alpha": 0.35, "capsize": 0},
     "trainings": {"linewidth": 1},
 }
+ROOM, ROW = 1.1, 0.235  # inches: what lies around the bars; a bar
 Parts = Mapping[str, Replicated]
 
 
@@ -43,7 +43,7 @@ class Bar:
 
 @styled
 def waterfall(gap: Parts, *, total_name: str = "gap", unproven: Collection[str] = ()) -> Figure:
-    """A difference (first bar) and the parts it consists of, each starting where the one before ended.
+    """The parts of a difference, each starting where the one before ended, and their sum, the total, below.
 
     Args:
         gap: "gap", the difference that is explained, and its parts in the order drawn, which sum to it.
@@ -53,16 +53,14 @@ def waterfall(gap: Parts, *, total_name: str = "gap", unproven: Collection[str] 
     Raises:
         ValueError: the parts do not sum to the total.
     """
-    bars = [Bar(total_name, gap["gap"], total=True), *part_bars(gap, 0.0, unproven)]
-    figure, axes = canvas(height=3.3)
+    bars = [*part_bars(gap, 0.0, unproven), Bar(total_name, gap["gap"], total=True)]
+    figure, axes = canvas(height=ROOM + ROW * len(bars))
     draw_bars(axes, bars)
     return figure
 
 
 @styled
-def step_waterfall(
-    totals: Parts, steps: Mapping[str, Parts], *, unproven: Collection[str] = (), height: float = 3.6
-) -> Figure:
+def step_waterfall(totals: Parts, steps: Mapping[str, Parts], *, unproven: Collection[str] = ()) -> Figure:
     """Policies in the order of training (totals), and between two of them the parts of the step.
 
     Args:
@@ -70,15 +68,14 @@ def step_waterfall(
         steps: name of each policy but the first -> "gap", its gain over the one before, and the parts of it.
             Parts that are zero in every replicate have no bar.
         unproven: as in `waterfall`.
-        height: in inches.
     """
     bars: list[Bar] = []
     for name, total in totals.items():
         if name in steps:
             moving = {k: v for k, v in steps[name].items() if k == "gap" or not np.allclose(v.prompts, 0)}
             bars += part_bars(moving, bars[-1].number.value, unproven)
-        bars.append(Bar(name, total, total=True))
-    figure, axes = canvas(height=height)
+        bars.append(Bar(f"gap of {name}", total, total=True))
+    figure, axes = canvas(height=ROOM + ROW * len(bars))
     draw_bars(axes, bars)
     return figure
 
@@ -97,44 +94,33 @@ def part_bars(parts: Parts, start: float, unproven: Collection[str]) -> list[Bar
 
 
 def draw_bars(axes: Axes, bars: Sequence[Bar]) -> None:
-    """Draws bars with both intervals: a thick pale line over prompts, a thin one over trainings."""
+    """A row a bar, both intervals at its end: a thick pale line over prompts, a thin one over trainings."""
     for place, bar in enumerate(bars):
         end = bar.start + bar.number.value
         colour = GREY if bar.total else BLUE if bar.number.value >= 0 else ORANGE
         look = HATCHED if bar.unproven else {"alpha": 0.85}
-        axes.bar(place, bar.number.value, bottom=bar.start, color=colour, width=0.66, linewidth=0, **look)
-        highest = max(bar.start, end)
+        axes.barh(place, bar.number.value, left=bar.start, color=colour, height=0.66, linewidth=0, **look)
         for kind, interval in (("prompts", bar.number.prompts), ("trainings", bar.number.trainings)):
             if interval is not None:
-                low, high = bar.start + interval.low, bar.start + interval.high
-                highest = max(highest, high)
-                label = f"over {kind}" if not place else None
-                error = whiskers([end], [low], [high])
-                axes.errorbar(place, end, yerr=error, fmt="none", color=INK, label=label, **WHISKERS[kind])
-        axes.annotate(
-            f"{bar.number.value:+z.2f}",
-            (place, highest),
-            (0, 3),
-            textcoords="offset points",
-            ha="center",
-            fontsize=7.5,
-        )
+                error = whiskers([end], [bar.start + interval.low], [bar.start + interval.high])
+                label = f"95% interval over {kind}" if not place else None
+                axes.errorbar(end, place, xerr=error, fmt="none", color=INK, label=label, **WHISKERS[kind])
+        strong = {"weight": "bold"} if bar.total else {}
+        number = (1.015, place), ("axes fraction", "data")
+        axes.annotate(f"{bar.number.value:+z.2f}", number[0], xycoords=number[1], va="center", **strong)
         if place:
             level = end if bar.total else bar.start
-            axes.plot([place - 0.67, place + 0.33], [level, level], color=GREY, linewidth=0.6)
-    names = [f"{bar.name} (?)" if bar.unproven else bar.name for bar in bars]
-    turned = {} if len(names) <= 6 else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
-    axes.axhline(0, color=GREY, linewidth=0.9)
-    axes.set_xticks(range(len(names)), names, **turned)
-    axes.grid(axis="x", visible=False)
-    axes.margins(y=0.14)
-    axes.set_ylabel(SCORE)
+            axes.plot([level, level], [place - 0.67, place + 0.33], color=GREY, linewidth=0.6)
+    axes.axvline(0, color=GREY, linewidth=0.9)
+    axes.set_yticks(range(len(bars)), [f"{bar.name} (?)" if bar.unproven else bar.name for bar in bars])
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("score above the chosen replies (points)")
     handles, labels = axes.get_legend_handles_labels()
-    labels = [f"95% interval {label}" for label in labels]
     if any(bar.unproven for bar in bars):
         handles.append(Patch(facecolor=BLUE, **HATCHED))
         labels.append(UNPROVEN)
-    axes.legend(handles, labels, loc="best")
+    axes.figure.legend(handles, labels, loc="outside lower center", ncols=3)
 
 
 def part_name(name: str) -> str:
@@ -161,7 +147,7 @@ def planted_matrix(shares: ArrayLike, planted: Sequence[str], attributed: Sequen
         )
     axes.set_xticks(range(len(attributed)), map(part_name, attributed), rotation=25, ha="right")
     axes.set_yticks(range(len(planted)), map(part_name, planted))
-    axes.set_xlabel("attributed to (share of the gap)")
+    axes.set_xlabel("part that it was booked on (share of the gap)")
     axes.set_ylabel("planted fault")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

@@ -25,6 +25,7 @@ from rlhf_hw.figures.style import (
     LIGHT,
     ORANGE,
     REJECTED,
+    SHOWN_AS,
     TALL,
     canvas,
     legend_below,
@@ -32,13 +33,11 @@ from rlhf_hw.figures.style import (
     styled,
     whiskers,
 )
-from rlhf_hw.stats.distributions import effect_size, overlap_coefficient
+from rlhf_hw.stats.distributions import correlation, effect_size, overlap_coefficient
 from rlhf_hw.stats.intervals import as_vector
-from rlhf_hw.stats.length import score_length_slope
 
-SCORE = "reward-model score"
+SCORE = "reward-model score (points)"
 SIDES = ("chosen", "rejected")
-PER = 10  # units of length for which a line's rise is given
 BINS = 8  # of equal mass, for means along the length
 
 
@@ -91,7 +90,8 @@ def separation(chosen: np.ndarray, rejected: np.ndarray) -> str:
     """Effect size and overlap in words; constant scores have neither."""
     if np.ptp(chosen) == 0 or np.ptp(rejected) == 0:
         return "constant scores"
-    return f"d = {effect_size(chosen, rejected):.2f}, overlap {overlap_coefficient(chosen, rejected):.0%}"
+    overlap = overlap_coefficient(chosen, rejected)
+    return f"effect size {effect_size(chosen, rejected):.2f}, overlap {overlap:.0%}"
 
 
 @styled
@@ -131,7 +131,7 @@ def side_by_side(
         title: tuple(as_vector(part, f"{title}: {name}") for part, name in zip(pair, SIDES, strict=True))
         for title, pair in sets.items()
     }
-    figure, panels = canvas(1, len(sets), height=2.7, squeeze=False, sharey=False)
+    figure, panels = canvas(1, len(sets), height=2.9, squeeze=False, sharey=False)
     first = None
     for axes, (title, pair) in zip(panels[0], samples.items(), strict=True):
         together = [part for name in same_model for part in samples[name]] if title in same_model else pair
@@ -140,8 +140,8 @@ def side_by_side(
             axes.sharey(first)
         first = axes if title in same_model and first is None else first
         draw_pair(axes, *pair, common_bins(*together))
-        axes.set_title(f"{title}\n{separation(*pair)}", fontsize=8)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), fontsize=7.5)
+        axes.set_title("\n".join([title, *separation(*pair).split(", ")]), fontsize=8)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
     panels[0][0].set_ylabel("share of replies")
     return figure
 
@@ -170,7 +170,7 @@ def margin_histogram(margins: ArrayLike) -> Figure:
     axes.axvline(margins.mean(), color=INK, linewidth=1.2, linestyle=":", label=f"mean {margins.mean():.2f}")
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.yaxis.set_major_formatter(percent)
-    axes.set_xlabel("score of chosen $-$ rejected (log-odds)")
+    axes.set_xlabel("score of chosen minus rejected (log-odds)")
     axes.set_ylabel("share of pairs")
     legend_below(axes)
     return figure
@@ -182,43 +182,33 @@ def score_against_length(
     *,
     unit: str = "tokens",
 ) -> Figure:
-    """Score of each reply against its length, one panel a group, with a straight line and means of bins.
+    """Score of each reply against its length, one panel a group, with the mean scores in bins of equal mass.
 
-    The dots are the mean score in bins of equal mass, with 1.96 standard errors; the titles give the line's
-    rise for ten more of the unit, with its 95% interval.
+    The means have 1.96 standard errors; no line runs through them, since what length adds may level off.
+    The titles give Spearman's correlation of score and length.
 
     Args:
-        groups: name -> (scores, lengths), or (scores, lengths, prompts) where a prompt has several replies;
-            the names of `KNOWN_COLOURS` keep their colours in all figures.
+        groups: name -> (scores, lengths) or more, of which no use is made; the names of `KNOWN_COLOURS` keep
+            their colours in all figures.
         unit: of the lengths.
     """
     figure, panels = canvas(1, len(groups), height=2.8, squeeze=False, sharex=True, sharey=True)
-    for axes, (name, (scores, lengths, *prompts)), colour in zip(
-        panels[0], groups.items(), CYCLE, strict=False
-    ):
+    for axes, (name, (scores, lengths, *_)), colour in zip(panels[0], groups.items(), CYCLE, strict=False):
         scores, lengths = as_vector(scores, f"{name}: scores"), as_vector(lengths, f"{name}: lengths")
         colour = KNOWN_COLOURS.get(name, colour)
         axes.plot(
             lengths, scores, ".", color=colour, alpha=0.35, markersize=3.5, markeredgewidth=0, rasterized=True
         )
         draw_binned_means(axes, lengths, scores)
-        rise = draw_line(axes, lengths, scores, *prompts, unit=unit)
-        axes.set_title(f"{name}\n{rise}", fontsize=8)  # several narrow panels stand side by side
+        flat = np.ptp(lengths) == 0 or np.ptp(scores) == 0
+        found = (
+            "all of one length or score" if flat else f"rank correlation {correlation(scores, lengths):.2f}"
+        )
+        axes.set_title(f"{SHOWN_AS.get(name, name)}\n{found}", fontsize=8)  # narrow panels stand side by side
         axes.set_xlabel(f"length ({unit})")
     panels[0][0].set_ylabel(SCORE)
-    panels[0][0].legend(loc="best", fontsize=7.5)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center")
     return figure
-
-
-def draw_line(axes: Axes, lengths: np.ndarray, scores: np.ndarray, prompts=None, *, unit: str):
-    """The straight line of scores on lengths; returns its rise for `PER` more, with interval, as text."""
-    if np.ptp(lengths) == 0:
-        return "all of one length"
-    rise, low, high = score_length_slope(scores, lengths, prompts, per=PER).values()
-    ends = np.array([lengths.min(), lengths.max()])
-    line = scores.mean() + rise / PER * (ends - lengths.mean())
-    axes.plot(ends, line, color=INK, linewidth=1, linestyle="--")
-    return f"{rise:+.2f} for {PER} {unit}\n[{low:+.2f}, {high:+.2f}]"
 
 
 def draw_binned_means(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
@@ -252,15 +242,17 @@ def accuracy_by_length(table: pd.DataFrame, *, unit: str = "tokens") -> Figure:
         table["gap"],
         table["accuracy"],
         yerr=error,
+        fmt="o",
         color=BLUE,
-        marker="o",
         markersize=4,
-        label="accuracy, 95%",
+        label="accuracy in a bin, 95%",
     )
     note_line(axes, 0.5, "chance (0.5)")
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_ylim(0, 1.02)
-    axes.set_xlabel(f"length of chosen $-$ length of rejected ({unit}; mean of equal-mass bins)")
+    axes.set_xlabel(
+        f"length of chosen minus length of rejected ({unit}; means of bins of equally many pairs)"
+    )
     axes.set_ylabel("accuracy (share of pairs)")
     axes.legend(loc="lower right")
     return figure
@@ -282,16 +274,17 @@ def calibration_curve(curves: Mapping[str, pd.DataFrame], margins: ArrayLike) ->
             table["confidence"],
             table["accuracy"],
             yerr=error,
+            fmt=mark,
             color=colour,
-            marker=mark,
             markersize=4,
+            markerfacecolor=colour if mark == "o" else "none",
             label=name,
         )
     confidence = special.expit(np.abs(as_vector(margins, "margins")))
     counts.hist(confidence, np.linspace(0.5, 1, 26), color=LIGHT, edgecolor=GREY, linewidth=0.5)
     counts.set_ylabel("pairs")
-    counts.set_xlabel("confidence: sigmoid(|margin|)")
-    axes.set_ylabel("share right (95%)")
+    counts.set_xlabel("stated confidence: sigmoid(|margin|)")
+    axes.set_ylabel("share in the right order")
     axes.set_xlim(0.49, 1.01)
-    figure.legend(loc="outside lower center", fontsize=7, ncols=2)  # inside it would lie on the curves
+    figure.legend(loc="outside lower center")  # inside it would lie on the curves
     return figure

@@ -7,15 +7,22 @@ drawn inside `styled`, so that importing this library changes nothing for anybod
 inline in Jupyter (the caller shows or closes them).
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from types import MappingProxyType
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal
+from matplotlib.text import Text
 
+from rlhf_hw.figures.labels import FONTS, language_font, speaking
 from rlhf_hw.files import replacing
 
 # Okabe and Ito (2008), "Color Universal Design"
@@ -37,6 +44,7 @@ KNOWN_COLOURS = {
 
 WIDTH = 6.3  # inches: 16 cm
 HALF, TALL = 3.15, 2.9  # width and height of a figure that is printed beside another
+KINDS, PRINTED = ("png", "pdf", "svg"), ("pdf", "svg")  # files of a figure; those of other languages
 SCREEN_DPI, SAVED_DPI = 150, 300  # in a notebook, where half a figure stays legible; in a file
 STYLE = {
     "figure.dpi": SCREEN_DPI,
@@ -65,8 +73,19 @@ STYLE = {
     "lines.linewidth": 1.5,
     "errorbar.capsize": 2.5,
     "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "rlhf_hw",
     "savefig.facecolor": "white",
 }
+SHOWN_AS = {  # what figures call things that have short names in tables
+    "length": "length rule",
+    "words": "bag of words",
+    "reference": "reference (chosen)",
+}
+GOLD_UNIT = "SD of base replies"
+INTERVALS = "95% intervals: thick over prompts, thin over trainings"
+
+log = logging.getLogger(__name__)
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -80,25 +99,82 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return inner
 
 
-def save(figure: Figure, folder: Path, name: str, about: str = "") -> list[Path]:
-    """Writes `folder/name.png` (300 dpi) and `folder/name.pdf`; the same figure gives the same bytes.
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Writes a figure in every language: `folder/name.png`, `.pdf`, `.svg`; `folder/zh/name.pdf`, `.svg`.
+
+    PDF is for print, SVG for the web page, PNG for notebooks and README. Where there is no Chinese font, the
+    files of an earlier figure go, so that none is taken for this one.
+
+    Returns:
+        The paths written.
+    """
+    paths = write_figure(figure, Path(folder) / name)
+    for language in FONTS:
+        place = Path(folder) / language / name
+        if (font := language_font(language)) is None:
+            for kind in PRINTED:
+                place.with_name(f"{name}.{kind}").unlink(missing_ok=True)
+            continue
+        fonts = {"font.sans-serif": [font, *STYLE["font.sans-serif"]]}
+        with speaking(figure, language) as untranslated:
+            paths += write_figure(figure, place, ("svg",), fonts)
+            with as_outlines(figure) as outlines:
+                paths += write_figure(figure, place, ("pdf",), fonts | outlines)
+        if untranslated:
+            log.warning("figure %s has no %s for: %s", name, language, "; ".join(dict.fromkeys(untranslated)))
+    return paths
+
+
+def write_figure(
+    figure: Figure,
+    place: Path,
+    kinds: Sequence[str] = KINDS,
+    style: Mapping = MappingProxyType({}),
+    about: str = "",
+) -> list[Path]:
+    """Writes `place.png` (300 dpi), `place.pdf` and `place.svg`; the same figure gives the same bytes.
+
+    In the SVG texts are outlines, so that it looks alike everywhere, and the ground is transparent.
 
     Args:
+        place: path without suffix.
+        kinds: which of them.
+        style: settings beside those of all figures.
         about: kept in the PNG as its description.
 
     Returns:
-        The two paths.
+        The paths.
     """
     metadata = {
         "png": {"Software": None, "Description": about or None},
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "svg": {"Date": None, "Creator": None},
     }
-    paths = [Path(folder) / f"{name}.{kind}" for kind in metadata]
-    with mpl.rc_context(STYLE):
-        for path, (kind, facts) in zip(paths, metadata.items(), strict=True):
+    paths = [place.with_name(f"{place.name}.{kind}") for kind in kinds]
+    with mpl.rc_context(STYLE | style):
+        for path, kind in zip(paths, kinds, strict=True):
             with replacing(path, "wb") as stream:
-                figure.savefig(stream, format=kind, dpi=SAVED_DPI, metadata=facts)
+                figure.savefig(
+                    stream, format=kind, dpi=SAVED_DPI, metadata=metadata[kind], transparent=kind == "svg"
+                )
     return paths
+
+
+@contextmanager
+def as_outlines(figure: Figure) -> Iterator[dict]:
+    """Texts are drawn as outlines: matplotlib embeds a Chinese font in a form that PDF readers reject.
+
+    Yields:
+        The settings that do the same for ticks that are made while drawing.
+    """
+    axes = figure.findobj(Axis)
+    spare = [tick for axis in axes for tick in (*axis.majorTicks, *axis.minorTicks)]  # not in use now
+    texts = {text for part in (figure, *spare) for text in part.findobj(Text)}
+    for text in texts:
+        text.set_path_effects([Normal()])
+    yield {"path.effects": [Normal()]}
+    for text in texts:
+        text.set_path_effects([])
 
 
 def show(figure: Figure, folder: Path, name: str) -> None:
@@ -123,7 +199,7 @@ def canvas(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: flo
 
 def legend_below(axes: Axes, columns: int = 2) -> None:
     """The legend under the axis label, where it takes no room from a narrow panel."""
-    below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.2), "borderaxespad": 0.0}
+    below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.23), "borderaxespad": 0.0}
     axes.legend(**below, ncols=columns, columnspacing=1.2, handlelength=1.6)
 
 

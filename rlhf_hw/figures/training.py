@@ -22,6 +22,7 @@ from rlhf_hw.figures.style import (
     MARGIN,
     ORANGE,
     REJECTED,
+    SHOWN_AS,
     TALL,
     canvas,
     legend_below,
@@ -50,15 +51,14 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
     return pd.Series(values).rolling(window, center=True, min_periods=1).mean().to_numpy()
 
 
-def draw_curve(axes: Axes, points: Points, colour: str, name: str) -> None:
-    """Every logged value as a light point, and their running mean over a fifteenth of them as a line."""
+def draw_curve(axes: Axes, points: Points, colour: str, name: str, mark: str = "o", line="-") -> None:
+    """Every logged value as a light point, and their running mean over a fifteenth of them as a line.
+
+    Of fewer than 30 values that is a line from each point to the next.
+    """
     steps, values = arrays(points)
-    window = max(1, len(values) // 15)
-    if window == 1:
-        axes.plot(steps, values, color=colour, marker="o", markersize=2.5, label=name)
-        return
-    axes.plot(steps, values, ".", color=colour, alpha=0.5, markersize=3.5, markeredgewidth=0)
-    axes.plot(steps, smooth(values, window), color=colour, label=name)
+    axes.plot(steps, values, mark, color=colour, alpha=0.55, markersize=4.5, markeredgewidth=0)
+    axes.plot(steps, smooth(values, max(1, len(values) // 15)), color=colour, linestyle=line, label=name)
 
 
 def dress(axes: Axes, ylabel: str, limits: tuple[float, float] | None) -> None:
@@ -108,23 +108,27 @@ def evaluation_curve(
 ) -> Figure:
     """Accuracy measured now and then on held-out pairs, with its 95% interval, against training if given.
 
+    Nothing is known between two measurements, so no line joins them.
+
     Args:
         points: of one training, with "low" and "high" where known.
         training: its accuracy on the batches that it learned from.
-        others: curves of further trainings, drawn thin.
+        others: curves of further trainings, drawn hollow.
         limits: range of the value axis.
     """
     figure, axes = canvas(width=HALF, height=TALL)
     steps, values = arrays(points)
     if training:
         draw_curve(axes, training, GREY, "training batches")
-    axes.plot(steps, values, color=ORANGE, marker="o", markersize=4, label="validation pairs")
-    if all("low" in point for point in points):
-        low, high = ([p[end] for p in points] for end in ("low", "high"))
-        axes.fill_between(steps, low, high, color=ORANGE, alpha=0.2, linewidth=0, label="95% interval")
+    known = all("low" in point for point in points)
+    ends = [[p.get(end, p["value"]) for p in points] for end in ("low", "high")]
+    name = "validation pairs, 95%" if known else "validation pairs"
+    reach = whiskers(values, *ends) if known else None
+    axes.errorbar(steps, values, yerr=reach, fmt="s", color=ORANGE, markersize=4, label=name, zorder=3)
     for number, curve in enumerate(others):
         name = "other trainings" if number == 0 else None
-        axes.plot(*arrays(curve), color=ORANGE, linewidth=0.8, alpha=0.7, linestyle="--", label=name)
+        hollow = {"markerfacecolor": "white", "markersize": 3.5, "linestyle": "none", "zorder": 4}
+        axes.plot(*arrays(curve), color=ORANGE, marker="D", label=name, **hollow)
     note_line(axes, CHANCE, f"chance ({CHANCE:.3g})")
     dress(axes, "accuracy (share of pairs)", limits)
     return figure
@@ -134,12 +138,12 @@ def evaluation_curve(
 def dpo_rewards(chosen: Points, rejected: Points, margin: Points) -> Figure:
     """DPO's implicit rewards, beta * log(policy / reference): of both replies, and their difference."""
     figure, axes = canvas(width=HALF, height=TALL)
-    for points, colour, name in (
-        (chosen, CHOSEN, "chosen"),
-        (rejected, REJECTED, "rejected"),
-        (margin, MARGIN, "chosen $-$ rejected"),
+    for points, colour, name, *look in (
+        (chosen, CHOSEN, "chosen", "o", "-"),
+        (rejected, REJECTED, "rejected", "s", "--"),
+        (margin, MARGIN, "chosen minus rejected", "D", "-."),
     ):
-        draw_curve(axes, points, colour, name)
+        draw_curve(axes, points, colour, name, *look)
     axes.axhline(0, color=GREY, linewidth=0.7)
     dress(axes, "implicit reward (nats)", None)
     return figure
@@ -154,7 +158,7 @@ def dpo_log_probabilities(chosen: Points, rejected: Points) -> Figure:
     """
     figure, axes = canvas(width=HALF, height=TALL)
     draw_curve(axes, chosen, CHOSEN, "chosen")
-    draw_curve(axes, rejected, REJECTED, "rejected")
+    draw_curve(axes, rejected, REJECTED, "rejected", "s", "--")
     note_line(axes, 0, "reference model")
     dress(axes, "change of log-probability (nats)", None)
     return figure
@@ -176,7 +180,7 @@ def learning_curve(
     figure, axes = canvas(width=HALF, height=TALL)
     (name, points), *baselines = curves.items()
     pairs, value, low, high = columns_of(points)
-    axes.plot(pairs, value, color=BLUE, marker="o", markersize=4, label=f"{name}, 95%", zorder=3)
+    axes.plot(pairs, value, color=BLUE, marker="o", markersize=4, label=name, zorder=3)
     bars = whiskers(value, low, high)
     axes.errorbar(pairs, value, yerr=bars, fmt="none", color=BLUE, elinewidth=2.2, capsize=0, zorder=3)
     several = [point for point in points if "accuracy_trainings_low" in point]
@@ -184,10 +188,11 @@ def learning_curve(
         at, middle, *ends = columns_of(several, "accuracy_trainings")
         bars = whiskers(middle, *ends)
         axes.errorbar(at, middle, yerr=bars, fmt="none", color=BLUE, elinewidth=0.7, capsize=3, zorder=3)
-        axes.plot([], [], color=BLUE, linewidth=0.7, marker="_", label="95%, over trainings")
-    for (name, points), colour, line in zip(baselines, CYCLE[2:], ("-.", "--", ":"), strict=False):
+    for (name, points), colour, look in zip(baselines, CYCLE[2:], ("s-.", "D--", "^:"), strict=False):
         at, value, low, high = columns_of(points)
-        axes.plot(at, value, color=colour, linestyle=line, marker=".", linewidth=1.2, label=name)
+        axes.plot(
+            at, value, look, color=colour, markersize=3.5, linewidth=1.2, label=SHOWN_AS.get(name, name)
+        )
         axes.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
     if best is not None:
         axes.axhline(best, color=ORANGE, linestyle=":", linewidth=1.4, label=f"best possible ({best:.2f})")
@@ -199,7 +204,7 @@ def learning_curve(
     axes.set_xticks(pairs, [f"{n:,.0f}" for n in pairs])
     axes.minorticks_off()
     axes.set_xlabel("training pairs (log scale)")
-    axes.set_ylabel("accuracy on held-out pairs")
+    axes.set_ylabel("accuracy (share of pairs)")
     legend_below(axes)
     return figure
 

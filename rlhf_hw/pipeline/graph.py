@@ -59,9 +59,9 @@ class Stage:
         return once + [replica(name, k) for name in self.replicated if wanted[name] for k in replicates]
 
     def files(self) -> list[str]:
-        """Everything that it can leave in the run's folder, figures with both their files."""
-        figures = [f"fig/{name}.{kind}" for name in self.figures for kind in ("pdf", "png")]
-        return [*self.makes, *figures]
+        """Everything that it can leave in the run's folder, figures in all formats and languages."""
+        forms = ("{}.pdf", "{}.png", "{}.svg", "zh/{}.pdf", "zh/{}.svg")
+        return [*self.makes, *(f"fig/{form.format(name)}" for name in self.figures for form in forms)]
 
 
 def replica(artefact: str, replicate: int) -> str:

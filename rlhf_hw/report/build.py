@@ -79,8 +79,7 @@ def run_facts(folder: Path, languages: Sequence[str]) -> list[Facts]:
     """What a report of the run in `folder` may name, once for each language."""
     values = load_values(folder, REPORT / "recorded.json")
     tables = {path.stem: _read_json(path) for path in sorted((folder / "tables").glob("*.json"))}
-    known = figures(folder)
-    return [Facts(values, tables, known, language) for language in languages]
+    return [Facts(values, tables, figures(folder, language), language) for language in languages]
 
 
 def load_values(folder: Path, recorded: Path | None = None) -> dict[str, Value]:
@@ -143,7 +142,7 @@ def prepare(source: Path, facts: Facts, folder: Path) -> Document:
     bibliography = source.with_name("references.bib")
     _check_text(text, nodes, source.name)
     _check_references(text, nodes, bibliography, source.name)
-    _copy_figures(text, nodes, facts.figures, build / "fig", source.name)
+    _copy_figures(text, nodes, facts, build, source.name)
     path = (build / source.name).with_suffix(".json")
     path.write_text(json.dumps(tree), encoding="utf-8")
     return Document(path, facts.language, build, bibliography, strict=folder.name == STRICT_RUN)
@@ -175,17 +174,25 @@ def typeset(document: Document, folder: Path, formats: Iterable[str], engine: st
     return written
 
 
-def figures(folder: Path) -> dict[str, Path]:
-    """Return the figures a report of this run may show, by name.
+def figures(folder: Path, language: str = "en") -> dict[str, Path]:
+    """Return the figures a report of this run may show, by name: PDFs, with an SVG beside each.
 
     The repository's `fig/` also holds the default profile's figures: no other run may show those as its own.
+    A language has its own in a folder of its name; those that are not there are the English ones.
     """
     shared = {
         path.stem: path
         for path in FIG.glob("*.pdf")
         if path.stem in DIAGRAMS or path.stem in STAGES[RECORDED_RUN].figures
     }
-    return shared | {path.stem: path for path in (folder / "fig").glob("*.pdf")}
+    known = shared | {path.stem: path for path in (folder / "fig").glob("*.pdf")}
+    own = {name: path.parent / language / path.name for name, path in known.items()}
+    translated = {name: path for name, path in own.items() if path.exists()}
+    if language != "en" and (missing := known.keys() - translated):
+        log.warning(
+            "report.%s: English figures, none in its language: %s", language, ", ".join(sorted(missing))
+        )
+    return known | translated
 
 
 def _nodes(tree) -> Iterator[dict]:
@@ -260,18 +267,22 @@ def _labels(nodes: list[dict]) -> list[str]:
     return [label for label in found if _REFERENCE.match(label)]
 
 
-def _copy_figures(text: str, nodes: list[dict], known: Mapping[str, Path], folder: Path, source: str) -> None:
-    """Copy the figures a document shows, PDF for print and PNG for the screen, to where it is built."""
-    folder.mkdir(exist_ok=True)
-    for target in (node["c"][2][0] for node in nodes if node.get("t") == "Image"):
+def _copy_figures(text: str, nodes: list[dict], facts: Facts, folder: Path, source: str) -> None:
+    """Copy a document's figures, PDF for print, SVG for the screen, to where it is built; lead it there."""
+    known, place_of = facts.figures, f"fig/{facts.language}"
+    (folder / place_of).mkdir(parents=True, exist_ok=True)
+    for link in (node["c"][2] for node in nodes if node.get("t") == "Image"):
+        target = link[0]
         place = f"{source}:{_line(text, target)}"
         match = re.fullmatch(r"fig/([\w-]+)\.pdf", target)
         if match is None:
             raise InputError(f"{place}: figures are written as fig/NAME.pdf, not {target}")
         if match[1] not in known:
             raise FieldError(f"{place}: no figure '{match[1]}'; {_maker(match[1])}")
-        for suffix in (".pdf", ".png"):
-            shutil.copyfile(known[match[1]].with_suffix(suffix), folder / (match[1] + suffix))
+        drawn, link[0] = known[match[1]], f"{place_of}/{match[1]}.pdf"
+        screen = ".svg" if drawn.with_suffix(".svg").exists() else ".png"  # a run may be older than its SVGs
+        for suffix in (".pdf", screen):
+            shutil.copyfile(drawn.with_suffix(suffix), (folder / link[0]).with_suffix(suffix))
 
 
 def _maker(figure: str) -> str:

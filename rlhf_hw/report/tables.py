@@ -20,7 +20,9 @@ A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows th
 `key`, the words of the heading, and a `format`. What stands in a column with `heading: true` is a heading
 within the table, above its row. If a column has a `cell`, its holes take what the row of that table holds
 (`{{headline:parts.<key>.rm.accuracy:.3f}}`), and all columns have a `width`; a hole in the `if` of such a
-column takes what the first row holds.
+column takes what the first row holds. Where a column gives `words`
+({language: {word: said}}), these stand for words that the run wrote into its cells, at the start or behind a
+comma, and before a number, a colon or the end.
 """
 
 import math
@@ -167,8 +169,18 @@ def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place
             )
     shown = [column for column in columns if not column.get("heading")]
     chosen = [(column["key"], column.get("format", ""), column[facts.language]) for column in shown]
+    words = {column["key"]: column.get("words", {}).get(facts.language, {}) for column in columns}
+    said = [{key: _in_words(value, words.get(key)) for key, value in row.items()} for row in rows]
     headings = [column["key"] for column in columns if column.get("heading")]
-    return markdown_table(rows, chosen, f"{place}: table '{name}'", headings)
+    return markdown_table(said, chosen, f"{place}: table '{name}'", headings)
+
+
+def _in_words(value: Value | None, words: Mapping[str, str] | None) -> Value | None:
+    """A cell of a run's table with the words of a language in the place of its own."""
+    if not words or not isinstance(value, str):
+        return value
+    known = "|".join(re.escape(word) for word in words if word != _LINE)
+    return re.sub(rf"(?:^|(?<=, ))({known})(?=$|:| -?\d)", lambda found: words[found[1]], value)
 
 
 def markdown_table(

@@ -28,8 +28,9 @@ def test_every_judge_has_a_mark_on_both_kinds_of_pairs():
     several = numbers | {"accuracy_trainings_low": 0.7, "accuracy_trainings_high": 0.9}
     kinds = {"easy": {"best": numbers, "words": several}, "hard": {"best": numbers, "words": several}}
     (axes,) = accuracy_by_kind(kinds).axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["best", "words"]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["easy pairs", "hard pairs"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["best", "bag of words"]
+    names = [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    assert names == ["easy pairs", "hard pairs", "guessing"]
     marks = [line for line in axes.lines if line.get_marker() in "os"]
     assert len(marks) == 4 and all(mark.get_xdata()[0] == 0.8 for mark in marks)
 
@@ -37,6 +38,7 @@ def test_every_judge_has_a_mark_on_both_kinds_of_pairs():
 def test_parts_of_the_data_are_kinds_too():
     numbers = {"words": {"accuracy": 0.8, "accuracy_low": 0.75, "accuracy_high": 0.85}}
     (axes,) = accuracy_by_kind({part: numbers for part in ("a", "b", "c")}).axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a pairs", "b pairs", "c pairs"]
+    names = [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    assert names == ["a pairs", "b pairs", "c pairs", "guessing"]
     places = [line.get_ydata()[0] for line in axes.lines if line.get_marker() in ("o", "s", "D")]
     assert places == sorted(places, reverse=True) and len(set(places)) == 3

@@ -88,7 +88,7 @@ def drawn(tmp_path_factory) -> Path:
 def run(tmp_path, drawn) -> Path:
     """A finished run with one figure."""
     (tmp_path / "fig").mkdir()
-    for suffix in (".png", ".pdf"):
+    for suffix in (".svg", ".pdf"):
         shutil.copy(drawn / f"rm_loss_diagram{suffix}", tmp_path / "fig" / f"one{suffix}")
     (tmp_path / "references.bib").write_text(BIBLIOGRAPHY)
     (tmp_path / "metrics.json").write_text(json.dumps(VALUES))
@@ -188,7 +188,7 @@ def test_html_is_one_page_with_numbers_figures_and_formulas(run, language):
     document = prepared(run, TEXT[language], language)
     page = build.typeset(document, run / "report", ["html"], "auto")[0].read_text(encoding="utf-8")
     assert 'lang="zh-CN"' in page if language == "zh" else 'lang="en"' in page
-    assert "0.712" in page and "<math" in page and "data:image/png;base64," in page
+    assert "0.712" in page and "<math" in page and "data:image/svg+xml;base64," in page
     assert "<script>alert" not in page and 'src="fig' not in page and 'rel="stylesheet"' not in page
     words = {
         "en": ("Figure\u00a01</a>", "Table\u00a01</a>", "Section\u00a01</a>", "Equation\u00a0(1)</a>"),
@@ -255,6 +255,24 @@ def test_both_routes_write_two_files(run):
 
 
 def test_diagrams_are_drawn_the_same_each_time(tmp_path, drawn):
-    second = {path.name: path.read_bytes() for path in draw_all(tmp_path)}
-    assert set(second) == {f"{name}.{suffix}" for name in DIAGRAMS for suffix in ("png", "pdf")}
-    assert second == {path.name: path.read_bytes() for path in drawn.iterdir()}
+    second = {path.relative_to(tmp_path): path.read_bytes() for path in draw_all(tmp_path)}
+    assert {path.stem for path in second} == set(DIAGRAMS)
+    assert second == {path.relative_to(drawn): path.read_bytes() for path in drawn.rglob("*.*")}
+
+
+def test_each_language_shows_its_own_figures_and_english_ones_where_it_has_none(run, caplog, monkeypatch):
+    monkeypatch.setattr(build, "FIG", run / "none")
+    (run / "fig" / "zh").mkdir()
+    for suffix in (".svg", ".pdf"):
+        shutil.copy(run / "fig" / f"one{suffix}", run / "fig" / f"two{suffix}")
+        (run / "fig" / "zh" / f"one{suffix}").write_text("Chinese")
+    assert build.figures(run)["one"] == run / "fig" / "one.pdf" and caplog.text == ""
+    found = build.figures(run, "zh")
+    assert found["one"] == run / "fig" / "zh" / "one.pdf" and found["two"] == run / "fig" / "two.pdf"
+    assert "report.zh: English figures, none in its language: two" in caplog.text
+    facts = build.Facts({}, {}, found, "zh")
+    source = run / "report.zh.md"
+    source.write_text("![一](fig/one.pdf){#fig:one} ![二](fig/two.pdf){#fig:two}", encoding="utf-8")
+    tree = build.prepare(source, facts, run).tree.read_text(encoding="utf-8")
+    assert "fig/zh/one.pdf" in tree and "fig/zh/two.pdf" in tree
+    assert (run / "report" / "build" / "fig" / "zh" / "one.svg").read_text() == "Chinese"

@@ -10,6 +10,7 @@ from rlhf_hw.report import typesetting
 from rlhf_hw.report.fields import Facts, FieldError
 from rlhf_hw.report.tables import CELL_LIMIT, markdown_table, read_tables
 from rlhf_hw.report.text import fill
+from rlhf_hw.world import gold
 
 DECLARED = """\
 quality:
@@ -187,3 +188,31 @@ wins:
         shown = fill("{{table:wins}}", Facts(VALUES | trained, language=language), tables)
         assert text[language] in shown and f"| {which[language]} |" in shown
         assert which[language] not in fill("{{table:wins}}", Facts(VALUES, language=language), tables)
+
+
+def test_words_of_a_run_are_said_in_the_language_of_the_report(tmp_path):
+    declared = """\
+scored:
+  rows: replies
+  columns:
+    - {key: case, en: case, zh: 情形, words: {zh: {gains: 提高}}}
+    - {key: parts, en: parts, zh: 组成, words: {zh: {off topic: 跑题, reasons: 理由}}}
+"""
+    (tmp_path / "tables.yaml").write_text(declared, encoding="utf-8")
+    rows = [{"case": "gains: what gains?", "parts": "reasons 1.5, off topic -0.5, new 1"}]
+    for language, said in (
+        ("en", ["gains: what gains?", "reasons 1.5, off topic -0.5, new 1"]),
+        ("zh", ["提高: what gains?", "理由 1.5, 跑题 -0.5, new 1"]),
+    ):
+        facts = Facts({}, {"replies": rows}, language=language)
+        table = fill(
+            "{{table:scored}}", facts, read_tables(tmp_path / "tables.yaml"), "report.md"
+        ).splitlines()
+        assert table[3].replace("\\", "") == f"| {said[0]} | {said[1]} |"
+
+
+def test_every_part_of_gold_and_kind_of_case_has_its_word():
+    columns = {column["key"]: column for column in read_tables(REPORT / "tables.yaml")["samples"]["columns"]}
+    parts = [part.replace("_", " ") for part in gold.PARTS]
+    assert [part for part in parts if part not in columns["parts of gold"]["words"]["zh"]] == []
+    assert {"gains", "losses", "ties"} <= set(columns["case"]["words"]["zh"])
