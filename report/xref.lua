@@ -66,6 +66,8 @@ local function number_header(header)
   local parts = {}
   for level = 1, header.level do parts[level] = tostring(sections[level] or 0) end
   numbers[header.identifier] = table.concat(parts, ".")
+  header.attributes.number = numbers[header.identifier] -- page.lua moves headings below the page's title
+  return FORMAT:match("html") and header or nil
 end
 
 local function equation(math, label)
@@ -216,10 +218,13 @@ local function characters(str)
   return latex_characters(text)
 end
 
--- Browsers draw the SVG that lies beside each PDF.
+-- Browsers draw the SVG that lies beside each PDF, or the PNG of a run that has none.
 local function screen_image(image)
   if not FORMAT:match("html") then return nil end
-  image.src = image.src:gsub("%.pdf$", ".svg")
+  local place = image.src:gsub("%.pdf$", "")
+  local svg = io.open(place .. ".svg")
+  image.src = place .. (svg and ".svg" or ".png")
+  if svg then svg:close() end
   return image
 end
 

@@ -277,11 +277,12 @@ def _copy_figures(text: str, nodes: list[dict], facts: Facts, folder: Path, sour
         match = re.fullmatch(r"fig/([\w-]+)\.pdf", target)
         if match is None:
             raise InputError(f"{place}: figures are written as fig/NAME.pdf, not {target}")
-        if match[1] not in known or not known[match[1]].with_suffix(".svg").exists():
-            raise FieldError(f"{place}: no figure '{match[1]}' as PDF and SVG; {_maker(match[1])}")
-        link[0] = f"{place_of}/{match[1]}.pdf"
-        for suffix in (".pdf", ".svg"):
-            shutil.copyfile(known[match[1]].with_suffix(suffix), (folder / link[0]).with_suffix(suffix))
+        if match[1] not in known:
+            raise FieldError(f"{place}: no figure '{match[1]}'; {_maker(match[1])}")
+        drawn, link[0] = known[match[1]], f"{place_of}/{match[1]}.pdf"
+        screen = ".svg" if drawn.with_suffix(".svg").exists() else ".png"  # a run may be older than its SVGs
+        for suffix in (".pdf", screen):
+            shutil.copyfile(drawn.with_suffix(suffix), (folder / link[0]).with_suffix(suffix))
 
 
 def _maker(figure: str) -> str:

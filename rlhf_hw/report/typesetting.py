@@ -241,7 +241,11 @@ def write_typst(document: Document, pdf: Path) -> None:
 
 
 def write_html(document: Document, page: Path) -> None:
-    """Write one HTML file that holds its figures (SVG), its style and its formulas (MathML)."""
+    """Write one HTML file that holds all it shows: figures, style, script, formulas (MathML).
+
+    It links to the same page in the other language, which lies beside it under the same name.
+    """
+    tongues = (document.language, "zh" if document.language == "en" else "en")
     _write(
         document,
         "html5",
@@ -249,10 +253,13 @@ def write_html(document: Document, page: Path) -> None:
         [
             "--embed-resources",
             "--mathml",
-            "--css",
-            str(REPORT / "style.css"),
-            "--variable=document-css:false",
+            f"--template={REPORT / 'page.html'}",
+            f"--variable=style:{REPORT / 'style.css'}",
+            f"--variable=script:{REPORT / 'page.js'}",
             f"--variable=lang:{LANGUAGE_TAGS[document.language]}",
+            f"--variable=other:{page.name.replace(*(f'.{tongue}.' for tongue in tongues))}",
+            "--toc-depth=3",  # the title is the first level
+            f"--lua-filter={REPORT / 'page.lua'}",
         ],
     )
 
@@ -277,6 +284,8 @@ def _write(document: Document, format_: str, output: Path, options: list[str]) -
             f"--variable=toc-title:{CONTENTS[language]}",
             f"--variable=abstract-title:{ABSTRACT[language]}",
             f"--bibliography={document.bibliography}",
+            f"--metadata-file={REPORT / 'alt.yaml'}",
+            f"--lua-filter={REPORT / 'alt.lua'}",
             f"--lua-filter={REPORT / 'tables.lua'}",
             f"--lua-filter={REPORT / 'xref.lua'}",
             "--citeproc",

@@ -1,0 +1,174 @@
+-- What the page on a screen has beyond print (page.html, style.css, page.js): one h1, a link at each heading, formulas
+-- and tables that scroll or fold on a phone, each table as CSV, each reference as BibTeX. Runs last, after citeproc.
+
+local WORDS = {
+  en = { contents = "Contents", skip = "Skip to the text", top = "Back to top", other = "中文", ["other-tag"] = "zh-CN",
+    link = "Link to this place: ", csv = "Table as CSV", copy = "Copy BibTeX", copied = "Copied",
+    scrolls = "Scrolls sideways", reference = "Reference" },
+  zh = { contents = "目录", skip = "跳到正文", top = "回到顶部", other = "English", ["other-tag"] = "en",
+    link = "本节链接：", csv = "下载表格（CSV）", copy = "复制 BibTeX", copied = "已复制",
+    scrolls = "可左右滚动", reference = "参考文献" },
+}
+local words, language, bibliography
+
+local function read_meta(meta)
+  language = pandoc.utils.stringify(meta["report-language"] or "en")
+  words = WORDS[language]
+  bibliography = pandoc.utils.stringify(meta.bibliography or "")
+  meta.words = words
+  return meta
+end
+
+local function text_of(content)
+  return (pandoc.utils.stringify(content):gsub("%s+", " "))
+end
+
+-- For attributes written by hand.
+local function escaped(text)
+  return (text:gsub("[&<>\"]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }))
+end
+
+-- Headings and formulas -------------------------------------------------------------------------------------------
+-- The title is the page's only h1. The link is empty, so that the contents, which repeat a heading, stay clean.
+local function heading(header)
+  header.level = header.level + 1
+  local label = words.link .. text_of(header.content)
+  header.content:insert(pandoc.Link({}, "#" .. header.identifier, "", { class = "anchor", ["aria-label"] = label }))
+  return header
+end
+
+local function formula(math)
+  if math.mathtype == "DisplayMath" then return pandoc.Span({ math }, { class = "formula" }) end
+end
+
+-- Tables ----------------------------------------------------------------------------------------------------------
+-- A cell as a spreadsheet reads it: a plain minus sign, no marks of where a word may break, and no text that would be
+-- taken for a formula.
+local function csv_cell(text)
+  text = text:gsub("−(%.?%d)", "-%1"):gsub("\u{200B}", "")
+  local number = text:match("^[+-]?[%d.,]+%%?$") or text:match("^[+-]?[%d.,]+%%? %(")
+  if text:match("^[=+@-]") and not number then text = "'" .. text end
+  return text:match('[",\n]') and '"' .. text:gsub('"', '""') .. '"' or text
+end
+
+local function csv_link(rows, name)
+  local lines = pandoc.List({})
+  for _, row in ipairs(rows) do
+    local cells = row.cells:map(function(cell) return csv_cell(text_of(cell.contents)) .. (","):rep(cell.col_span - 1) end)
+    lines:insert(table.concat(cells, ","))
+  end
+  local data = ("\u{FEFF}" .. table.concat(lines, "\r\n") .. "\r\n"):gsub("[^%w%-_.]", function(byte)
+    return string.format("%%%02X", byte:byte())
+  end)
+  return pandoc.RawBlock("html", string.format('<p class="csv"><a download="%s.csv" href="data:text/csv;charset=utf-8,%s">%s</a></p>',
+    escaped(name), data, words.csv))
+end
+
+-- A row of words alone, which tables.lua lets run over all columns.
+local function is_heading(row)
+  return row.cells[1].col_span > 1
+end
+
+-- Samples of English text in the Chinese report are read as English.
+local function mark_language(cell)
+  local text = text_of(cell.contents)
+  -- the bytes that begin a Chinese character
+  if language == "zh" and text:match("%a+ %a+ %a+") and not text:match("[\xE4-\xE9]") then
+    cell.attributes.lang = "en"
+  end
+end
+
+-- Roles stay when a narrow screen lays the cells out as blocks.
+local function mark_row(row, heads)
+  row.attributes.role = "row"
+  for i, cell in ipairs(row.cells) do
+    cell.attributes.role = i == 1 and "rowheader" or "cell"
+    if i == 1 then cell.attributes.scope = "row" else cell.attributes.label = heads[i] end
+    mark_language(cell)
+  end
+end
+
+-- A row of words alone heads the rows below it: they become a body of their own.
+local function split_bodies(tbl, heads)
+  local bodies, body = pandoc.List({}), nil
+  for _, old in ipairs(tbl.bodies) do
+    for _, row in ipairs(old.body) do
+      local heading_row = is_heading(row)
+      if not body or heading_row then
+        body = { attr = pandoc.Attr("", {}, { role = "rowgroup" }), body = pandoc.List({}), head = {}, row_head_columns = 1 }
+        bodies:insert(body)
+      end
+      mark_row(row, heads)
+      if heading_row then row.cells[1].attributes.scope = "rowgroup" end
+      body.body:insert(row)
+    end
+  end
+  return bodies
+end
+
+-- The heading of a table, which also names what each cell stands under where a row is folded.
+local function mark_head(head)
+  local heads = {}
+  for _, row in ipairs(head.rows) do
+    row.attributes.role = "row"
+    for i, cell in ipairs(row.cells) do
+      heads[i] = text_of(cell.contents)
+      cell.attributes.scope, cell.attributes.role = "col", "columnheader"
+    end
+  end
+  head.attributes.role = "rowgroup"
+  return heads
+end
+
+-- Tables as wide as the text (pandoc gives them widths) fold to one block a row on a phone, others scroll.
+local function table_figure(tbl)
+  local id, caption, rows = tbl.identifier, tbl.caption.long, pandoc.List({})
+  rows:extend(tbl.head.rows)
+  for _, body in ipairs(tbl.bodies) do rows:extend(body.body) end
+  local csv = csv_link(rows, id:gsub("^tbl:", ""))
+  tbl.bodies = split_bodies(tbl, mark_head(tbl.head))
+  tbl.attr = pandoc.Attr("", tbl.colspecs[1][2] and { "fold" } or {}, { role = "table" })
+  tbl.caption = { long = {} }
+  local out = pandoc.Blocks({ pandoc.RawBlock("html", '<figure class="table" id="' .. escaped(id) .. '">') })
+  if #caption > 0 then
+    tbl.attributes["aria-labelledby"] = "cap-" .. id
+    out:insert(pandoc.RawBlock("html", '<figcaption id="cap-' .. escaped(id) .. '">'))
+    out:extend(caption)
+    out:insert(pandoc.RawBlock("html", "</figcaption>"))
+  end
+  out:extend({ pandoc.Div({ tbl }, { class = "scroll" }), csv, pandoc.RawBlock("html", "</figure>") })
+  return out
+end
+
+-- References ------------------------------------------------------------------------------------------------------
+-- The entries of the bibliography as they stand there, one field a line.
+local function bibtex_entries()
+  local entries = {}
+  local file = io.open(bibliography)
+  for line in file and file:lines() or function() end do
+    local key = line:match("^@%w+{([^,%s]+)")
+    if key then entries[key] = line:gsub("[,%s]+([%w-]+)%s*=%s*{", ",\n  %1={"):gsub("}}%s*$", "}\n}") end
+  end
+  if file then file:close() end
+  return entries
+end
+
+local function add_bibtex(div)
+  if div.identifier ~= "refs" then return nil end
+  local entries = bibtex_entries()
+  div.attributes.lang = "en"
+  for _, entry in ipairs(div.content) do
+    local key = entry.identifier:gsub("^ref%-", "")
+    if entries[key] then
+      entry.content:insert(pandoc.RawBlock("html", "<details><summary>BibTeX</summary>"))
+      entry.content:insert(pandoc.CodeBlock(entries[key]))
+      entry.content:insert(pandoc.RawBlock("html", "</details>"))
+    end
+  end
+  return div
+end
+
+return {
+  { Meta = read_meta },
+  { Header = heading, Math = formula, Table = table_figure, Div = add_bibtex },
+}

@@ -1,0 +1,109 @@
+"""The report's page in both languages, for the tests of the file and for those in a browser."""
+
+import json
+import re
+import shutil
+from itertools import product
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+from report_texts import HOSTILE, VALUES
+
+from rlhf_hw.figures.style import GREY, INK
+from rlhf_hw.paths import REPORT
+from rlhf_hw.report import build
+from rlhf_hw.report.fields import Facts
+
+_FORMULA = re.compile(r"^\$\$.*?\$\$ *\{#eq:[\w-]+\}", re.DOTALL | re.MULTILINE)
+FORMULAS = "\n\n".join(_FORMULA.findall((REPORT / "report.en.md").read_text(encoding="utf-8")))
+TEXT = {
+    "en": """\
+---
+title: A small report
+subtitle: With a subtitle
+---
+
+# Start {#sec:start}
+
+Accuracy {{rm.validation.accuracy:.3f}}. See @fig:one, @tbl:samples and @gao2023scaling. Code: `build_report`.
+
+![One figure.](fig/rm_margins.pdf){#fig:one width=50%}
+
+::: {.figures #fig:two}
+![](fig/rm_calibration.pdf){width=49%} ![](fig/rm_margins.pdf){width=49%}
+
+Two figures.
+:::
+
+## Formulas {#sec:formulas}
+
+FORMULAS
+
+# Tables {#sec:tables}
+
+{{table:samples}}
+
+: Replies. {#tbl:samples}
+
+| size | one | two | three | four | five | six | seven | eight | nine |
+|------|----:|----:|------:|-----:|-----:|----:|------:|------:|-----:|
+| rows of words | | | | | | | | | |
+| a | -1.25 | 10,000,000 | 10,000,000 | 10,000,000 | 1 | 1 | 1 | 1 | 1 |
+
+: Numbers. {#tbl:numbers}
+
+```python
+loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()  # a comment, "text"
+```
+""",
+    "zh": """\
+---
+title: 小报告
+---
+
+# 开始 {#sec:start}
+
+准确率 {{rm.validation.accuracy:.3f}}，见@fig:one、@tbl:samples。引用@gao2023scaling的结论，用 `code`。
+
+![一张图。](fig/rm_margins.pdf){#fig:one width=50%}
+
+{{table:samples}}
+
+: 回答。 {#tbl:samples}
+""",
+}
+SAMPLES = [
+    {"prompt": "Two words for it", "reply": HOSTILE, "score": -1.0, "note": "=1+1"},
+    {"prompt": "Again", "reply": "word by word " * 20, "score": 2.5, "note": "+0.41 (0.22 to 0.60)"},
+]
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory) -> dict[str, Path]:
+    """The page in both languages, with all numbered formulas of the report."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "fig" / "zh").mkdir(parents=True)
+    for name, place in product(("rm_margins", "rm_calibration"), ("", "zh/")):
+        draw(folder / "fig" / f"{place}{name}")
+    for name in ("references.bib", "alt.yaml"):
+        shutil.copy(REPORT / name, folder)
+    (folder / "metrics.json").write_text(json.dumps(VALUES))
+    made = {}
+    for language, text in TEXT.items():
+        source = folder / f"report.{language}.md"
+        source.write_text(text.replace("FORMULAS", FORMULAS), encoding="utf-8")
+        facts = Facts(build.load_values(folder), {"samples": SAMPLES}, build.figures(folder), language)
+        document = build.prepare(source, facts, folder)
+        (made[language],) = build.typeset(document, folder / "report", ["html"], "auto")
+    return made
+
+
+def draw(place: Path) -> None:
+    figure = plt.figure(figsize=(3, 2))
+    figure.text(0.1, 0.6, "words", color=INK, fontsize=30)
+    figure.text(0.1, 0.3, "more", color="black", fontsize=30)
+    figure.add_artist(plt.Line2D([0, 1], [0.2, 0.2], color=GREY))
+    for kind in ("pdf", "png", "svg"):
+        figure.savefig(place.with_suffix(f".{kind}"), transparent=True)
+    plt.close(figure)
