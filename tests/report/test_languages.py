@@ -10,7 +10,7 @@ from rlhf_hw.report import LANGUAGES, TEXTS
 from rlhf_hw.report.tables import read_tables
 
 DIRECTIVE = re.compile(r"<!--\s*(?:if|else|endif)\b.*?-->")
-FIELD = re.compile(r"\{\{(estimate:|interval:|table:)?([^}:|]+)(:[^}|]*)?(?:\|[^}]*)?\}\}")
+FIELD = re.compile(r"\{\{(estimate:|headline:|interval:|table:)?([^}:|]+)(:[^}|]*)?(?:\|[^}]*)?\}\}")
 PARTS = {
     "conditions": re.compile(r"<!--\s*((?:if|if not|else|endif)\b.*?)\s*-->"),
     "figures": re.compile(r"\]\((.*?\.pdf)\)(\{.*?\})?"),
