@@ -213,7 +213,8 @@ end
 
 local function characters(str)
   local text = str.text:gsub("^%-(%.?%d)", "−%1"):gsub("([%[%(,])%-(%.?%d)", "%1−%2")
-  for _, mark in ipairs({ "（", "，", "：" }) do text = text:gsub(mark .. "%-(%.?%d)", mark .. "−%1") end
+  -- the last is the zero-width space in front of a text of the run
+  for _, mark in ipairs({ "（", "，", "：", "；", "\u{200b}" }) do text = text:gsub(mark .. "%-(%.?%d)", mark .. "−%1") end
   if FORMAT ~= "latex" then return pandoc.Str(text) end
   return latex_characters(text)
 end

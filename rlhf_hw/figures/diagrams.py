@@ -106,7 +106,7 @@ _STAGES = [
         (
             ["texts and replies,", "good and bad"],
             ["next-token loss", r"$-\log\,\pi(y_t\,|\,x, y_{<t})$"],
-            ["base model", r"$\pi_{\mathrm{ref}}$"],
+            ["base model", r"$\pi_0$"],
         ),
     ),
     (
@@ -152,13 +152,12 @@ def rlhf_pipeline() -> Figure:
     arrow(axes, (second + width, 6.97), (third, 6.97), REWARD_MODEL)
     arrow(axes, (second + width, 2.67), (third, 2.67), REWARD_MODEL)
     write_line(axes, second + width + gap / 2, 3.0, "judges", size=SMALL, color=REWARD_MODEL)
-    # The base model is also the start and the reference of the policy: one line below everything.
+    # After SFT the base model is also the start and the reference of the policy: one line below everything.
     axes.plot([first + width / 2] * 2, [2.0, 1.1], color=BASE, linewidth=1.2)
     axes.plot([first + width / 2, third + width / 2], [1.1, 1.1], color=BASE, linewidth=1.2)
     arrow(axes, (third + width / 2, 1.1), (third + width / 2, 2.0), BASE)
-    write_line(
-        axes, second + width / 2, 0.65, "starting point and reference of the policy", size=SMALL, color=BASE
-    )
+    line = r"after SFT on the chosen replies: start and reference $\pi_{\mathrm{ref}}$ of the policy"
+    write_line(axes, second + width / 2, 0.65, line, size=SMALL, color=BASE)
     return figure
 
 
