@@ -99,8 +99,8 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
         ("cli", []),
         ("figures/recorded", [RECORDED]),
         ("figures/training", [RM, EVALUATION, DPO]),
-        ("world/gold", [BASE, EVALUATION, DPO, REPLIES, GAP, HARD]),
-        ("world/annotators", [BASE, EVALUATION, REPLIES, GAP, HARD]),
+        ("world/gold", [BASE, EVALUATION, SCORES, DPO, REPLIES, GAP, HARD]),
+        ("world/annotators", [BASE, EVALUATION, SCORES, REPLIES, GAP, HARD]),
         ("experiments/score_gap/decompose", [REPLIES, GAP]),
         ("training/losses", [BASE, RM, EVALUATION, DPO, HARD]),
         ("models/generation", [BASE, EVALUATION, DPO, REPLIES, HARD]),
@@ -156,7 +156,7 @@ def test_data_changed_behind_their_date_and_size_are_seen(copy: Copy) -> None:
 @pytest.mark.parametrize(
     ("file", "dependent"),
     [
-        ("data/world/topics.yaml", [BASE, EVALUATION, DPO, REPLIES, GAP, HARD]),
+        ("data/world/topics.yaml", [BASE, EVALUATION, SCORES, DPO, REPLIES, GAP, HARD]),
         ("data/base-model/config.json", [BASE]),
         ("rlhf_hw/training/deepspeed/zero2.json", [BASE, RM, EVALUATION, DPO, HARD]),
         ("rlhf_hw/profiles/hh.yaml", []),
