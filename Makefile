@@ -107,7 +107,7 @@ house: setup  ## draw the rooms of the library and their imports (fig/house.png)
 
 publish: setup  ## copy the figures and reports of the default run to fig/ and report/
 	@test -f runs/nano/metrics.json || { echo "no finished run in runs/nano: make report first"; exit 1; }
-	mkdir -p fig && cp -r runs/nano/fig/. fig/
+	mkdir -p fig && cp runs/nano/fig/*.png runs/nano/fig/*.pdf fig/
 	$(BIN)/python -m rlhf_hw.figures.diagrams
 	$(BIN)/python -m rlhf_hw.figures.house
 	cp runs/nano/report/report.*.pdf report/
