@@ -1,5 +1,6 @@
 """Run XeLaTeX on a source, and read what its log tells."""
 
+import logging
 import os
 import re
 import shutil
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from rlhf_hw.errors import RunFailed
 from rlhf_hw.report.glyphs import lay_fonts
+
+log = logging.getLogger(__name__)
 
 TEX_PACKAGES = (
     "texlive-xetex texlive-lang-chinese texlive-latex-recommended texlive-fonts-recommended lmodern latexmk"
@@ -31,11 +34,17 @@ def run_xelatex(source: Path) -> str:
     for suffix in (".aux", ".toc", ".out"):
         source.with_suffix(suffix).unlink(missing_ok=True)
     before = None
-    for _ in range(TEX_RUNS):
+    for number in range(TEX_RUNS):
         done = subprocess.run(command, cwd=source.parent, env=environment, capture_output=True, check=False)
         tex_log = source.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
         if done.returncode:
-            raise RunFailed(f"xelatex failed on {source.name}:\n{_first_error(tex_log)}")
+            error = _first_error(tex_log)
+            said = error or f"exit status {done.returncode}: {done.stdout[-400:].decode(errors='replace')}"
+            if error or number == TEX_RUNS - 1:
+                raise RunFailed(f"xelatex failed on {source.name}:\n{said}")
+            # TeX itself found nothing wrong: what writes the PDF for it was stopped, for want of memory, say
+            log.warning("xelatex ended without an error of TeX's on %s, it runs again: %s", source.name, said)
+            continue
         now = [
             path.read_bytes()
             for suffix in (".aux", ".toc", ".out")
@@ -59,6 +68,7 @@ def latex_problems(tex_log: str) -> list[str]:
 
 
 def _first_error(tex_log: str) -> str:
+    """The lines from TeX's first error on; empty where it tells of none."""
     lines = tex_log.splitlines()
-    start = next((i for i, line in enumerate(lines) if line.startswith("!")), max(0, len(lines) - 12))
+    start = next((i for i, line in enumerate(lines) if line.startswith("!")), len(lines))
     return "\n".join(lines[start : start + 12])
