@@ -11,7 +11,7 @@ from rlhf_hw.report import tex
 
 @pytest.fixture
 def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Stands in for XeLaTeX: ends with these statuses and logs, one after the other; gives source and runs."""
+    """Stands in for XeLaTeX, which ends with these statuses and logs in turn; gives source and runs."""
     source = tmp_path / "report.tex"
     runs = []
 
