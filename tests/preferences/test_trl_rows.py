@@ -3,22 +3,8 @@
 import pytest
 
 from rlhf_hw.preferences.labels import Contradiction, MoreConversation, OtherPrompt, Tie
-from rlhf_hw.preferences.templates import TEMPLATES, Message, Preference
-
-TURNS = (
-    Message("system", "Be brief."),
-    Message("user", "Hi"),
-    Message("assistant", "Hello."),
-    Message("user", "Tea?"),
-)
-
-
-def texts(preference: Preference) -> tuple:
-    return preference.question, preference.chosen, preference.rejected
-
-
-def dicts(*messages: Message) -> list[dict]:
-    return [message._asdict() for message in messages]
+from rlhf_hw.preferences.templates import TEMPLATES, Message
+from tests.preferences.test_templates import TURNS, dicts, texts
 
 
 def test_trl_plain_and_conversational() -> None:
