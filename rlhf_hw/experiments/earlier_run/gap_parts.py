@@ -1,0 +1,136 @@
+"""Differences between the scores of two sources of replies, split into length, kind of text, and rest.
+
+Without the reward model at hand nothing can be edited and scored again, so this is a regression (after Oaxaca
+1973 and Blinder 1973). What length and kind are worth is learned among the replies of *one* source to *one*
+prompt,
+
+    score_i = level(prompt, source) + f(words_i) + sum_k b_k kind_ik + noise,
+
+f a curve of straight pieces with knots at the terciles of the words. Neither the question nor the difference
+that is to be explained can lend itself to f or b. The difference of two sources' means is then
+
+    gap = [mean f of one - mean f of the other]            length
+        + b_k (share of kind k in one - in the other)      each kind
+        + rest,
+
+and the parts add up. "Length" is what goes with length among samples of one model: a longer sample may hold
+more, and what that is worth counts as length, as where sentences are cut (module `score_gap.edits`).
+Intervals are those of `stats.replicates`, the one over prompts from the jackknife.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from rlhf_hw.experiments.earlier_run.reply_forms import KINDS
+from rlhf_hw.stats.intervals import Estimate, cluster_codes
+from rlhf_hw.stats.jackknife import jackknife_intervals
+from rlhf_hw.stats.length import KNOTS, least_squares, length_basis, within
+from rlhf_hw.stats.replicates import Replicated, as_replicates, replicated
+
+PAIRS_MEAN = {"chosen": 0.5, "rejected": 0.5}
+CONTRASTS: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]] = {
+    "base_pairs": ({"train base": 1.0}, PAIRS_MEAN),
+    "dpo_pairs": ({"train DPO": 1.0}, PAIRS_MEAN),
+    "dpo_base_train": ({"train DPO": 1.0}, {"train base": 1.0}),
+    "dpo_base_test": ({"test DPO": 1.0}, {"test base": 1.0}),
+    "test_base_pairs": ({"test base": 1.0}, PAIRS_MEAN),
+    "test_dpo_pairs": ({"test DPO": 1.0}, PAIRS_MEAN),
+}
+PARTS_OF_GAP = ("gap", "length", "kind", *KINDS, "rest")  # kind is the sum of KINDS
+PER = 100.0  # words, of the slope
+
+
+def gap_parts(scores: np.ndarray, replies: pd.DataFrame) -> dict[str, dict[str, Replicated]]:
+    """Each of `CONTRASTS` split into its parts.
+
+    Args:
+        scores: Shape (judges, replies).
+        replies: With `source`, `prompt`, `words` and `KINDS`, from `judged_replies.read_earlier`.
+
+    Returns:
+        Contrast -> `PARTS_OF_GAP`; and "slope" -> {"words": what `PER` words more are worth, on average over
+        the generated replies}.
+    """
+    table, prompts = as_replicates(scores), cluster_codes(list(replies["prompt"]), len(replies))
+    fit = WithinCells.of(replies)
+
+    def named(values: Sequence) -> dict[str, dict]:
+        found = iter(values)
+        parts = {contrast: {part: next(found) for part in PARTS_OF_GAP} for contrast in fit.contrasts}
+        return parts | {"slope": {"words": next(found)}}
+
+    together = named(jackknife_intervals(lambda weights: fit.parts(weights, table.mean(axis=0)), prompts))
+    every = np.ones((1, len(replies)))
+    alone = [named(fit.parts(every, row)[0]) for row in table]
+    return {
+        contrast: {part: both(found, [one[contrast][part] for one in alone]) for part, found in parts.items()}
+        for contrast, parts in together.items()
+    }
+
+
+def both(estimate: Estimate, values: Sequence[float]) -> Replicated:
+    """A number with its interval over prompts and, from one value a judge, that over trainings."""
+    return replicated(estimate, values)
+
+
+class WithinCells:
+    """The regression of `gap_parts`: its design, centred in each cell of prompt and source.
+
+    Args:
+        design: Shape (replies, columns): the pieces of the length, then `KINDS`.
+        slopes: What a step of one word adds to each column, on average over generated replies.
+        cells: Of each reply. sources: Indicators, shape (replies, sources).
+        contrasts: Name -> weight of each source.
+    """
+
+    def __init__(self, design, slopes, cells, sources, contrasts):
+        self.design, self.slopes, self.cells = design, slopes, cells
+        self.centred = within(design, cells)
+        self.sources, self.contrasts = sources, contrasts
+
+    @classmethod
+    def of(cls, replies: pd.DataFrame) -> "WithinCells":
+        """The regression for these replies; contrasts of sources that are not among them are left out."""
+        lengths = replies["words"].to_numpy(float)
+        unit = lengths.std() or 1.0
+        knots = np.unique(np.quantile(lengths, KNOTS)) / unit
+        pieces = length_basis(lengths / unit, knots)[:, 1:]
+        design = np.column_stack([pieces, replies[list(KINDS)].to_numpy(float)])
+        group = replies["source"].replace(dict.fromkeys(PAIRS_MEAN, "pairs"))
+        generated = lengths[(group != "pairs").to_numpy()] / unit
+        steps = [1.0, *((generated > knot).mean() for knot in knots), *([0.0] * len(KINDS))]
+        known = list(dict.fromkeys(replies["source"]))
+        contrasts = {
+            name: np.array([first.get(s, 0.0) - second.get(s, 0.0) for s in known])
+            for name, (first, second) in CONTRASTS.items()
+            if {*first, *second} <= set(known)
+        }
+        cells = cluster_codes(list(zip(replies["prompt"], group, strict=True)), len(replies))
+        sources = (replies["source"].to_numpy()[:, None] == np.array(known)).astype(float)
+        return cls(design, np.array(steps) * PER / unit, cells, sources, contrasts)
+
+    def parts(self, weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """All parts of all contrasts, then the slope.
+
+        Args:
+            weights: Shape (k, replies), equal in each prompt.
+            scores: Shape (replies,).
+
+        Returns:
+            Shape (k, contrasts * parts + 1).
+        """
+        prices = least_squares(weights, self.centred, within(scores[:, None], self.cells)[:, 0])
+        count = weights @ self.sources
+        level = (weights * scores) @ self.sources / count
+        means = np.einsum("kr,rs,rc->ksc", weights, self.sources, self.design, optimize=True)
+        means /= count[:, :, None]
+        pieces, columns = self.design.shape[1] - len(KINDS), []
+        for contrast in self.contrasts.values():
+            gap = level @ contrast
+            worth = prices * (contrast @ means)
+            length, kinds = worth[:, :pieces].sum(axis=1), worth[:, pieces:]
+            kind = kinds.sum(axis=1)
+            columns += [gap, length, kind, *kinds.T, gap - length - kind]
+        return np.column_stack([*columns, prices @ self.slopes])
