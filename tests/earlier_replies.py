@@ -9,7 +9,7 @@ from rlhf_hw.experiments.earlier_run.reply_forms import is_list
 from rlhf_hw.preferences.score_files import write_scores
 from rlhf_hw.stats.text import words
 
-PROMPTS, PAIRS = 40, 16
+PROMPTS, PAIRS = 30, 16
 SHAPE = {"base": (150, 0.6), "dpo": (90, 0.2), "pair": (60, 0.1)}  # words of a reply; share of lists
 
 
