@@ -3,7 +3,8 @@
 `found` is an `experiments.earlier_run.riddle.EarlierReplies`, or anything with its fields.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,11 @@ from rlhf_hw.figures.style import (
     PURPLE,
     WIDTH,
     canvas,
+    show,
+    show_kept,
     styled,
 )
+from rlhf_hw.paths import FIG
 from rlhf_hw.stats.calibration import equal_mass_bins
 from rlhf_hw.stats.replicates import Replicated
 
@@ -47,7 +51,7 @@ UNIT = "SD of the judge's own pairs"
 
 
 @styled
-def riddle_at_a_look(found, rendering: str) -> Figure:
+def riddle_at_a_look(found, rendering: str = "plain") -> Figure:
     """Above: score against length, of pairs and of both models' replies. Below: differences and their parts.
 
     One column a kind of judge, by the pairs that it learned from. The large marks are means, the lines join
@@ -56,8 +60,10 @@ def riddle_at_a_look(found, rendering: str) -> Figure:
 
     Args:
         found: With `levels` and `parts`.
-        rendering: Which of the judges' renderings is drawn.
+        rendering: Which of the judges' renderings is drawn; the first that there is if that is not there.
     """
+    here = [one for one, _ in found.levels]
+    rendering = rendering if rendering in here else here[0]
     kinds = [kind for one, kind in found.levels if one == rendering]
     figure, panels = canvas(2, len(kinds), width=WIDTH, height=5.4, squeeze=False)
     for column, kind in enumerate(kinds):
@@ -149,3 +155,23 @@ def draw_wins(axes: Axes, metrics: Mapping[str, float], groups: list[tuple[str, 
     axes.set_xlim(0, 1)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("share that DPO wins: as counted (dots),\nat equal length (diamonds)")
+
+
+DRAWN: dict[str, Callable[..., Figure]] = {
+    "earlier_riddle": riddle_at_a_look,
+    "earlier_signs": sign_and_slope,
+}
+
+
+def show_earlier(found, name: str, folder: Path) -> None:
+    """Draw a figure, save it in `folder` and show it; without rows, show the kept one.
+
+    Args:
+        found: With `levels`, which are empty where only numbers were kept.
+        name: One of `DRAWN`.
+        folder: Where drawn figures go.
+    """
+    if found.levels:
+        show(DRAWN[name](found), folder, name)
+    else:
+        show_kept(FIG, name)

@@ -1,0 +1,124 @@
+"""Where the rows of the earlier run are, what was kept of them, and its numbers as tables to read.
+
+The rows and the scores are licensed otherwise than this project, and the prompts offend: they stay where they
+are. Below the folder that RLHF_HW_REAL_DATA names, `earlier-run/` holds the run's replies and
+`earlier-run-scores/` what the judges said of them; without them the numbers kept in `data/kept/` are told.
+
+    places = find_earlier()
+    found = solve_riddle(...) if places else read_kept_riddle()
+    told(found.metrics, "plain.harmless.dpo_base_test.gap")      "+0.31 [+0.27, +0.35] [+0.12, +0.50]"
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from rlhf_hw.experiments.earlier_run.gap_parts import PARTS_OF_GAP
+from rlhf_hw.experiments.earlier_run.judged_replies import KINDS_OF_PAIRS, RENDERINGS
+from rlhf_hw.experiments.earlier_run.reply_forms import KINDS
+from rlhf_hw.experiments.earlier_run.riddle import EarlierReplies
+from rlhf_hw.paths import ROOT, resolve
+from rlhf_hw.stats.replicates import Replicated
+
+KEPT_RIDDLE = ROOT / "data" / "kept" / "13_earlier_replies" / "metrics.json"
+FOLDERS = ("earlier-run", "earlier-run-scores")  # in the folder of real data
+SAID_OF = ("pairs", "base_test", "dpo_test", "base_train", "dpo_train")
+CLAIM = "claims."
+
+
+def find_earlier(
+    replies: str = "", scores: str = "", real_data: Path | None = None
+) -> tuple[Path, Path] | None:
+    """The folders with the run's replies and with the judges' scores.
+
+    Args:
+        replies, scores: Given folders, or empty for those of `real_data`.
+        real_data: The folder that RLHF_HW_REAL_DATA names.
+
+    Returns:
+        None where one of them is not given and not there.
+
+    Raises:
+        FileNotFoundError: one is given and does not exist.
+    """
+    found = []
+    for given, name in zip((replies, scores), FOLDERS, strict=True):
+        path = resolve(given) if given else real_data and real_data / name
+        if given and not path.is_dir():
+            raise FileNotFoundError(f"{name}: {path} is no folder")
+        found.append(path)
+    first, second = found
+    return (first, second) if first and second and first.is_dir() and second.is_dir() else None
+
+
+def read_kept_riddle(path: Path = KEPT_RIDDLE) -> EarlierReplies:
+    """What was kept: numbers and claims, without what only figures show.
+
+    Raises:
+        FileNotFoundError: nothing was kept yet.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"neither the earlier run's rows nor {path}: name their folders (parameters `replies` and "
+            "`scores`), or set RLHF_HW_REAL_DATA"
+        )
+    content = json.loads(path.read_text(encoding="utf-8"))
+    claims = {key.removeprefix(CLAIM): True for key in content if key.startswith(CLAIM)}
+    metrics = {key: value for key, value in content.items() if not key.startswith(CLAIM)}
+    return EarlierReplies(metrics=metrics, claims=claims, parts={}, levels={}, signs=pd.DataFrame())
+
+
+def told(metrics: Mapping[str, float], key: str, form: str = "+.2f") -> str:
+    """A number below `earlier` with its interval over prompts and, if known, that over trainings."""
+    number = Replicated.of(metrics, f"earlier.{key}")
+    if number.trainings is None:
+        return f"{number.prompts:{form}}"
+    low, high = number.trainings[1:]
+    return f"{number.prompts:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def judged_groups(metrics: Mapping[str, float]) -> list[str]:
+    """`<rendering>.<kind>` of the judges that there are."""
+    names = [f"{rendering}.{kind}" for rendering in RENDERINGS for kind in KINDS_OF_PAIRS]
+    return [name for name in names if f"earlier.{name}.dpo_base_test.gap" in metrics]
+
+
+def source_table(metrics: Mapping[str, float]) -> pd.DataFrame:
+    """What can be seen without a model, one row a source of replies."""
+    rows = {}
+    for source in SAID_OF:
+        rows[source] = {"words": f"{metrics[f'earlier.texts.{source}.words']:.0f}"}
+        shares = {kind: kind for kind in (*KINDS, "repetition")} | {"beyond the pairs": "beyond_pairs"}
+        rows[source] |= {n: f"{metrics[f'earlier.texts.{source}.{key}']:.1%}" for n, key in shares.items()}
+    return pd.DataFrame(rows).T
+
+
+def judge_table(
+    metrics: Mapping[str, float], columns: Mapping[str, str], forms: Mapping[str, str]
+) -> pd.DataFrame:
+    """Numbers of all judges, one row a kind and rendering.
+
+    Args:
+        metrics: With what `solve_riddle` names.
+        columns: Heading -> key below `earlier.<rendering>.<kind>`; keys that one lacks are left out.
+        forms: Key -> format, where it is not "+.2f".
+    """
+    groups = judged_groups(metrics)
+    known = {n: key for n, key in columns.items() if all(f"earlier.{g}.{key}" in metrics for g in groups)}
+    rows = {
+        group: {name: told(metrics, f"{group}.{key}", forms.get(key, "+.2f")) for name, key in known.items()}
+        for group in groups
+    }
+    return pd.DataFrame(rows).T
+
+
+def part_rows(
+    metrics: Mapping[str, float], contrast: str, parts: Sequence[str] = PARTS_OF_GAP
+) -> pd.DataFrame:
+    """The parts of one difference, one column a kind and rendering of judges."""
+    groups = judged_groups(metrics)
+    return pd.DataFrame(
+        {g: {part: told(metrics, f"{g}.{contrast}.{part}") for part in parts} for g in groups}
+    )
