@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_hw.figures.dpo_settings import settings_frontier
+from rlhf_hw.figures.earlier_run import riddle_at_a_look, sign_and_slope
 from rlhf_hw.figures.hard_pairs import accuracy_by_kind, gold_differences
 from rlhf_hw.figures.recorded import (
     WIN_RATES,
@@ -54,6 +55,29 @@ GAP, MORE, LESS = (
     for value in (1, 1.5, -0.5)
 )
 NONE = Replicated(0, Estimate(0, 0, 0), None)
+JUDGED = [(rendering, kind) for rendering in ("plain", "chat") for kind in ("harmless", "helpful", "both")]
+EARLIER = SimpleNamespace(
+    levels=dict.fromkeys(
+        JUDGED, {name: (LENGTHS.astype(float), CHOSEN) for name in ("own pairs", "pairs", "base", "DPO")}
+    ),
+    parts=dict.fromkeys(
+        JUDGED,
+        dict.fromkeys(
+            ("base_pairs", "dpo_base_test"), {"gap": GAP, "length": MORE, "kind": LESS, "rest": NONE}
+        ),
+    ),
+    signs=pd.DataFrame(
+        [{"rendering": r, "kind": k, "slope": n - 3, "difference": 3 - n} for n, (r, k) in enumerate(JUDGED)]
+    ),
+    metrics={
+        key: value
+        for rendering, kind in JUDGED
+        for name in ("win_rate", "win_rate_length_controlled")
+        for key, value in Replicated(0.4, Estimate(0.4, 0.3, 0.5), Estimate(0.4, 0.2, 0.6))
+        .named(f"earlier.{rendering}.{kind}.test.{name}")
+        .items()
+    },
+)
 FAULTS = (
     *("read after the end token", "read at the end token", "read at the last word", "other template"),
     *("cut at a limit", "padded", "looping", "point off topic", "empty talk for reasons"),
@@ -167,6 +191,8 @@ DRAWINGS = {
     ),
     "settings_frontier": lambda: settings_frontier(TRIED),
     "planted_matrix": lambda: planted_matrix(np.ones((len(FAULTS), 8)), FAULTS, PARTS),
+    "riddle_at_a_look": lambda: riddle_at_a_look(EARLIER),
+    "sign_and_slope": lambda: sign_and_slope(EARLIER),
     "recorded_distributions": lambda: recorded_distributions(
         {"base": CHOSEN, "DPO": CHOSEN, "reference": REJECTED}
     ),

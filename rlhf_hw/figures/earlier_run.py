@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from rlhf_hw.figures.replies import draw_whiskers
 from rlhf_hw.figures.style import (
     BLUE,
+    GOLD_UNIT,
     GREEN,
     GREY,
     INK,
@@ -47,7 +48,6 @@ PART_WORDS = {"gap": "difference", "length": "length", "kind": "kind of text", "
 GAPS = {"base_pairs": "base minus pairs", "dpo_base_test": "DPO minus base"}
 KIND_LOOKS = {"harmless": GREEN, "helpful": ORANGE, "both": PURPLE}
 RENDERED = {"plain": ("o", "plain rendering"), "chat": ("^", "chat template")}
-UNIT = "SD of the judge's own pairs"
 
 
 @styled
@@ -56,7 +56,7 @@ def riddle_at_a_look(found, rendering: str = "plain") -> Figure:
 
     One column a kind of judge, by the pairs that it learned from. The large marks are means, the lines join
     means of bins of equally many replies, and the pale ground ends where 99% of the judge's own held-out
-    replies do. Zero is the mean of the run's pairs.
+    replies do. Zero is the mean of the run's pairs or, without them, of base replies.
 
     Args:
         found: With `levels` and `parts`.
@@ -75,9 +75,11 @@ def riddle_at_a_look(found, rendering: str = "plain") -> Figure:
         ends = np.array([getattr(axes, f"get_{axis}lim")() for axes in panels[row]])
         for axes in panels[row]:
             axes.set(**{f"{axis}lim": (ends.min(), ends.max())})
-    panels[0, 0].set_ylabel(f"score above the run's pairs\n({UNIT})")
+    paired = all("pairs" in found.levels[rendering, kind] for kind in kinds)
+    zero = "the run's pairs" if paired else "base replies"
+    panels[0, 0].set_ylabel(f"score above {zero}\n({GOLD_UNIT})")
     panels[0, len(kinds) // 2].set_xlabel("words")
-    panels[1, len(kinds) // 2].set_xlabel(f"score ({UNIT})\n{INTERVALS}")
+    panels[1, len(kinds) // 2].set_xlabel(f"score ({GOLD_UNIT})\n{INTERVALS}")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure
@@ -85,10 +87,14 @@ def riddle_at_a_look(found, rendering: str = "plain") -> Figure:
 
 def draw_levels(axes: Axes, levels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Score against words, one line a source."""
-    words = levels["own pairs"][0]
-    axes.axvspan(0, np.quantile(words, 0.99), color=LIGHT, alpha=0.5, linewidth=0, zorder=0)
+    if "own pairs" in levels:
+        axes.axvspan(
+            0, np.quantile(levels["own pairs"][0], 0.99), color=LIGHT, alpha=0.5, linewidth=0, zorder=0
+        )
     axes.axhline(0, color=GREY, linewidth=0.9)
     for name, (colour, mark, line) in SERIES.items():
+        if name not in levels:
+            continue
         lengths, scores = levels[name]
         codes = equal_mass_bins(lengths, BINS)
         table = pd.DataFrame({"words": lengths, "score": scores}).groupby(codes).mean()
@@ -102,7 +108,7 @@ def draw_parts(axes: Axes, parts: Mapping[str, Mapping[str, Replicated]], names:
     """Each difference as a bar that stands on zero, and below it its parts; with their names, or without."""
     place, places, said = 0.0, [], []
     for gap, title in GAPS.items():
-        for row in ROWS:
+        for row in ROWS if gap in parts else ():
             number, whole = parts[gap][row], row == "gap"
             colour = GREY if whole else BLUE if number.value >= 0 else ORANGE
             axes.barh(place, number.value, color=colour, height=0.62, alpha=0.55, linewidth=0)
@@ -110,7 +116,7 @@ def draw_parts(axes: Axes, parts: Mapping[str, Mapping[str, Replicated]], names:
             places.append(place)
             said.append(title if whole else PART_WORDS[row])
             place += 1
-        place += 0.6
+        place += 0.6 if gap in parts else 0
     axes.axvline(0, color=GREY, linewidth=0.9)
     axes.set_yticks(places, said if names else [""] * len(said))
     axes.set_ylim(place - 1.1, -0.6)
@@ -119,22 +125,33 @@ def draw_parts(axes: Axes, parts: Mapping[str, Mapping[str, Replicated]], names:
 
 @styled
 def sign_and_slope(found) -> Figure:
-    """Left: DPO minus base against what a judge pays for length in its own pairs. Right: who wins.
+    """Left: DPO minus base against what a judge pays for length. Right: who wins.
+
+    What it pays is read from its own held-out pairs or, where not all judges have scored such, from samples
+    of one model to one prompt.
 
     Args:
         found: With `signs`, one row a judge, and `metrics`.
     """
     figure, (left, right) = canvas(1, 2, width=WIDTH, height=3.5, width_ratios=(1, 1.15))
+    own = bool(found.signs["slope"].notna().all())
     for (rendering, kind), rows in found.signs.groupby(["rendering", "kind"], sort=False):
         mark = RENDERED[rendering][0]
         fill = KIND_LOOKS[kind] if rendering == "plain" else "none"
         look = {"markersize": 5.5, "markerfacecolor": fill, "linestyle": "none", "zorder": 3}
         label = f"{LEARNED[kind]}, {RENDERED[rendering][1]}"
-        left.plot(rows["slope"], rows["difference"], mark, color=KIND_LOOKS[kind], label=label, **look)
+        left.plot(
+            rows["slope" if own else "slope_here"],
+            rows["difference"],
+            mark,
+            color=KIND_LOOKS[kind],
+            label=label,
+            **look,
+        )
     left.axhline(0, color=GREY, linewidth=0.9)
     left.axvline(0, color=GREY, linewidth=0.9)
-    left.set_xlabel("score for 100 more words, own pairs")
-    left.set_ylabel(f"DPO minus base\n({UNIT})")
+    left.set_xlabel(f"score for 100 more words,\n{'own pairs' if own else 'samples of one model'}")
+    left.set_ylabel(f"DPO minus base\n({GOLD_UNIT})")
     draw_wins(right, found.metrics, list(found.parts))
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
@@ -150,7 +167,7 @@ def draw_wins(axes: Axes, metrics: Mapping[str, float], groups: list[tuple[str, 
             colour = KIND_LOOKS[kind] if key == "win_rate" else INK
             draw_whiskers(axes, number, row + shift, colour, mark)
     axes.axvline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    axes.set_yticks(rows, [f"{LEARNED[kind]},\n{RENDERED[one][1]}" for one, kind in groups], fontsize=7)
+    axes.set_yticks(rows, [f"{LEARNED[kind]},\n{RENDERED[one][1]}" for one, kind in groups])
     axes.set_ylim(-0.6, len(groups) - 0.4)
     axes.set_xlim(0, 1)
     axes.grid(axis="y", visible=False)

@@ -154,6 +154,9 @@ STAGES: Mapping[str, Stage] = {
         makes=("hard", "scores/hard_*.jsonl", "metrics/12.json"),
         figures=("hard_differences", "hard_accuracy"),
     ),
+    "13_earlier_replies": Stage(
+        makes=("metrics/13.json",), figures=("earlier_riddle", "earlier_signs"), experiment=True
+    ),
 }
 
 

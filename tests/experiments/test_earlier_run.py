@@ -4,6 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +16,6 @@ from earlier_replies import earlier_folder, planted_judge
 from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.earlier_run.gap_parts import CONTRASTS, gap_parts
 from rlhf_hw.experiments.earlier_run.judged_replies import (
-    CUT,
     GENERATED,
     cut_replies,
     read_earlier,
@@ -21,8 +24,17 @@ from rlhf_hw.experiments.earlier_run.judged_replies import (
 )
 from rlhf_hw.experiments.earlier_run.reply_forms import KINDS, cut_to_words, forms_of
 from rlhf_hw.experiments.earlier_run.riddle import solve_riddle
+from rlhf_hw.experiments.earlier_run.telling import (
+    find_earlier,
+    judge_table,
+    part_rows,
+    reach_table,
+    read_kept_riddle,
+    source_table,
+)
+from rlhf_hw.figures.earlier_run import riddle_at_a_look, sign_and_slope
 from rlhf_hw.files import write_json
-from rlhf_hw.preferences.score_files import read_pairs, write_scores
+from rlhf_hw.preferences.score_files import read_replies, write_scores
 from rlhf_hw.stats.text import words
 
 PRICE, KIND, EXTRA = 0.02, 1.0, -0.3  # points a word, a list, a reply of DPO; of the judge of helpful pairs
@@ -58,10 +70,8 @@ def found(replies: pd.DataFrame, scores: Path):
 
 def scale(folder: Path, kind: str) -> float:
     """The standard deviation in which a judge's scores are told, averaged over seeds as they are."""
-    tables = [
-        read_pairs(path / f"validation_{kind}.jsonl") for path in sorted(folder.glob(f"plain/{kind}-*"))
-    ]
-    return 1 / np.mean([1 / np.std(table[["chosen_score", "rejected_score"]].to_numpy()) for table in tables])
+    tables = [read_replies(p / "replies_test_base.jsonl") for p in sorted(folder.glob(f"plain/{kind}-*"))]
+    return 1 / np.mean([1 / np.std(table["score"].to_numpy()) for table in tables])
 
 
 def moved(replies: pd.DataFrame, contrast: str, column: str) -> float:
@@ -142,20 +152,35 @@ def test_replies_cut_to_equal_length_lose_what_length_was_worth(found, replies, 
         PRICE * moved(replies, "dpo_base_test", "words") / unit, rel=0.1
     )
     whole = numbers["dpo_base_test"] + numbers["dpo_base_test_length"]
-    assert whole == pytest.approx(numbers["dpo_base_test_gap"])
+    assert whole == pytest.approx(found.metrics["earlier.plain.helpful.dpo_base_test.gap"])
+    assert numbers["base_chosen_length"] == pytest.approx(PRICE * 89 / unit, rel=0.2)  # 150 words and 61
     cut = cut_replies(replies)
     for one, other in (("test base", "test DPO"), ("test DPO", "test base")):
         sizes = [[len(words(text)) for text in cut[source]] for source in (one, other)]
         assert abs(np.mean(sizes[0]) - np.mean(sizes[1])) < 3  # sentences have ten words
 
 
-def test_without_scores_of_cut_replies_the_rest_stands(run, scores, replies, tmp_path):
+@pytest.mark.parametrize(
+    "gone, lost",
+    [
+        ("replies_test_base_cut", ".cut."),
+        ("pairs_train", "_pairs."),
+        ("validation_helpful", ".own."),
+        ("replies_train_dpo", "_train.gap"),
+    ],
+)
+def test_without_some_scores_the_rest_stands(scores, replies, tmp_path, gone, lost):
     judge = shutil.copytree(scores / "plain/helpful-0", tmp_path / "plain/helpful-0")
-    (judge / f"{CUT['test base']}.jsonl").unlink()
-    numbers = solve_riddle(replies, read_judges(tmp_path, replies)).metrics
-    assert (
-        not any(".cut." in key for key in numbers) and "earlier.plain.helpful.dpo_base_test.rest" in numbers
+    (judge / f"{gone}.jsonl").unlink()
+    found = solve_riddle(replies, read_judges(tmp_path, replies))
+    keys = [key for key in found.metrics if ".texts." not in key and ".foretold." not in key]
+    assert not any(lost in key for key in keys)
+    assert found.metrics["earlier.plain.helpful.dpo_base_test.rest"] == pytest.approx(
+        EXTRA / scale(tmp_path, "helpful"), abs=0.05
     )
+    assert found.claims["earlier_one_seed"] and found.claims["earlier_plain_helpful_test_dpo_below"]
+    for draw in (riddle_at_a_look, sign_and_slope):
+        plt.close(draw(found))
 
 
 def test_replies_are_found_by_their_text_in_whatever_order_they_were_scored(scores, replies, tmp_path):
@@ -165,7 +190,7 @@ def test_replies_are_found_by_their_text_in_whatever_order_they_were_scored(scor
         path = judge / f"{file}.jsonl"
         path.write_text("\n".join(path.read_text().splitlines()[::-1]) + "\n")
     (one,), (other,) = (read_judges(p, replies)["plain", "helpful"].scores[:1] for p in (tmp_path, scores))
-    assert np.array_equal(one, other)
+    assert np.allclose(one, other)
 
 
 def test_what_is_missing_is_named(run, scores, replies, tmp_path):
@@ -177,7 +202,7 @@ def test_what_is_missing_is_named(run, scores, replies, tmp_path):
     shutil.copytree(scores / "plain/helpful-0", judge)
     path = judge / "replies_test_base.jsonl"
     path.write_text("\n".join(path.read_text().splitlines()[3:]) + "\n")
-    with pytest.raises(InputError, match="test base: 3 of 120 replies have no score"):
+    with pytest.raises(InputError, match="replies_test_base: 3 of 120 replies have no score"):
         read_judges(tmp_path, replies)
     other = shutil.copytree(run, tmp_path / "other")
     rows = [{"prompt": "q", "response": "r"}] * 120
@@ -210,6 +235,31 @@ def test_a_reply_is_cut_where_a_sentence_ends(target, kept):
     assert cut_to_words("One two three. Four five six.\nSeven.", target) == kept
 
 
-def test_no_text_leaves_the_rows(found, tmp_path):
-    write_json(tmp_path / "kept.json", found.metrics)
-    assert all(isinstance(v, int | float) for v in json.loads((tmp_path / "kept.json").read_text()).values())
+def test_kept_numbers_tell_the_same_as_the_rows(found, tmp_path):
+    """And no text of a row is among them."""
+    kept = {**found.metrics, **{f"claims.{name}": True for name, holds in found.claims.items() if holds}}
+    write_json(tmp_path / "metrics.json", kept)
+    again = read_kept_riddle(tmp_path / "metrics.json")
+    assert again.metrics == json.loads(json.dumps(found.metrics))
+    assert all(isinstance(value, int | float) for value in again.metrics.values())
+    assert again.claims == {name: True for name, holds in found.claims.items() if holds}
+    for table in (source_table, reach_table, lambda m: part_rows(m, "dpo_base_test")):
+        assert table(again.metrics).equals(table(found.metrics)) and len(table(found.metrics))
+    table = judge_table(found.metrics, {"nobody's": "no.key", "wins": "test.win_rate"}, ".2f")
+    assert list(table) == ["wins"] and list(table.index) == ["plain.harmless", "plain.helpful"]
+    assert table["wins"]["plain.helpful"].count("[") == 2  # over prompts, over trainings
+    with pytest.raises(FileNotFoundError, match="RLHF_HW_REAL_DATA"):
+        read_kept_riddle(tmp_path / "none.json")
+
+
+def test_rows_are_looked_for_where_real_data_lie(run, scores, tmp_path, monkeypatch):
+    monkeypatch.delenv("RLHF_HW_REAL_DATA", raising=False)
+    assert find_earlier() is None and find_earlier(str(run)) is None
+    assert find_earlier(str(run), str(scores)) == (run, scores)
+    (tmp_path / "earlier-run").mkdir()
+    monkeypatch.setenv("RLHF_HW_REAL_DATA", str(tmp_path))
+    assert find_earlier() is None  # the replies without scores
+    (tmp_path / "earlier-run-scores").mkdir()
+    assert find_earlier() == (tmp_path / "earlier-run", tmp_path / "earlier-run-scores")
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        find_earlier(str(tmp_path / "nowhere"))

@@ -3,14 +3,15 @@
 The run's folder holds replies of its two models to 500 test prompts and to the 128 prompts of some training
 pairs, four to a prompt, and these pairs: `replies_{test,train}_{base,dpo}` and `train_pairs`, JSON lines,
 plain or gzip. A judge is a reward model that never saw them. It leaves a folder `<rendering>/<kind>-<seed>/`
-with score files of the same names (`pairs_train` for the pairs) and of pairs that were held out from those
-it learned from, `validation_<kind>`.
+with score files of the same names: of the test prompts always; where they are there, of the training prompts,
+of the pairs (`pairs_train`), of replies that are cut to equal length (`replies_..._cut`), and of pairs that
+were held out from those it learned from (`validation_<kind>`).
 
     replies = read_earlier(folder)
     judges = read_judges(scores, replies)         {("plain", "harmless"): Judges(...), ...}
 
 Scores of two reward models have no common unit, so each judge's are divided by the standard deviation of its
-scores of held-out pairs.
+scores of base replies to test prompts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,19 +49,27 @@ class Judges:
 
     Attributes:
         seeds: Their seeds, in order.
-        scores: Of the replies of `read_earlier`, in its order, shape (judges, replies).
-        cut: The same of the replies that are cut to equal length, rows of `read_earlier`'s sources in `CUT`,
-            shape (judges, generated replies); None where they were not scored.
+        replies: Rows of `read_earlier` that all of them have scored: of whole sources, in their order.
+        scores: Of these, shape (judges, replies).
+        cut: Source -> scores of its replies cut to equal length, shape (judges, replies of the source); empty
+            where one has not scored them.
         own: Held-out pairs of the kind that they learned from, one table a judge, in the same order, with
-            `chosen_score`, `rejected_score`, `margin` and `chosen_words`, `rejected_words`.
+            `chosen_score`, `rejected_score`, `margin` and `chosen_words`, `rejected_words`; empty where one
+            has not scored them.
 
-    All scores are in standard deviations of the judge's own held-out pairs.
+    All scores are in standard deviations of the judge's scores of base replies to test prompts.
     """
 
     seeds: tuple[int, ...]
+    replies: pd.DataFrame
     scores: np.ndarray
-    cut: np.ndarray | None
+    cut: dict[str, np.ndarray]
     own: list[pd.DataFrame]
+
+
+def has(folder: Path, name: str) -> bool:
+    """Whether a folder has a file of JSON lines, plain or gzip."""
+    return any((folder / f"{name}.jsonl{end}").exists() for end in ("", ".gz"))
 
 
 def placed(folder: Path, name: str) -> Path:
@@ -141,62 +150,75 @@ def read_judges(folder: Path, replies: pd.DataFrame) -> dict[tuple[str, str], Ju
         FileNotFoundError: there is none, or a file of one is missing. InputError: one has scored other texts.
     """
     found: dict[tuple[str, str], Judges] = {}
+    cut = cut_replies(replies)
     for rendering in RENDERINGS:
         for kind in KINDS_OF_PAIRS:
             named = {int(path.name.rpartition("-")[2]): path for path in folder.glob(f"{rendering}/{kind}-*")}
             if named:
-                found[rendering, kind] = judges_of([named[seed] for seed in sorted(named)], kind, replies)
+                found[rendering, kind] = judges_of(
+                    [named[seed] for seed in sorted(named)], kind, replies, cut
+                )
     if not found:
         raise FileNotFoundError(f"no judge in {folder}: expected folders <rendering>/<kind>-<seed>; {WHERE}")
     return found
 
 
-def judges_of(folders: Sequence[Path], kind: str, replies: pd.DataFrame) -> Judges:
-    """The judges of one kind and rendering, one folder each."""
-    cut = cut_replies(replies)
-    scores, cuts, own = [], [], []
-    for folder in folders:
-        table = pd.concat([held_out_pairs(folder, name) for name in KINDS_OF_PAIRS[kind]], ignore_index=True)
-        scale = float(np.std(table[["chosen_score", "rejected_score"]].to_numpy()))
-        names = ["chosen_score", "rejected_score", "margin"]
-        own.append(table.assign(**{name: table[name] / scale for name in names}))
-        scores.append(scores_of(folder, replies) / scale)
-        if all((folder / f"{file}.jsonl").exists() for file in CUT.values()):
-            cuts.append(np.concatenate([cut_scores(folder, s, cut[s], replies) for s in GENERATED]) / scale)
+def judges_of(
+    folders: Sequence[Path], kind: str, replies: pd.DataFrame, cut: Mapping[str, Sequence[str]]
+) -> Judges:
+    """The judges of one kind and rendering, one folder each; `cut` is from `cut_replies`."""
+    sources = [
+        source
+        for source in SOURCES
+        if source.startswith("test") or all(has(folder, file_of(source)) for folder in folders)
+    ]
+    rows = replies[replies["source"].isin(sources)].reset_index(drop=True)
+    scores = np.array([np.concatenate([source_scores(f, s, rows) for s in sources]) for f in folders])
+    scale = scores[:, (rows["source"] == "test base").to_numpy()].std(axis=1)[:, None]
+    found, own = {}, []
+    if all(has(folder, CUT[source]) for source in GENERATED for folder in folders):
+        for source in GENERATED:
+            asked = replies["prompt"][replies["source"] == source]
+            found[source] = (
+                np.array([reply_scores(f, CUT[source], asked, cut[source]) for f in folders]) / scale
+            )
+    if all(has(folder, f"validation_{name}") for name in KINDS_OF_PAIRS[kind] for folder in folders):
+        own = [held_out_pairs(f, kind, float(unit)) for f, unit in zip(folders, scale[:, 0], strict=True)]
     if len({tuple(table["prompt_key"]) for table in own}) > 1:
         raise InputError(f"{folders[0].parent}: the judges {kind} must score the same held-out pairs")
     seeds = tuple(int(folder.name.rpartition("-")[2]) for folder in folders)
-    return Judges(seeds, np.array(scores), np.array(cuts) if len(cuts) == len(folders) else None, own)
+    return Judges(seeds, rows, scores / scale, found, own)
 
 
-def held_out_pairs(folder: Path, kind: str) -> pd.DataFrame:
-    """A judge's scores of held-out pairs, with the words of both replies."""
-    table = read_pairs(placed(folder, f"validation_{kind}"))
+def file_of(source: str) -> str:
+    """The score file of a source."""
+    return GENERATED.get(source, "pairs_train")
+
+
+def held_out_pairs(folder: Path, kind: str, unit: float) -> pd.DataFrame:
+    """A judge's scores of held-out pairs in a unit, with the words of both replies."""
+    names = KINDS_OF_PAIRS[kind]
+    table = pd.concat([read_pairs(placed(folder, f"validation_{n}")) for n in names], ignore_index=True)
     counts = {f"{side}_words": [len(words(text)) for text in table[side]] for side in PAIRED}
-    return table.assign(**counts)
+    scored = ["chosen_score", "rejected_score", "margin"]
+    return table.assign(**counts, **{name: table[name] / unit for name in scored})
 
 
-def scores_of(folder: Path, replies: pd.DataFrame) -> np.ndarray:
-    """A judge's scores of all of the run's replies, in their order."""
-    pairs = read_pairs(placed(folder, "pairs_train"))
-    parts = []
-    for source in SOURCES:
-        rows = replies[replies["source"] == source]
-        if source in PAIRED:
-            known = known_scores(pairs["prompt_key"], pairs[source], pairs[f"{source}_score"])
-        else:
-            table = read_replies(placed(folder, GENERATED[source]))
-            known = known_scores(table["prompt_key"], table["response"], table["score"])
-        parts.append(looked_up(known, rows["prompt"], rows["response"], f"{folder}, {source}"))
-    return np.concatenate(parts)
+def source_scores(folder: Path, source: str, replies: pd.DataFrame) -> np.ndarray:
+    """A judge's scores of one source's replies, in their order."""
+    rows = replies[replies["source"] == source]
+    if source not in PAIRED:
+        return reply_scores(folder, GENERATED[source], rows["prompt"], rows["response"])
+    pairs = read_pairs(placed(folder, file_of(source)))
+    known = known_scores(pairs["prompt_key"], pairs[source], pairs[f"{source}_score"])
+    return looked_up(known, rows["prompt"], rows["response"], f"{folder}, {source}")
 
 
-def cut_scores(folder: Path, source: str, texts: Sequence[str], replies: pd.DataFrame) -> np.ndarray:
-    """A judge's scores of one source's replies that are cut to equal length."""
-    table = read_replies(placed(folder, CUT[source]))
+def reply_scores(folder: Path, file: str, prompts: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+    """A judge's scores of replies, found in a score file by prompt and text."""
+    table = read_replies(placed(folder, file))
     known = known_scores(table["prompt_key"], table["response"], table["score"])
-    asked = replies["prompt"][replies["source"] == source]
-    return looked_up(known, asked, texts, f"{folder}, {source}, cut")
+    return looked_up(known, prompts, texts, f"{folder}, {file}")
 
 
 def known_scores(prompts: Sequence[str], texts: Sequence[str], scores: Sequence[float]) -> dict:

@@ -20,7 +20,7 @@ from rlhf_hw.stats.calibration import outcomes
 from rlhf_hw.stats.intervals import cluster_codes, mean_interval, rate_interval
 from rlhf_hw.stats.jackknife import jackknife_intervals
 from rlhf_hw.stats.length import KNOTS, least_squares, length_basis
-from rlhf_hw.stats.replicates import Replicated, replicated_rate
+from rlhf_hw.stats.replicates import replicated_rate
 
 RARE = 0.99  # quantile of the own replies' words beyond which a reply is called longer than they are
 
@@ -29,19 +29,18 @@ def own_numbers(judges: Judges, replies: pd.DataFrame) -> dict[str, float]:
     """What held-out pairs say of a judge, and of replies as long as the run's.
 
     Returns:
-        `accuracy` on them and `run_accuracy` on the run's pairs; `slope`, what `PER` words more are worth
-        within a pair; `foretold.<contrast>` of `gap_parts.CONTRASTS`: the length part as the own pairs have
-        it; each with its intervals. `pairs`, `longer_chosen` (+ interval, ties left out), `words_mean` and
-        `words_rare` (the `RARE` quantile) of their replies; `as_long` and `as_long_share`, how many of them
-        have at least as many words as the mean base reply to a test prompt; `<source>_beyond`, the share of a
-        source's replies longer than `words_rare`.
+        `accuracy` on them; `slope`, what `PER` words more are worth within a pair; `foretold.<contrast>` of
+        `gap_parts.CONTRASTS`: the length part as the own pairs have it; each with its intervals. `pairs` and
+        `replies`, their number; `longer_chosen` (+ interval, ties left out); `words_mean` and `words_rare`
+        (the `RARE` quantile) of their replies; `as_long` and `as_long_share`, how many of them have at least
+        as many words as the mean base reply to a test prompt; `<source>_beyond`, the share of a source's
+        replies longer than `words_rare`.
     """
     first = judges.own[0]
     prompts = list(first["prompt_key"])
     margins = np.array([table["margin"] for table in judges.own])
     longer = (first["chosen_words"] - first["rejected_words"]).to_numpy(float)
     found = replicated_rate([outcomes(row) for row in margins], prompts).named("accuracy")
-    found |= run_accuracy(judges, replies).named("run_accuracy")
     found |= curve_numbers(judges, replies, margins, prompts)
     if (uneven := longer != 0).any():
         chosen = rate_interval(
@@ -51,7 +50,12 @@ def own_numbers(judges: Judges, replies: pd.DataFrame) -> dict[str, float]:
     lengths = first[["chosen_words", "rejected_words"]].to_numpy(float).ravel()
     rare = float(np.quantile(lengths, RARE))
     typical = replies["words"][replies["source"] == "test base"].mean()
-    found |= {"pairs": len(first), "words_mean": float(lengths.mean()), "words_rare": rare}
+    found |= {
+        "pairs": len(first),
+        "replies": lengths.size,
+        "words_mean": float(lengths.mean()),
+        "words_rare": rare,
+    }
     found |= {"as_long": int((lengths >= typical).sum()), "as_long_share": float((lengths >= typical).mean())}
     for source, rows in replies.groupby("source", sort=False):
         found[f"{key_of(source)}_beyond"] = float((rows["words"] > rare).mean())
@@ -62,13 +66,6 @@ def key_of(source: str) -> str:
     """A source in the key of a metric: "test base" becomes `base_test`."""
     where, _, who = source.rpartition(" ")
     return f"{who.lower()}_{where}" if where else who
-
-
-def run_accuracy(judges: Judges, replies: pd.DataFrame) -> Replicated:
-    """How often a judge orders the run's own pairs as labelled."""
-    chosen, rejected = ((replies["source"] == side).to_numpy() for side in ("chosen", "rejected"))
-    right = [outcomes(row[chosen] - row[rejected]) for row in judges.scores]
-    return replicated_rate(right, list(replies["prompt"][chosen]))
 
 
 def curve_numbers(

@@ -10,7 +10,7 @@ are. Below the folder that RLHF_HW_REAL_DATA names, `earlier-run/` holds the run
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +19,7 @@ from rlhf_hw.experiments.earlier_run.gap_parts import PARTS_OF_GAP
 from rlhf_hw.experiments.earlier_run.judged_replies import KINDS_OF_PAIRS, RENDERINGS
 from rlhf_hw.experiments.earlier_run.reply_forms import KINDS
 from rlhf_hw.experiments.earlier_run.riddle import EarlierReplies
-from rlhf_hw.paths import ROOT, resolve
+from rlhf_hw.paths import ROOT, real_data, resolve
 from rlhf_hw.stats.replicates import Replicated
 
 KEPT_RIDDLE = ROOT / "data" / "kept" / "13_earlier_replies" / "metrics.json"
@@ -28,14 +28,11 @@ SAID_OF = ("pairs", "base_test", "dpo_test", "base_train", "dpo_train")
 CLAIM = "claims."
 
 
-def find_earlier(
-    replies: str = "", scores: str = "", real_data: Path | None = None
-) -> tuple[Path, Path] | None:
+def find_earlier(replies: str = "", scores: str = "") -> tuple[Path, Path] | None:
     """The folders with the run's replies and with the judges' scores.
 
     Args:
-        replies, scores: Given folders, or empty for those of `real_data`.
-        real_data: The folder that RLHF_HW_REAL_DATA names.
+        replies, scores: Given folders, or empty for those in the folder that RLHF_HW_REAL_DATA names.
 
     Returns:
         None where one of them is not given and not there.
@@ -43,9 +40,9 @@ def find_earlier(
     Raises:
         FileNotFoundError: one is given and does not exist.
     """
-    found = []
+    found, above = [], real_data()
     for given, name in zip((replies, scores), FOLDERS, strict=True):
-        path = resolve(given) if given else real_data and real_data / name
+        path = resolve(given) if given else above and above / name
         if given and not path.is_dir():
             raise FileNotFoundError(f"{name}: {path} is no folder")
         found.append(path)
@@ -71,7 +68,9 @@ def read_kept_riddle(path: Path = KEPT_RIDDLE) -> EarlierReplies:
 
 
 def told(metrics: Mapping[str, float], key: str, form: str = "+.2f") -> str:
-    """A number below `earlier` with its interval over prompts and, if known, that over trainings."""
+    """A number below `earlier` with its intervals, over prompts and, if known, over trainings; or a dash."""
+    if f"earlier.{key}" not in metrics:
+        return "–"
     number = Replicated.of(metrics, f"earlier.{key}")
     if number.trainings is None:
         return f"{number.prompts:{form}}"
@@ -95,30 +94,37 @@ def source_table(metrics: Mapping[str, float]) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def judge_table(
-    metrics: Mapping[str, float], columns: Mapping[str, str], forms: Mapping[str, str]
-) -> pd.DataFrame:
+def judge_table(metrics: Mapping[str, float], columns: Mapping[str, str], form: str = "+.2f") -> pd.DataFrame:
     """Numbers of all judges, one row a kind and rendering.
 
     Args:
         metrics: With what `solve_riddle` names.
-        columns: Heading -> key below `earlier.<rendering>.<kind>`; keys that one lacks are left out.
-        forms: Key -> format, where it is not "+.2f".
+        columns: Heading -> key below `earlier.<rendering>.<kind>`; those that no judge has are left out.
+        form: Of the numbers.
     """
     groups = judged_groups(metrics)
-    known = {n: key for n, key in columns.items() if all(f"earlier.{g}.{key}" in metrics for g in groups)}
-    rows = {
-        group: {name: told(metrics, f"{group}.{key}", forms.get(key, "+.2f")) for name, key in known.items()}
-        for group in groups
-    }
+    known = {n: key for n, key in columns.items() if any(f"earlier.{g}.{key}" in metrics for g in groups)}
+    rows = {g: {name: told(metrics, f"{g}.{key}", form) for name, key in known.items()} for g in groups}
     return pd.DataFrame(rows).T
 
 
-def part_rows(
-    metrics: Mapping[str, float], contrast: str, parts: Sequence[str] = PARTS_OF_GAP
-) -> pd.DataFrame:
-    """The parts of one difference, one column a kind and rendering of judges."""
-    groups = judged_groups(metrics)
-    return pd.DataFrame(
-        {g: {part: told(metrics, f"{g}.{contrast}.{part}") for part in parts} for g in groups}
-    )
+def part_rows(metrics: Mapping[str, float], contrast: str) -> pd.DataFrame:
+    """The parts of one difference, one row a kind and rendering of judges; empty where none has it."""
+    return judge_table(metrics, {part: f"{contrast}.{part}" for part in PARTS_OF_GAP})
+
+
+def reach_table(metrics: Mapping[str, float]) -> pd.DataFrame:
+    """How far the judges' own held-out pairs reach, one row a kind and rendering."""
+    rows = {}
+    for group in judged_groups(metrics):
+        if f"earlier.{group}.own.replies" not in metrics:
+            continue
+        own = {name: metrics[f"earlier.{group}.own.{name}"] for name in ("replies", "words_mean", "as_long")}
+        beyond = metrics[f"earlier.{group}.own.base_test_beyond"]
+        rows[group] = {
+            "own replies": f"{own['replies']:.0f}",
+            "mean words": f"{own['words_mean']:.0f}",
+            "as long as the mean base reply": f"{own['as_long']:.0f}",
+            "base replies longer than 99% of them": f"{beyond:.0%}",
+        }
+    return pd.DataFrame(rows).T
