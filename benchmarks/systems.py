@@ -2,9 +2,11 @@
 
 "ours" is `rlhf_hw`. "trl" is TRL at its defaults, "trl-best" with the settings it offers that help: no
 activation checkpointing, batches grouped by length, reference log-probabilities beforehand in larger batches.
+On a GPU two more: "trl-liger", the same with Liger's kernels, and "ours-compiled" with compiled layers.
 """
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
@@ -14,6 +16,7 @@ from measuring import StepClock
 from torch.utils.data import SequentialSampler
 
 SYSTEMS = ("ours", "trl", "trl-best")
+ON_GPU = ("ours-compiled", "trl-liger")
 
 
 def train(job: dict) -> dict:
@@ -27,12 +30,12 @@ def train(job: dict) -> dict:
     Returns:
         Seconds of the reference pass and of everything together, and the logged losses.
     """
-    if job["system"] == "ours":  # importing is no part of the work
+    if job["system"].startswith("ours"):  # importing is no part of the work
         import rlhf_hw.training  # noqa: F401
     else:
         from trl import DPOTrainer, RewardTrainer  # noqa: F401
     started = time.perf_counter()
-    run = _ours if job["system"] == "ours" else _trl
+    run = _ours if job["system"].startswith("ours") else _trl
     history, reference_seconds = run(job, Path(job["folder"]), Path(job["output"]))
     seconds = time.perf_counter() - started
     training = StepClock.ends[-1][0] - StepClock.ends[0][0]
@@ -74,12 +77,28 @@ def _ours(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
         if job["same_order"]:
             as_they_stand = lambda self, dataset=None: SequentialSampler(self.train_dataset)  # noqa: E731
             stack.enter_context(mock.patch.object(GroupTrainer, "_get_train_sampler", as_they_stand))
+        if job["system"] == "ours-compiled":
+            stack.enter_context(
+                mock.patch.object(GroupTrainer, "__init__", compiled_start(GroupTrainer.__init__))
+            )
         if job["task"] == "rm":
             # TRL has no such term
             config = RewardTraining(model=str(folder / "reward"), reward_regularization=0.0, **settings)
             return train_reward_model(config).history, 0.0
         result = train_dpo(DPOTraining(model=str(folder / "policy"), **settings))
         return result.history, result.metrics["reference_seconds"]
+
+
+def compiled_start(start: Callable) -> Callable:
+    """A trainer's start that compiles all layers but the last, whose MLP is another for each batch."""
+    from rlhf_hw.models.forward import backbone
+
+    def start_and_compile(trainer, *args, **kwargs) -> None:
+        start(trainer, *args, **kwargs)
+        for layer in backbone(trainer.model).layers[:-1]:
+            layer.compile(dynamic=True)
+
+    return start_and_compile
 
 
 def _trl(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
@@ -111,7 +130,7 @@ def _trl(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
         trainer.train()
         trainer.save_model(str(output / "checkpoint"))
         return trainer.state.log_history, 0.0
-    if job["system"] == "trl-best":
+    if job["system"] != "trl":
         settings |= {"precompute_ref_log_probs": True, "precompute_ref_batch_size": 4 * job["batch"]}
     # without a reference model TRL loads the policy's checkpoint a second time, unless it reads it beforehand
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
@@ -145,7 +164,9 @@ def _trl_settings(job: dict, output: Path) -> dict:
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
-    if job["system"] == "trl-best":
+    if job["system"] == "trl-liger":
+        settings |= {"use_liger_kernel": True}
+    if job["system"] != "trl":
         # the column with the lengths has to survive
         settings |= {"gradient_checkpointing": False, "remove_unused_columns": False}
         settings |= {"train_sampling_strategy": "group_by_length", "length_column_name": "length"}
