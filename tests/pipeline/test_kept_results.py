@@ -58,6 +58,7 @@ class Project:
 
     def execute(self, path: Path, output: Path, *rest: object) -> None:
         """Stands in for the kernel: leaves every file that the notebook declares, and its numbers."""
+        assert self.gives, "the notebook failed"
         for name in [*MADE[path.stem].files(), f"notebooks/{path.name}"]:
             self.put(f"runs/tiny/{name}", "{}" if name.endswith(".json") else f"{name} {self.gives}")
         if path.stem == ASKED:
@@ -122,6 +123,11 @@ def test_the_record_says_which_experiments_are_up_to_date(project: Project, capl
     assert kept_results.left_out(project.folder)[ASKED]
     project.run(experiments=True)
     assert noted() == [ASKED] and kept_results.left_out(project.folder) == {}
+    project.put("data/pairs.jsonl", "{}")
+    project.gives = 0
+    with pytest.raises(AssertionError, match="the notebook failed"):
+        project.run()
+    assert noted() == []
 
 
 def test_numbers_tables_and_figures_are_kept_with_who_made_them(project: Project) -> None:
