@@ -70,6 +70,7 @@ def riddle_at_a_look(found, rendering: str = "plain") -> Figure:
         above, below = panels[:, column]
         draw_levels(above, found.levels[rendering, kind])
         above.set_title(f"judge of {LEARNED[kind]}")
+        above.set_xlabel("words")
         draw_parts(below, found.parts[rendering, kind], names=column == 0)
     for row, axis in ((0, "y"), (1, "x")):
         ends = np.array([getattr(axes, f"get_{axis}lim")() for axes in panels[row]])
@@ -78,8 +79,9 @@ def riddle_at_a_look(found, rendering: str = "plain") -> Figure:
     paired = all("pairs" in found.levels[rendering, kind] for kind in kinds)
     zero = "the run's pairs" if paired else "base replies"
     panels[0, 0].set_ylabel(f"score above {zero}\n({GOLD_UNIT})")
-    panels[0, len(kinds) // 2].set_xlabel("words")
-    panels[1, len(kinds) // 2].set_xlabel(f"score ({GOLD_UNIT})\n{INTERVALS}")
+    several = found.parts[rendering, kinds[0]]["dpo_base_test"]["gap"].trainings is not None
+    over = INTERVALS if several else "95% interval over prompts"
+    figure.supxlabel(f"score ({GOLD_UNIT})\n{over}", fontsize=8.5)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure

@@ -97,6 +97,7 @@ def test_length_kind_and_rest_come_out_as_they_were_put_in(found, replies, score
     assert summed == pytest.approx(parts["gap"].value)
     if contrast.startswith("dpo_base"):
         assert parts["rest"].value == pytest.approx(way * EXTRA / unit, abs=0.05)
+        assert parts["rest_across"].value == pytest.approx(way * EXTRA / unit, abs=0.3)  # prompts differ
 
 
 def test_what_is_to_be_explained_lends_itself_to_no_price(replies):

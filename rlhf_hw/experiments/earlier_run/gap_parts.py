@@ -15,10 +15,15 @@ that is to be explained can lend itself to f or b. The difference of two sources
 
 and the parts add up. "Length" is what goes with length among samples of one model: a longer sample may hold
 more, and what that is worth counts as length, as where sentences are cut (module `score_gap.edits`).
-Intervals are those of `stats.replicates`, the one over prompts from the jackknife.
+
+Learned across the prompts of a source instead, length and kind may stand for the sort of question; what such
+prices leave over, `rest_across`, stands beside (the truth usually lies between the two, as in
+`stats.length.length_share`). Intervals are those of `stats.replicates`, the one over prompts from the
+jackknife.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,19 +55,28 @@ def gap_parts(scores: np.ndarray, replies: pd.DataFrame) -> dict[str, dict[str, 
         replies: With `source`, `prompt`, `words` and `KINDS`, from `judged_replies.read_earlier`.
 
     Returns:
-        Contrast -> `PARTS_OF_GAP`; and "slope" -> {"words": what `PER` words more are worth, on average over
-        the generated replies}.
+        Contrast -> `PARTS_OF_GAP`, and `rest_across`, the rest by prices that are learned across prompts; and
+        "slope" -> {"words": what `PER` words more are worth, on average over generated replies}.
     """
-    table, prompts = as_replicates(scores), cluster_codes(list(replies["prompt"]), len(replies))
-    fit = WithinCells.of(replies)
+    found = contrast_parts(scores, Regression.of(replies))
+    across = contrast_parts(scores, Regression.of(replies, across=True))
+    for contrast, parts in found.items():
+        if contrast != "slope":
+            parts["rest_across"] = across[contrast]["rest"]
+    return found
+
+
+def contrast_parts(scores: np.ndarray, fit: "Regression") -> dict[str, dict[str, Replicated]]:
+    """Parts of all contrasts, and the slope, by one regression."""
+    table = as_replicates(scores)
 
     def named(values: Sequence) -> dict[str, dict]:
         found = iter(values)
         parts = {contrast: {part: next(found) for part in PARTS_OF_GAP} for contrast in fit.contrasts}
         return parts | {"slope": {"words": next(found)}}
 
-    together = named(jackknife_intervals(lambda weights: fit.parts(weights, table.mean(axis=0)), prompts))
-    every = np.ones((1, len(replies)))
+    together = named(jackknife_intervals(lambda weights: fit.parts(weights, table.mean(axis=0)), fit.prompts))
+    every = np.ones((1, table.shape[1]))
     alone = [named(fit.parts(every, row)[0]) for row in table]
     return {
         contrast: {part: both(found, [one[contrast][part] for one in alone]) for part, found in parts.items()}
@@ -75,23 +89,28 @@ def both(estimate: Estimate, values: Sequence[float]) -> Replicated:
     return replicated(estimate, values)
 
 
-class WithinCells:
-    """The regression of `gap_parts`: its design, centred in each cell of prompt and source.
+class Regression(NamedTuple):
+    """The regression of `gap_parts`.
 
-    Args:
+    Attributes:
         design: Shape (replies, columns): the pieces of the length, then `KINDS`.
-        slopes: What a step of one word adds to each column, on average over generated replies.
-        cells: Of each reply. sources: Indicators, shape (replies, sources).
+        slopes: What `PER` words add to each column, on average over generated replies.
+        cells: Of each reply, within which prices are learned. prompts: Of each reply, as numbers.
+        sources: Indicators, shape (replies, sources).
         contrasts: Name -> weight of each source.
+        across: Prices are learned across the prompts of a source; cells are of no account then.
     """
 
-    def __init__(self, design, slopes, cells, sources, contrasts):
-        self.design, self.slopes, self.cells = design, slopes, cells
-        self.centred = within(design, cells)
-        self.sources, self.contrasts = sources, contrasts
+    design: np.ndarray
+    slopes: np.ndarray
+    cells: np.ndarray
+    prompts: np.ndarray
+    sources: np.ndarray
+    contrasts: dict[str, np.ndarray]
+    across: bool
 
     @classmethod
-    def of(cls, replies: pd.DataFrame) -> "WithinCells":
+    def of(cls, replies: pd.DataFrame, *, across: bool = False) -> "Regression":
         """The regression for these replies; contrasts of sources that are not among them are left out."""
         lengths = replies["words"].to_numpy(float)
         unit = lengths.std() or 1.0
@@ -108,8 +127,17 @@ class WithinCells:
             if {*first, *second} <= set(known)
         }
         cells = cluster_codes(list(zip(replies["prompt"], group, strict=True)), len(replies))
+        prompts = cluster_codes(list(replies["prompt"]), len(replies))
         sources = (replies["source"].to_numpy()[:, None] == np.array(known)).astype(float)
-        return cls(design, np.array(steps) * PER / unit, cells, sources, contrasts)
+        return cls(design, np.array(steps) * PER / unit, cells, prompts, sources, contrasts, across)
+
+    def prices(self, weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """What each column of the design is worth, shape (k, columns)."""
+        if self.across:  # a level for each source
+            design = np.column_stack([self.design, self.sources])
+            return least_squares(weights, design, scores)[:, : self.design.shape[1]]
+        centred = within(np.column_stack([self.design, scores]), self.cells)
+        return least_squares(weights, centred[:, :-1], centred[:, -1])
 
     def parts(self, weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """All parts of all contrasts, then the slope.
@@ -121,7 +149,7 @@ class WithinCells:
         Returns:
             Shape (k, contrasts * parts + 1).
         """
-        prices = least_squares(weights, self.centred, within(scores[:, None], self.cells)[:, 0])
+        prices = self.prices(weights, scores)
         count = weights @ self.sources
         level = (weights * scores) @ self.sources / count
         means = np.einsum("kr,rs,rc->ksc", weights, self.sources, self.design, optimize=True)

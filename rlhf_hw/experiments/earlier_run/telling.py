@@ -26,6 +26,7 @@ KEPT_RIDDLE = ROOT / "data" / "kept" / "13_earlier_replies" / "metrics.json"
 FOLDERS = ("earlier-run", "earlier-run-scores")  # in the folder of real data
 SAID_OF = ("pairs", "base_test", "dpo_test", "base_train", "dpo_train")
 CLAIM = "claims."
+ACROSS = "rest_across"
 
 
 def find_earlier(replies: str = "", scores: str = "") -> tuple[Path, Path] | None:
@@ -110,7 +111,7 @@ def judge_table(metrics: Mapping[str, float], columns: Mapping[str, str], form: 
 
 def part_rows(metrics: Mapping[str, float], contrast: str) -> pd.DataFrame:
     """The parts of one difference, one row a kind and rendering of judges; empty where none has it."""
-    return judge_table(metrics, {part: f"{contrast}.{part}" for part in PARTS_OF_GAP})
+    return judge_table(metrics, {part: f"{contrast}.{part}" for part in (*PARTS_OF_GAP, ACROSS)})
 
 
 def reach_table(metrics: Mapping[str, float]) -> pd.DataFrame:
