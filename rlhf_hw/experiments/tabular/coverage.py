@@ -9,8 +9,8 @@ true rewards. DPO sees pairs only: which of them, is the coverage.
 
 In the limit of infinitely many labels the first two lead to RLHF's policy, the third cannot: how the halves
 compare, no label says, and DPO's loss does not change where probability goes from one to the other (Xu et al.
-2024, section 4; Song et al. 2024). Where no policy of the class has the true rewards, DPO projects on it with the
-weights of the data's pairs, RLHF with those of the policy (Gopalan et al. 2026; Shi et al. 2025).
+2024, section 4; Song et al. 2024). Where no policy of the class has the true rewards, DPO projects on it with
+the weights of the data's pairs, RLHF with those of the policy (Gopalan et al. 2026; Shi et al. 2025).
 """
 
 from collections.abc import Sequence
@@ -77,8 +77,8 @@ def measure_coverage(world: CoverageWorld, seed: int) -> dict[str, float]:
     Returns:
         `<coverage>.difference`, the largest difference from RLHF's policy with infinitely many labels, and
         `<coverage>.distance.<n>`, the total variation with n; `reference.distance` without training.
-        `islands.mass` and `islands.moved`: what DPO gives one half before and after a shift that its loss does
-        not see, `islands.loss_change`, and `islands.cost`, what the shift costs in RLHF's objective.
+        `islands.mass` and `islands.moved`: what DPO gives one half before and after a shift that its loss
+        does not see, `islands.loss_change`, and `islands.cost`, what the shift costs in RLHF's objective.
     """
     reference, rewards, rng = draw_world(world, seed)
     best = rlhf_optimum(reference, rewards, world.beta)
@@ -98,7 +98,7 @@ def measure_coverage(world: CoverageWorld, seed: int) -> dict[str, float]:
 def unseen_shift(
     world: CoverageWorld, reference: np.ndarray, rewards: np.ndarray, learned: np.ndarray
 ) -> dict[str, float]:
-    """What happens where the worse half becomes likelier after DPO on two islands; keys of `measure_coverage`."""
+    """What happens where the worse half becomes likelier after DPO on two islands, see `measure_coverage`."""
     half = np.arange(world.replies) < world.replies // 2
     worth = [logsumexp(reference[part] + rewards[part] / world.beta) for part in (half, ~half)]
     worse = half if worth[0] < worth[1] else ~half
@@ -123,10 +123,10 @@ def measure_class(world: CoverageWorld, seed: int) -> dict[str, float]:
     Every pair is compared in all of it, infinitely often; only how often differs from mix to mix.
 
     Returns:
-        For `small` and `whole`: `.gap`, by how much DPO's policy falls short of the best of the class on RLHF's
-        objective (mean over mixes), `.gap_share`, the same as a share of what the best gains over the reference;
-        `.spread`, the largest total variation between DPO's policies of two mixes; `.worse`, the share of mixes
-        after which the expected reward is below the reference's.
+        For `small` and `whole`: `.gap`, by how much DPO's policy falls short of the best of the class on
+        RLHF's objective (mean over mixes); `.reached.<mix>`, the share of what the best gains over the
+        reference; `.spread`, the largest total variation between DPO's policies of two mixes; `.worse`, the
+        share of mixes after which the objective is below the reference's.
     """
     reference, rewards, rng = draw_world(world, seed)
     features = rng.normal(size=(world.replies, world.features))
@@ -145,11 +145,10 @@ def measure_class(world: CoverageWorld, seed: int) -> dict[str, float]:
         top, start, *values = (
             objective(policy, reference, rewards, world.beta) for policy in (best, reference, *learned)
         )
-        gains = [np.exp(policy) @ rewards - np.exp(reference) @ rewards for policy in learned]
         found |= {
             f"{name}.gap": top - float(np.mean(values)),
-            f"{name}.gap_share": (top - float(np.mean(values))) / (top - start),
             f"{name}.spread": max(total_variation(a, b) for a in learned for b in learned),
-            f"{name}.worse": float(np.mean(np.array(gains) < -1e-6)),
+            f"{name}.worse": float(np.mean(np.array(values) < start)),
         }
+        found |= {f"{name}.reached.{m}": (value - start) / (top - start) for m, value in enumerate(values)}
     return found

@@ -1,14 +1,15 @@
 r"""Likelihood displacement against the similarity of the two replies, in a log-linear model.
 
-Replies share features: :math:`\pi(y) \propto \pi_{ref}(y) \exp(\varphi(y) \cdot w)` with vectors of length 1. The gradient
-of any loss of the margin h points along :math:`\delta = \varphi(y_w) - \varphi(y_l)`, so that DPO, IPO and cDPO all walk
-the same line, w = c delta, and a margin of h nats is reached at :math:`c = h / |\delta|^2`. There
+Replies share features: :math:`\pi(y) \propto \pi_{ref}(y) \exp(\varphi(y) \cdot w)` with vectors of length 1.
+The gradient of a loss of the margin h points along :math:`\delta = \varphi(y_w) - \varphi(y_l)`, so that DPO,
+IPO and cDPO all walk the same line, w = c delta, and a margin of h nats is reached at
+:math:`c = h / |\delta|^2`. There
 
 .. math:: \log\pi(y_w) - \log\pi_{ref}(y_w) = h/2 - \log E_{ref} \exp(c\,\delta\cdot\varphi) .
 
-The first term is the same for every pair. The second grows as the two replies become alike: the step c |delta| =
-h / |delta| is longer, and other replies that lie along delta take the probability (Razin et al. 2025; Pal et al. 2024).
-The similarity here is the cosine of the two features.
+The first term is the same for every pair. The second grows as the two replies become alike: the step c
+|delta| = h / |delta| is longer, and other replies that lie along delta take the probability (Razin et al.
+2025; Pal et al. 2024). The similarity here is the cosine of the two features.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ class DisplacementWorld:
     similarities: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95)
     anchored: Sequence[float] = (0.0, 0.95)
     margin: float = 4.0
-    steps: int = 3000
+    steps: int = 2000
     weight: float = 5.0
 
 
@@ -81,11 +82,8 @@ def train_anchored(
     old, vectors = torch.from_numpy(reference), torch.from_numpy(features)
     weights = torch.zeros(len(old), vectors.shape[2], dtype=torch.float64, requires_grad=True)
     towards = (vectors[:, 0] - vectors[:, 1]).square().sum(1, keepdim=True)
-    rate = (
-        0.5 / (1 + world.weight) * torch.ones_like(towards)
-    )  # an anchor pulls as hard, however alike they are
-    if name == "DPO":
-        rate = 2 / towards
+    # DPO's step goes with how far the two are apart; an anchor pulls as hard, however alike they are
+    rate = 2 / towards if name == "DPO" else torch.full_like(towards, 0.5 / (1 + world.weight))
     for _ in range(world.steps):
         log_probs = torch.log_softmax(old + (vectors @ weights[:, :, None])[:, :, 0], dim=1)
         pair, pair_old = log_probs[:, :2], old[:, :2]
@@ -105,9 +103,9 @@ def measure_displacement(world: DisplacementWorld, seeds: Sequence[int]) -> dict
     """All worlds.
 
     Returns:
-        `change.<percent>`, how log pi of the chosen reply has changed at the margin, by similarity, shape (S,);
-        `others.<percent>`, the probability that replies outside the pair have gained; `<loss>.<percent>`, the change
-        with an anchor, and `<loss>.margin.<percent>`, the margin that was reached.
+        By similarity, each of shape (S,): `change.<percent>`, how log pi of the chosen reply has changed at
+        the margin; `others.<percent>`, the probability that replies outside the pair have gained;
+        `<loss>.<percent>`, the change with an anchor, and `<loss>.margin.<percent>`, the margin reached.
     """
     found = {}
     for similarity in world.similarities:

@@ -11,8 +11,8 @@ Two replies, the first preferred with probability p by those who label rightly; 
 | IPO | :math:`(2 q - 1) / 2`, hence 1 - 2e times what it is without noise (Azar et al. 2024) |
 
 As shares of the margin without noise these are in the order rDPO = 1 > IPO > DPO > cDPO for every p > 1/2 and
-0 < e < 1/2. For logit(q) / (q - 1/2) grows with q above 1/2, so DPO keeps less than the 1 - 2e that IPO does, and
-cDPO is DPO with more noise. Finite labels are a sum over the binomial distribution: nothing is drawn.
+0 < e < 1/2. For logit(q) / (q - 1/2) grows with q above 1/2, so DPO keeps less than the 1 - 2e that IPO does,
+and cDPO is DPO with more noise. Finite labels are a sum over the binomial distribution: nothing is drawn.
 """
 
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ from rlhf_hw.experiments.tabular.policies import Comparisons, PolicyClass
 from rlhf_hw.training.losses import dpo, ipo, robust_dpo
 
 NOISE_LOSSES = ("rDPO", "IPO", "DPO", "cDPO")  # in the order of what they keep
+LOGISTIC_LOSSES = ("rDPO", "DPO", "cDPO")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def shown(agreement: float, rate: float) -> float:
 
 
 def derived_margin(name: str, q: np.ndarray | float, rate: float) -> np.ndarray:
-    """beta h at the minimum, where a share q of the labels is for the first reply; infinite where there is none.
+    """beta h at the minimum where a share q of the labels is for the first reply; infinite without one.
 
     Args:
         name: One of `NOISE_LOSSES`.
@@ -97,47 +98,53 @@ def regret(margin: np.ndarray, world: NoiseWorld) -> np.ndarray:
     return value(np.asarray(logit(world.agreement))) - value(margin)
 
 
-def measure_noise(
-    world: NoiseWorld,
-) -> tuple[dict[str, float], dict[str, list[float]], dict[str, list[float]]]:
-    """All of it; nothing is random.
+@dataclass(frozen=True)
+class NoiseFound:
+    """What noise does to the four losses; nothing is random.
 
-    Returns:
-        Numbers: `<loss>.kept.<percent>`, the share of the margin without noise that is kept; `error`, the largest
-        difference of a minimum that was found from the one derived; `order`, by how much two losses that follow
-        each other in the derived order are apart at least, over all rates above 0; `same`, by how much the three
-        logistic losses differ without noise; `<loss>.regret.<n>` at the middle rate, and `rDPO.none.<n>`, how often
-        n labels leave rDPO without a minimum. Then the shares kept by rate, and the regrets by labels, by loss.
+    Attributes:
+        kept: By loss, the share of the margin without noise that is kept at each rate, shape (rates,).
+        regrets: By logistic loss, the mean regret at the middle rate for each number of labels, shape
+        (labels,). none: How often so many labels leave rDPO without a minimum, shape (labels,). error: The
+        largest difference of a minimum that was found from the one derived, in beta h. order: By how much
+        two losses that follow each other in the derived order are apart at least. same: By how much the
+        minima of the three logistic losses differ without noise. rate: The middle rate.
     """
-    found = {
-        name: np.array([found_margin(name, world, rate) for rate in world.rates]) for name in NOISE_LOSSES
+
+    kept: dict[str, np.ndarray]
+    regrets: dict[str, np.ndarray]
+    none: np.ndarray
+    error: float
+    order: float
+    same: float
+    rate: float
+
+
+def measure_noise(world: NoiseWorld) -> NoiseFound:
+    """All of it."""
+    rates = np.asarray(world.rates)
+    found = {name: np.array([found_margin(name, world, e) for e in rates]) for name in NOISE_LOSSES}
+    derived = {
+        name: np.array([derived_margin(name, shown(world.agreement, e), e) for e in rates])
+        for name in NOISE_LOSSES
     }
     kept = {name: values / values[0] for name, values in found.items()}
-    error = max(
-        abs(value - float(derived_margin(name, shown(world.agreement, rate), rate)))
-        for name, values in found.items()
-        for rate, value in zip(world.rates, values, strict=True)
-    )
-    noisy = np.array([kept[name][np.asarray(world.rates) > 0] for name in NOISE_LOSSES])
-    logistic = [found[name][0] for name in ("rDPO", "DPO", "cDPO")]
-    numbers = {
-        "error": error,
-        "order": float((noisy[:-1] - noisy[1:]).min()),
-        "same": float(np.ptp(logistic)),
-    }
-    for name, values in kept.items():
-        numbers |= {
-            f"{name}.kept.{round(100 * rate)}": float(value)
-            for rate, value in zip(world.rates, values, strict=True)
-        }
-    rate = world.rates[len(world.rates) // 2]
-    numbers["rate"] = rate
-    regrets: dict[str, list[float]] = {name: [] for name in ("rDPO", "DPO", "cDPO")}
+    noisy = np.array([kept[name][rates > 0] for name in NOISE_LOSSES])
+    rate = float(rates[len(rates) // 2])
+    regrets: dict[str, list[float]] = {name: [] for name in LOGISTIC_LOSSES}
+    none = []
     for labels in world.labels:
         counts = np.arange(labels + 1)
         chances, q = binom.pmf(counts, labels, shown(world.agreement, rate)), counts / labels
         for name, values in regrets.items():
             values.append(float(chances @ regret(derived_margin(name, q, rate), world)))
-            numbers[f"{name}.regret.{labels}"] = values[-1]
-        numbers[f"rDPO.none.{labels}"] = float(chances[(q >= 1 - rate) | (q <= rate)].sum())
-    return numbers, {name: list(values) for name, values in kept.items()}, regrets
+        none.append(float(chances[(q >= 1 - rate) | (q <= rate)].sum()))
+    return NoiseFound(
+        kept=kept,
+        regrets={name: np.array(values) for name, values in regrets.items()},
+        none=np.array(none),
+        error=float(max(np.abs(found[name] - derived[name]).max() for name in NOISE_LOSSES)),
+        order=float((noisy[:-1] - noisy[1:]).min()),
+        same=float(np.ptp([found[name][0] for name in LOGISTIC_LOSSES])),
+        rate=rate,
+    )

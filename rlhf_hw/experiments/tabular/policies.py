@@ -1,8 +1,8 @@
 r"""Policies over K replies to one prompt, their best under RLHF's objective and under a loss on pairs.
 
-A policy is :math:`\pi_w(y) \propto \pi_{ref}(y) \exp(\varphi(y) \cdot w)`. With the unit vectors as features it
-is a table, which can be any policy; with fewer features than replies the class is too small for some. Rewards r
-and labels follow Bradley and Terry, :math:`p(i \succ j) = \sigma(r_i - r_j)`.
+A policy is :math:`\pi_w(y) \propto \pi_{ref}(y) \exp(\varphi(y) \cdot w)`. With the unit vectors as features
+it is a table, which can be any policy; with fewer features than replies the class is too small for some.
+Rewards r and labels follow Bradley and Terry, :math:`p(i \succ j) = \sigma(r_i - r_j)`.
 
     table = PolicyClass(reference, np.eye(8))
     pairs = Comparisons.expected(rewards, share)             # as if infinitely many labels had been drawn
@@ -129,7 +129,7 @@ class PolicyClass:
 
 
 def smallest(function: Callable[[Tensor], Tensor], start: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """Where a function of a vector is smallest, by BFGS from a start.
+    """Where a function of a vector is smallest, by L-BFGS from a start; where it is flat, the start stays.
 
     Args:
         function: Of a float64 tensor of the start's shape.
@@ -143,12 +143,12 @@ def smallest(function: Callable[[Tensor], Tensor], start: np.ndarray, scale: flo
         (gradient,) = torch.autograd.grad(value, at)
         return value.item(), gradient.numpy()
 
-    options = {"gtol": PRECISION, "maxiter": ITERATIONS}
-    return minimize(with_gradient, start, jac=True, method="BFGS", options=options).x
+    options = {"gtol": PRECISION, "ftol": 0.0, "maxiter": ITERATIONS, "maxcor": 20}
+    return minimize(with_gradient, start, jac=True, method="L-BFGS-B", options=options).x
 
 
 def rlhf_optimum(reference: np.ndarray, rewards: np.ndarray, beta: float) -> np.ndarray:
-    """Log-probabilities of RLHF's optimum, pi_ref exp(r / beta) / Z, shape (K,) (Rafailov et al. 2023, Eq. 4)."""
+    """Log-probabilities of RLHF's optimum, pi_ref exp(r / beta) / Z, shape (K,) (Rafailov et al. 2023)."""
     return log_softmax(reference + rewards / beta)
 
 

@@ -1,10 +1,11 @@
 """Offline against iterative DPO at equal numbers of labels.
 
-Many replies, of which the reference rarely writes the best. Pairs are drawn from the reference at once (offline),
-from the current policy in rounds (iterative), or from all replies alike (offline with coverage of everything);
-labels follow Bradley and Terry. All learn by DPO in a table, tied to the same reference, on all labels so far, with
-the same standard normal prior of the rewards, so that a reply nobody has compared keeps the reference's ratio. With a small
-beta the best policy is far from the reference; with a large one, the control, it is near.
+Many replies, with rewards that the reference knows nothing of. Pairs are drawn from the reference (offline),
+from the current policy in rounds (iterative), or from all replies alike (offline with coverage of
+everything); labels follow Bradley and Terry. All learn by DPO in a table, tied to the same reference, on all
+labels so far, with the same standard normal prior of the rewards, so that a reply nobody has compared keeps
+the reference's ratio. With a small beta the best policy is far from the reference; with a large one, the
+control, it is near.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ def shares_under(log_probs: np.ndarray) -> np.ndarray:
 
 
 def ordered_rightly(log_ratios: np.ndarray, rewards: np.ndarray, shares: np.ndarray) -> float:
-    """How often the implicit reward orders a pair drawn with these shares as the true rewards do; ties one half."""
+    """How often the implicit reward orders a pair with these shares as the true rewards do; ties one half."""
     right = np.sign(log_ratios[:, None] - log_ratios[None, :]) * np.sign(rewards[:, None] - rewards[None, :])
     return float((shares * (1 + right)).sum() / 2)
 
@@ -51,9 +52,9 @@ def measure_rounds(world: RoundsWorld, seed: int) -> dict[str, float]:
     """One world.
 
     Returns:
-        `<near|far>.<source>.regret.<n>`, by how much the policy from n labels falls short of the best on RLHF's
-        objective; at the last n `.reward`, `.divergence` (its KL to the reference) and `.accuracy` on pairs that
-        the reference writes.
+        `<near|far>.<source>.regret.<n>`, by how much the policy from n labels falls short of the best on
+        RLHF's objective; at the last n `.reward`, `.divergence` (its KL to the reference) and `.accuracy` on
+        pairs that the reference writes.
     """
     rng = np.random.default_rng(seed)
     reference, rewards = log_softmax(rng.normal(size=world.replies)), rng.normal(size=world.replies)
