@@ -178,10 +178,11 @@ def displacement_numbers(moved: Mapping[str, np.ndarray], world: DisplacementWor
 
 
 def noise_numbers(noise: NoiseFound, world: NoiseWorld) -> dict[str, float]:
-    """Shares of the margin that are kept, by loss and rate; regrets at the middle rate, by labels."""
+    """Shares of the margin that are kept, at the middle rate and at each; regrets at the middle rate."""
     numbers = {"error": noise.error, "order": noise.order, "same": noise.same, "rate": noise.rate}
     numbers["agreement"] = world.agreement
     for name, values in noise.kept.items():
+        numbers[f"{name}.kept"] = float(values[world.rates.index(noise.rate)])
         numbers |= {
             f"{name}.kept.{round(100 * e)}": float(v) for e, v in zip(world.rates, values, strict=True)
         }
