@@ -148,6 +148,11 @@ STAGES: Mapping[str, Stage] = {
         makes=("metrics/07.json",),
         figures=("recorded_distributions", "recorded_accuracy", "recorded_length", "recorded_win_rate"),
     ),
+    "11_dpo_variants": Stage(
+        makes=("metrics/11.json",),
+        figures=("variants_rlhf", "variants_change"),
+        experiment=True,
+    ),
     "12_hard_pairs": Stage(
         needs={"base": (), "sft": (), "dpo": ()},
         replicated={"reward_model": (), "scores/validation.jsonl": ()},

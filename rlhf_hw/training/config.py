@@ -208,10 +208,16 @@ class DPOTraining(PairTraining):
 
     learning_rate: float = Field(1.0e-6, gt=0, description="peak learning rate of AdamW")
     loss: Literal[tuple(POLICY_LOSSES)] = Field("sigmoid", description="loss of a pair")
-    beta: float = Field(0.1, gt=0, description="tie to the reference model; simpo: scale of its rewards")
+    beta: float = Field(
+        0.1, gt=0, description="tie to the reference model; simpo: scale of its rewards; orpo: its weight"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="assumed share of flipped labels")
     average_log_probs: bool = Field(False, description="mean instead of sum over a reply's tokens")
     gamma: float = Field(0.5, ge=0, description="margin by which the chosen reply's reward should be larger")
+    length_alpha: float = Field(0.01, ge=0, description="what a token costs, in units of reward")
+    dpop_lambda: float = Field(
+        5.0, ge=0, description="how much a nat counts that the chosen reply has lost against the reference"
+    )
     nll_weight: float = Field(0.0, ge=0, description="weight of the chosen replies' loss per token")
     reference_model: str | None = Field(None, description="reference model; default: the start checkpoint")
 

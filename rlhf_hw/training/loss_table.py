@@ -46,12 +46,14 @@ class Loss:
         value: (pairs, config) -> loss of each pair, shape (B,).
         rewards: (pairs, config) -> what the loss compares, shape (B, 2); it is logged, with its margin and
             accuracy.
-        tie: config -> the loss of a pair whose two rewards are equal; None where that differs among pairs.
+        tie: config -> the loss of a pair whose two rewards are equal, and 0 for a loss that reads the chosen
+            reply's own, too (`own_level`); None where that differs among pairs.
         settings: Names of the settings that are its own. One that differs from its default with a loss that
             does not have it is an error.
         needs_reference: Whether it reads `Pairs.reference`; else no reference model is loaded.
         per_token: Whether its log-probabilities are always means over a reply's tokens.
         columns: config -> names of the numbers in the pairs' `meta` that it reads.
+        own_level: Whether it reads more of the rewards than their difference.
         logs: (pairs, config) -> further named values to log, one a pair.
     """
 
@@ -63,6 +65,7 @@ class Loss:
     settings: tuple[str, ...] = ()
     needs_reference: bool = False
     per_token: bool = False
+    own_level: bool = False
     columns: Callable[[Any], tuple[str, ...]] = lambda config: ()
     logs: Callable[[Pairs, Any], dict[str, Tensor]] = lambda pairs, config: {}
 
@@ -162,5 +165,48 @@ POLICY_LOSSES = _table(
         tie=lambda config: _softplus(config.gamma),
         settings=("beta", "gamma"),
         per_token=True,
+    ),
+    Loss(
+        name="length_dpo",
+        summary="R-DPO, takes off a price for each token; rDPO is robust",
+        value=lambda pairs, config: losses.length_dpo(
+            pairs.outputs, pairs.reference, pairs.lengths, config.beta, config.length_alpha
+        ),
+        rewards=_implicit,
+        tie=lambda config: None,
+        settings=("beta", "length_alpha", "average_log_probs", "reference_model"),
+        needs_reference=True,
+    ),
+    Loss(
+        name="dpop",
+        summary="DPO-positive, the chosen reply must not become unlikely",
+        value=lambda pairs, config: losses.dpop(
+            pairs.outputs, pairs.reference, config.beta, config.dpop_lambda
+        ),
+        rewards=_implicit,
+        tie=_ln_2,
+        settings=("beta", "dpop_lambda", "average_log_probs", "reference_model"),
+        needs_reference=True,
+        own_level=True,
+    ),
+    Loss(
+        name="kto",
+        summary="each reply on its own, by prospect theory, its reference point held at 0",
+        value=lambda pairs, config: losses.kto(pairs.outputs, pairs.reference, config.beta),
+        rewards=_implicit,
+        tie=lambda config: 1.0,
+        settings=("beta", "average_log_probs", "reference_model"),
+        needs_reference=True,
+        own_level=True,
+    ),
+    Loss(
+        name="orpo",
+        summary="odds ratio, weighed by beta, with nll_weight 1 beside it and no reference model",
+        value=lambda pairs, config: config.beta * losses.orpo(pairs.outputs),
+        rewards=lambda pairs, config: config.beta * pairs.outputs,
+        tie=lambda config: config.beta * math.log(2),
+        settings=("beta",),
+        per_token=True,
+        own_level=True,
     ),
 )

@@ -11,10 +11,15 @@ With :math:`r` the rewards of a reward model, and
 | `ipo` | :math:`(h - 1/(2\beta))^2` | Azar et al. 2024 |
 | `robust_dpo` | :math:`-\log\sigma(\beta h)`, corrected for flips | Chowdhury et al. 2024, Eq. 12 |
 | `simpo` | as `dpo` with log-probabilities a token, a margin, no reference | Meng et al. 2024, Eq. 6 |
+| `length_dpo` | :math:`-\log\sigma(\beta h + \alpha(|y_w| - |y_l|))` | Park et al. 2024 (R-DPO) |
+| `dpop` | as `dpo`, minus :math:`\beta\lambda\max(0, \log(\pi_{ref} / \pi)(y_w))` | Pal et al. 2024 |
+| `kto` | :math:`1 - v(y_w) + 1 - v(y_l)`, values of prospect theory | Ethayarajh et al. 2024, Eqs. 7, 8 |
+| `orpo` | :math:`-\log\sigma` of the log odds ratio, no reference | Hong et al. 2024, Eqs. 4, 7 |
 
 `loss_table` gives them their names and says what each needs. Everywhere the chosen reply stands first.
 """
 
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -101,6 +106,73 @@ def simpo(log_probs: Tensor, beta: float, gamma: float) -> Tensor:
         Loss of each pair, shape (B,).
     """
     return -logsigmoid(beta * difference(log_probs) - gamma)
+
+
+def length_dpo(log_probs: Tensor, reference: Tensor, lengths: Tensor, beta: float, alpha: float) -> Tensor:
+    """R-DPO's loss: DPO for a reward from which `alpha` is taken off for each token.
+
+    With r - alpha |y| in place of r in the objective, DPO's change of variables gives
+    r = beta log(pi / pi_ref) + alpha |y| + c(x), hence the sign: a chosen reply that is longer has won part
+    of its margin by its length already.
+
+    Args:
+        log_probs, reference, beta: As for `dpo`.
+        lengths: Tokens of the replies, shape (B, 2).
+        alpha: What a token costs, in units of reward; 0 is DPO.
+
+    Returns:
+        Loss of each pair, shape (B,).
+    """
+    return -logsigmoid(beta * difference(log_probs - reference) + alpha * difference(lengths))
+
+
+def dpop(log_probs: Tensor, reference: Tensor, beta: float, weight: float) -> Tensor:
+    """DPO-positive's loss: DPO, and the chosen reply must not become less likely than under the reference.
+
+    Args:
+        log_probs, reference, beta: As for `dpo`.
+        weight: Lambda, how much a nat that the chosen reply has lost counts; 0 is DPO.
+
+    Returns:
+        Loss of each pair, shape (B,); ln 2 where the policy equals its reference.
+    """
+    lost = (reference - log_probs)[:, 0].clamp(min=0)
+    return -logsigmoid(beta * (difference(log_probs - reference) - weight * lost))
+
+
+def kto(log_probs: Tensor, reference: Tensor, beta: float, point: float | Tensor = 0.0) -> Tensor:
+    """KTO's loss of a desirable (chosen) and an undesirable (rejected) reply, added up; both weights are 1.
+
+    Unlike DPO it asks for no difference: each reply is held against the same reference point, and far from
+    it on either side nothing is gained any more.
+
+    Args:
+        log_probs, reference, beta: As for `dpo`.
+        point: z_0, an estimate of KL(pi || pi_ref), 0 or more; no gradient flows through it. The paper takes
+            it from replies to other prompts. At 0 the loss is that of APO-zero (D'Oosterlinck et al. 2024).
+
+    Returns:
+        Loss of each pair, shape (B,), between 0 and 2; with `point` 0 it is 1 where the policy equals its
+        reference.
+    """
+    gain = beta * (log_probs - reference - point)
+    return torch.sigmoid(-gain[:, 0]) + torch.sigmoid(gain[:, 1])
+
+
+def orpo(log_probs: Tensor) -> Tensor:
+    """ORPO's loss without its likelihood of the chosen reply: minus the log-sigmoid of the log odds ratio.
+
+    odds(y) = p / (1 - p) with p the geometric mean of the probabilities of the reply's tokens.
+
+    Args:
+        log_probs: Mean log-probability of a token of the replies, below 0, shape (B, 2).
+
+    Returns:
+        Loss of each pair, shape (B,); ln 2 where both replies have the same.
+    """
+    none = torch.finfo(log_probs.dtype).tiny  # a reply that is certain has finite odds
+    odds = log_probs - torch.log(-torch.expm1(log_probs).clamp(max=-none))
+    return -logsigmoid(difference(odds))
 
 
 def implicit_rewards(log_probs: Tensor, reference: Tensor, beta: float) -> Tensor:

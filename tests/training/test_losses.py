@@ -171,6 +171,7 @@ def trl_dpo(lists, policy_folder, other_folder, renderer, tmp_path_factory):
         ("sigmoid_norm", {"average_log_probs": True}),
         ("robust", {"loss": "robust", "label_smoothing": 0.1}),
         ("ipo", {"loss": "ipo", "average_log_probs": True}),  # TRL averages over tokens for this one
+        ("apo_zero", {"loss": "kto"}),  # KTO with its reference point at 0
     ],
 )
 def test_dpo_losses_equal_trl(trl_dpo, groups, policy_folder, other_folder, renderer, theirs, ours) -> None:
