@@ -2,6 +2,8 @@
 
 PYTHON  ?= python3
 PROFILE ?= nano
+# anything but "no": the experiments run, too
+EXPERIMENTS ?= no
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
@@ -12,6 +14,7 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check
 SYSTEM_PACKAGES := texlive-xetex texlive-lang-chinese texlive-latex-recommended texlive-fonts-recommended \
                    lmodern latexmk fonts-noto-cjk
 APT_INSTALL := apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends
+RUN_ARGS = $(if $(SET),--set $(SET)) $(if $(filter-out no,$(EXPERIMENTS)),--experiments) $(ARGS)
 # true where all of it works, whatever way it was installed
 TYPESETTING := { command -v xelatex && command -v latexmk && kpsewhich ctexart.cls lmodern.sty pzdr.tfm && \
                  { fc-list | grep "Noto Serif CJK SC" || ls /usr/share/fonts/opentype/noto/NotoSerifCJK*; }; \
@@ -29,15 +32,15 @@ endif
 .DELETE_ON_ERROR:
 
 help:  ## show this list
-	@echo "make <target> [PROFILE=nano] [SET=\"notebook.key=value ...\"] [ARGS=...] [PYTHON=python3.12]"
+	@echo "make <target> [PROFILE=nano] [EXPERIMENTS=yes] [SET=\"notebook.key=value ...\"] [ARGS=...] [PYTHON=python3.12]"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 report: setup system  ## run the notebooks that are out of date, then build the report (PDF and HTML, two languages)
-	$(BIN)/rlhf-hw run --profile $(PROFILE) $(if $(SET),--set $(SET)) $(ARGS)
+	$(BIN)/rlhf-hw run --profile $(PROFILE) $(RUN_ARGS)
 	$(BIN)/rlhf-hw report --profile $(PROFILE) $(REPORT_ARGS)
 
 run: setup  ## only the notebooks
-	$(BIN)/rlhf-hw run --profile $(PROFILE) $(if $(SET),--set $(SET)) $(ARGS)
+	$(BIN)/rlhf-hw run --profile $(PROFILE) $(RUN_ARGS)
 
 test: lint unit nbval  ## lint, unit tests, and every notebook against its stored outputs
 
@@ -105,8 +108,9 @@ coverage: setup  ## simulate how often the intervals hold the truth, into docs/s
 house: setup  ## draw the rooms of the library and their imports (fig/house.png), print sizes
 	$(BIN)/python -m rlhf_hw.figures.house
 
-publish: setup  ## copy the figures and reports of the default run to fig/ and report/
+publish: setup  ## copy the figures and reports of the default run to fig/ and report/; keep its experiments
 	@test -f runs/nano/metrics.json || { echo "no finished run in runs/nano: make report first"; exit 1; }
+	$(BIN)/rlhf-hw keep
 	mkdir -p fig && cp runs/nano/fig/*.png runs/nano/fig/*.pdf fig/
 	$(BIN)/python -m rlhf_hw.figures.diagrams
 	$(BIN)/python -m rlhf_hw.figures.house

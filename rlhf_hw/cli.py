@@ -1,4 +1,4 @@
-"""The command line: `rlhf-hw run | report | train | score | check-data | pretrained`.
+"""The command line: `rlhf-hw run | report | keep | train | score | check-data | pretrained`.
 
 Each command imports what it needs when it runs, so that `rlhf-hw --help` answers at once. A mistake in the
 input ends with one line and exit status 1; `--debug` shows where it was raised."""
@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import sys
-import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +53,7 @@ def command_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="command")
     _add_run(commands)
     _add_report(commands)
+    _add_keep(commands)
     train = commands.add_parser(
         "train", help="one training run: rlhf-hw train rm|sft|dpo --help lists its settings"
     )
@@ -80,6 +80,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--only", default="", help="these notebooks alone, by number or name: 02,03; what they lack is made"
     )
     run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="this notebook and those after it")
+    run.add_argument("--experiments", action="store_true", help="also the experiments, which it leaves out")
     run.add_argument("--force", action="store_true", help="run also what is up to date")
 
 
@@ -94,6 +95,13 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
         help="for the PDF; auto: XeLaTeX where there is TeX, else Typst",
     )
     report.add_argument("--force", action="store_true", help="build also what is up to date")
+
+
+def _add_keep(commands: argparse._SubParsersAction) -> None:
+    text = "copy what experiments found into data/kept and fig, for the reports of runs without them"
+    keep = _add(commands, "keep", keep_experiments, text)
+    keep.add_argument("--profile", default="nano", help="name of a profile of the package")
+    keep.add_argument("--only", default="", help="these experiments alone, by number or name: 08,10")
 
 
 def _add_score(commands: argparse._SubParsersAction) -> None:
@@ -151,16 +159,28 @@ def run_notebooks(options: argparse.Namespace) -> None:
     from rlhf_hw.pipeline.runner import run_profile
 
     profile = apply_overrides(load_profile(options.profile), options.overrides)
-    only = [name.strip() for name in options.only.split(",") if name.strip()]
     ran = run_profile(
         profile,
-        only=only,
+        only=_names(options.only),
         start_from=options.start_from,
         force=options.force,
+        experiments=options.experiments,
         dtype=_training_dtype,
         prepare=lambda parameters: locate(parameters.get("base_model", "")),
     )
     print(f"{profile.name}: {len(ran)} notebooks ran" if ran else f"{profile.name}: nothing to do")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def keep_experiments(options: argparse.Namespace) -> None:
+    """`rlhf-hw keep`"""
+    from rlhf_hw.pipeline.kept_results import keep_results
+
+    kept = keep_results(options.profile, _names(options.only))
+    print(f"{options.profile}: kept {', '.join(kept) or 'nothing, for no experiment ran'}")
 
 
 def _training_dtype() -> str:
@@ -173,8 +193,8 @@ def _training_dtype() -> str:
 def build_report(options: argparse.Namespace) -> None:
     """`rlhf-hw report`"""
     from rlhf_hw.paths import RUNS
-    from rlhf_hw.pipeline.graph import report_stamp
     from rlhf_hw.pipeline.profiles import load_profile
+    from rlhf_hw.pipeline.stamps import report_stamp
     from rlhf_hw.report.build import build_report
 
     folder = RUNS / load_profile(options.profile).name
@@ -231,34 +251,14 @@ def _names_trainer(arguments: Sequence[str]) -> bool:
 def train_parser(method: str) -> argparse.ArgumentParser:
     """Return the parser of `train rm` or `train dpo`: one flag for each field of its settings."""
     from rlhf_hw.training.config import SETTINGS
+    from rlhf_hw.training.flags import add_flags
 
     parser = argparse.ArgumentParser(prog=f"rlhf-hw train {method}", description=f"train {TRAINERS[method]}")
     parser.add_argument("--config", type=Path, help="YAML file with settings; flags win over it")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(command=train, method=method)
-    for name, field in SETTINGS[method].model_fields.items():
-        _add_field(parser, name, field, SETTINGS[method].describe(name))
+    add_flags(parser, SETTINGS[method])
     return parser
-
-
-def _add_field(parser: argparse.ArgumentParser, name: str, field: Any, description: str) -> None:
-    """Values stay text: pydantic converts and checks them, with the field's own message."""
-    default = "" if field.is_required() else f" [{field.default}]"
-    flag = f"--{name.replace('_', '-')}"
-    text = f"{description}{default}".replace("%", "%%")
-    shared = {"dest": name, "default": argparse.SUPPRESS, "help": text}
-    if field.annotation is bool:
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **shared)
-    else:
-        parser.add_argument(flag, metavar=_type_name(field.annotation), **shared)
-
-
-def _type_name(annotation: Any) -> str:
-    if typing.get_origin(annotation) is typing.Literal:
-        return "|".join(map(str, typing.get_args(annotation)))
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        return _type_name(typing.get_args(annotation)[0])
-    return annotation.__name__.lower()
 
 
 def score_file(options: argparse.Namespace) -> None:

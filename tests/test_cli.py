@@ -30,7 +30,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 5  # about 0.1 s; the bound allows for a busy machine
-    for command in ("run", "report", "train", "score", "check-data"):
+    for command in ("run", "report", "keep", "train", "score", "check-data"):
         assert command in done.stdout
 
 
@@ -72,6 +72,8 @@ def test_the_launchers_rank_is_ignored(capsys: pytest.CaptureFixture) -> None:
         (["run", "--profile", "nanno"], "no profile 'nanno'"),
         (["run", "--set", "no_such_parameter=1"], "no_such_parameter"),
         (["run", "--set", "seed"], "write key=value"),
+        (["keep", "--profile", "mine"], "only what a profile of the package found is kept"),
+        (["keep", "--only", "00"], "keep 00: experiments are"),
     ],
 )
 def test_mistakes_end_with_one_line(
@@ -154,6 +156,7 @@ def finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return written
 
     monkeypatch.setattr("rlhf_hw.paths.RUNS", tmp_path)
+    monkeypatch.setattr("rlhf_hw.pipeline.stamps.KEPT_RESULTS", tmp_path / "kept")
     monkeypatch.setattr("rlhf_hw.report.build.build_report", build)
     return built
 
@@ -173,6 +176,9 @@ def test_the_report_is_built_only_when_out_of_date(finished_run: list[str], tmp_
     cli.main(["report"])
     cli.main(["report"])
     assert finished_run == ["auto"] * 3 + ["xelatex", "auto", "auto"]
+    (tmp_path / "kept").write_text("of an experiment")
+    cli.main(["report"])
+    assert len(finished_run) == 7
 
 
 def test_a_report_without_its_pdf_is_tried_again(finished_run: list[str]) -> None:

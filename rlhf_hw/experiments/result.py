@@ -9,7 +9,8 @@ To add an experiment X:
 3. `notebooks/NN_X.ipynb` tells: cells that need models first, then the one call, then section by section a
    piece of what was found, each figure by `show(draw(found), results.fig, "name")`; at its end
    `results.record("NN", found)`.
-4. `pipeline/graph.py` says what the notebook needs, makes and draws.
+4. `pipeline/graph.py` says what the notebook needs, makes and draws, and whether the default run leaves it
+   out (`experiment`).
 5. `report/report.en.md` and `report.zh.md` get a section each, with the same keys, which opens with its idea.
 """
 

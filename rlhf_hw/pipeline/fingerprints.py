@@ -28,11 +28,13 @@ MACHINERY = {
     "rlhf_hw.imports",
     "rlhf_hw.pipeline.fingerprints",
     "rlhf_hw.pipeline.graph",
+    "rlhf_hw.pipeline.kept_results",
     "rlhf_hw.pipeline.kernel",
     "rlhf_hw.pipeline.machine",
     "rlhf_hw.pipeline.profiles",
     "rlhf_hw.pipeline.progress",
     "rlhf_hw.pipeline.runner",
+    "rlhf_hw.pipeline.stamps",
 }
 # what modules read without being told: below the project's root or in the folder of real data
 READS = {
@@ -100,7 +102,7 @@ def code_of(source: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in sorted((reached | parents & files.keys()) - MACHINERY):
         found[name] = syntax(files[name].read_text(encoding="utf-8"))
-        found |= {_name(path): _digest(path) for path in _read_by(name, files[name])}
+        found |= {place_name(path): _digest(path) for path in _read_by(name, files[name])}
     return found
 
 
@@ -131,7 +133,11 @@ def _read_by(name: str, module: Path) -> Iterator[Path]:
             yield from (path for path in sorted(place.glob(pattern)) if path.is_file())
 
 
-def _name(path: Path) -> str:
+def place_name(path: Path) -> str:
+    """A path's name that is the same on every machine: below the project's root or the real data's folder."""
+    place = real_data()
+    if place is not None and path.is_relative_to(place) and not path.is_relative_to(paths.ROOT):
+        return f"$RLHF_HW_REAL_DATA/{path.relative_to(place)}"
     return str(path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path)
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,11 +48,16 @@ def installed_versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in RECORDED_PACKAGES}
 
 
-def git_commit() -> str:
-    """Return the short commit, with `+` if files differ from it, or "none" outside a git checkout."""
+def git_commit(apart: Sequence[str] = ()) -> str:
+    """Return the short commit, with `+` if files differ from it, or "none" outside a git checkout.
+
+    Args:
+        apart: Folders below the project's root in which files may differ.
+    """
     try:
         commit = _git("rev-parse", "--short", "HEAD")
-        return f"{commit}+" if _git("status", "--porcelain", "--untracked-files=no") else commit
+        looked_at = [".", *(f":!{folder}" for folder in apart)]
+        return f"{commit}+" if _git("status", "--porcelain", "--untracked-files=no", *looked_at) else commit
     except (OSError, subprocess.CalledProcessError):
         return "none"
 

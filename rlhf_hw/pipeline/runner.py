@@ -11,7 +11,7 @@ each notebook the parameters it last ran with and how long that took.
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,8 @@ from rlhf_hw.errors import InputError
 from rlhf_hw.files import write_json
 from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline import kernel
-from rlhf_hw.pipeline.graph import (
-    STAGES,
-    Stage,
-    is_current,
-    maker_of,
-    missing,
-    notebook_stamp,
-    remove_stamp,
-    write_stamp,
-)
+from rlhf_hw.pipeline.graph import STAGES, Stage, maker_of, missing
+from rlhf_hw.pipeline.kept_results import stage_is_current
 from rlhf_hw.pipeline.machine import describe_machine, git_commit, installed_versions
 from rlhf_hw.pipeline.profiles import (
     Parameters,
@@ -40,6 +32,7 @@ from rlhf_hw.pipeline.profiles import (
 )
 from rlhf_hw.pipeline.progress import logger
 from rlhf_hw.pipeline.run_folder import MAKE_AGAIN, Run
+from rlhf_hw.pipeline.stamps import notebook_stamp, remove_stamp, write_stamp
 from rlhf_hw.pipeline.warm import NextKernel, ReadyKernel
 
 
@@ -48,6 +41,7 @@ def run_profile(
     only: Sequence[str] = (),
     start_from: str | None = None,
     force: bool = False,
+    experiments: bool = False,
     notebooks: Path = NOTEBOOKS,
     stages: Mapping[str, Stage] = STAGES,
     dtype: Callable[[], str] = lambda: "unknown",
@@ -62,6 +56,7 @@ def run_profile(
         only: Run these notebooks alone, by number ("02") or name.
         start_from: Run this notebook and those after it.
         force: Run also what is up to date, and make again what it would read back.
+        experiments: Run the experiments, too; those that `only` names run in any case.
         notebooks: Folder with the notebooks.
         stages: What they need and make.
         prepare: Called with the parameters of each notebook before it runs: fetches what they name.
@@ -76,28 +71,29 @@ def run_profile(
         NotebookFailed: a notebook stopped with an error.
     """
     paths = _in_order(notebooks)
-    selected = _select(paths, only, start_from)
+    plain = [path for path in paths if experiments or not stages.get(path.stem, Stage()).experiment]
+    selected = _select(paths, only, start_from, plain)
     parameters = resolve_parameters(profile, paths)
     if not paths:
         raise FileNotFoundError(f"no notebooks in {notebooks}: install from a checkout (pip install -e .)")
     run = Run(profile.name)
-    _note(run, profile=profile.model_dump())
+    _note(run, profile=profile.model_dump(), experiments=[])  # none counts before all has run
     makers = _makers(paths, selected, parameters, run, stages)
     queue = [path for path in paths if path in selected or path.stem in makers]
 
     def is_due(path: Path) -> bool:
         if path.stem in makers or (force and path in selected):
             return True
-        stamp = notebook_stamp(path, parameters[path.stem], run.path, stages)
-        return not is_current(_executed(run, path), stamp, run.path)
+        return not stage_is_current(run.path, path, parameters[path.stem], stages)
 
     def execute(path: Path, kernel: ReadyKernel | None) -> None:
         prepare(parameters[path.stem])
         run_notebook(path, run.name, parameters[path.stem], stages, force and path in selected, kernel)
 
     ran = _run_queue(queue, is_due, execute, {path: force and path in selected for path in queue})
+    out_of_date = _note_experiments(run, paths, parameters, stages)
     if ran or "commit" not in _read_record(run):
-        _finish_record(run, dtype())
+        _finish_record(run, dtype(), out_of_date)
     return ran
 
 
@@ -200,8 +196,11 @@ def _makers(
     return found
 
 
-def _select(paths: Sequence[Path], only: Sequence[str], start_from: str | None) -> list[Path]:
-    chosen = [_find(paths, name) for name in only] or list(paths)
+def _select(
+    paths: Sequence[Path], only: Sequence[str], start_from: str | None, plain: Sequence[Path]
+) -> list[Path]:
+    """The notebooks to run: those named, else all `plain` ones; of these `start_from` and what follows it."""
+    chosen = [_find(paths, name) for name in only] or list(plain)
     if start_from is None:
         return chosen
     return [path for path in chosen if path.stem >= _find(paths, start_from).stem]
@@ -244,11 +243,24 @@ def _recorded_parameters(run: Run, path: Path) -> Parameters:
     return resolve_parameters(Profile.model_validate(record["profile"]), _in_order(path.parent))[path.stem]
 
 
-def _finish_record(run: Run, dtype: str) -> None:
+def _note_experiments(
+    run: Run, paths: Sequence[Path], parameters: Mapping[str, Parameters], stages: Mapping[str, Stage]
+) -> set[str]:
+    """Note which experiments this run has up to date, for its report; return those that it has otherwise."""
+    here = [p for p in paths if stages.get(p.stem, Stage()).experiment and _executed(run, p).exists()]
+    current = [p.stem for p in here if stage_is_current(run.path, p, parameters[p.stem], stages)]
+    _note(run, experiments=current)
+    out_of_date = {path.stem for path in here} - set(current)
+    for stem in sorted(out_of_date):
+        logger.info("%s  an experiment, out of date: `rlhf-hw run --experiments` runs it again", stem)
+    return out_of_date
+
+
+def _finish_record(run: Run, dtype: str, without: Collection[str]) -> None:
     """Add machine, versions and commit to the run record, and the same numbers to the run's metrics."""
     machine, versions, commit = describe_machine(dtype), installed_versions(), git_commit()
     _note(run, commit=commit, versions=versions, **machine)
-    seconds = _read_record(run).get("seconds", {})
+    seconds = {stem: s for stem, s in _read_record(run).get("seconds", {}).items() if stem not in without}
     run.record(
         "run",
         {f"run.{key}": value for key, value in machine.items()}

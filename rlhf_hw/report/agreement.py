@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rlhf_hw.paths import REPORT
 from rlhf_hw.report import LANGUAGES, TEXTS
-from rlhf_hw.report.build import run_facts
+from rlhf_hw.report.shown import run_facts
 from rlhf_hw.report.text import kept_lines
 
 

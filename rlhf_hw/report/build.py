@@ -4,28 +4,28 @@
     build_report("nano", engine="both")     also report{,.short}.{en,zh}.typst.pdf
 
 The texts are `report/report.<language>.md` and, in short, `report/report.short.<language>.md`; `text`,
-`tables`, `fields` and `glossary` say how their numbers and terms are written. Numbers are
-`runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and, unless the run has its own, the keys
-`recorded.*` of `report/recorded.json`. Figures are `![Caption](fig/NAME.pdf){#fig:NAME width=90%}`: those of
-the run; the diagrams and `recorded_*`, which no run makes, are the repository's `fig/`. An empty block
-`::: {.newpage}` begins a page in print.
+`tables`, `fields` and `glossary` say how their numbers and terms are written, `shown` says where they come
+from. Figures are written `![Caption](fig/NAME.pdf){#fig:NAME width=90%}`. An empty block `::: {.newpage}`
+begins a page in print.
 """
 
 import json
 import logging
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.figures.diagrams import DIAGRAMS
-from rlhf_hw.paths import FIG, REPORT, RUNS
-from rlhf_hw.pipeline.graph import RECORDED_RUN, STAGES, drawn_by
+from rlhf_hw.paths import REPORT, RUNS
+from rlhf_hw.pipeline.graph import drawn_by
 from rlhf_hw.report import LANGUAGES, TEXTS, typesetting
-from rlhf_hw.report.fields import Facts, FieldError, Value
+from rlhf_hw.report.fields import Facts, FieldError
 from rlhf_hw.report.glossary import link_terms, read_glossary, with_glossary
+from rlhf_hw.report.shown import run_facts
 from rlhf_hw.report.tables import read_tables
 from rlhf_hw.report.text import fill
 from rlhf_hw.report.typesetting import Document
@@ -75,47 +75,6 @@ def build_report(
         return [path for paths in made for path in paths]
 
 
-def run_facts(folder: Path, languages: Sequence[str]) -> list[Facts]:
-    """What a report of the run in `folder` may name, once for each language."""
-    values = load_values(folder, REPORT / "recorded.json")
-    tables = {path.stem: _read_json(path) for path in sorted((folder / "tables").glob("*.json"))}
-    return [Facts(values, tables, figures(folder, language), language) for language in languages]
-
-
-def load_values(folder: Path, recorded: Path | None = None) -> dict[str, Value]:
-    """Return the flat values a report may name: `metrics.json`, `run.*` of `run.json`, `recorded.*`.
-
-    Where the run analysed recorded scores itself, its numbers count and the kept ones are left out: they may
-    be those of other rows.
-    """
-    values = dict(_flatten(_read_json(folder / "metrics.json")))
-    if (folder / "run.json").exists():
-        values |= _flatten(_read_json(folder / "run.json"), "run")
-    own = any(key.startswith("recorded.") for key in values)
-    if recorded is not None and recorded.exists() and not own:
-        values |= _flatten(_read_json(recorded), "recorded")
-    return values
-
-
-def _read_json(path: Path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing: run the notebooks of this run first") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
-
-
-def _flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, Value]]:
-    """Yield (dotted key, value). A key that has the prefix already keeps its name; lists are left out."""
-    for key, value in values.items():
-        name = key if not prefix or key.startswith(prefix + ".") else f"{prefix}.{key}"
-        if isinstance(value, Mapping):
-            yield from _flatten(value, name)
-        elif not isinstance(value, list):
-            yield name, value
-
-
 def prepare(source: Path, facts: Facts, folder: Path) -> Document:
     """Fill the text, check everything it names and lay the parts ready in `folder`/report/build.
 
@@ -125,6 +84,7 @@ def prepare(source: Path, facts: Facts, folder: Path) -> Document:
         facts: what it may name, and its language.
         folder: the run's folder.
     """
+    facts = replace(facts, used=set())  # by this text
     text = source.read_text(encoding="utf-8")
     declared, glossary = source.with_name("tables.yaml"), source.with_name("glossary.yaml")
     filled = fill(text, facts, read_tables(declared) if declared.exists() else {}, source.name)
@@ -143,6 +103,7 @@ def prepare(source: Path, facts: Facts, folder: Path) -> Document:
     _check_text(text, nodes, source.name)
     _check_references(text, nodes, bibliography, source.name)
     _copy_figures(text, nodes, facts, build, source.name)
+    facts.check_marks(source.name)
     path = (build / source.name).with_suffix(".json")
     path.write_text(json.dumps(tree), encoding="utf-8")
     return Document(path, facts.language, build, bibliography, strict=folder.name == STRICT_RUN)
@@ -172,27 +133,6 @@ def typeset(document: Document, folder: Path, formats: Iterable[str], engine: st
     for path in written:
         log.info("wrote %s", path)
     return written
-
-
-def figures(folder: Path, language: str = "en") -> dict[str, Path]:
-    """Return the figures a report of this run may show, by name: PDFs, with an SVG beside each.
-
-    The repository's `fig/` also holds the default profile's figures: no other run may show those as its own.
-    A language has its own in a folder of its name; those that are not there are the English ones.
-    """
-    shared = {
-        path.stem: path
-        for path in FIG.glob("*.pdf")
-        if path.stem in DIAGRAMS or path.stem in STAGES[RECORDED_RUN].figures
-    }
-    known = shared | {path.stem: path for path in (folder / "fig").glob("*.pdf")}
-    own = {name: path.parent / language / path.name for name, path in known.items()}
-    translated = {name: path for name, path in own.items() if path.exists()}
-    if language != "en" and (missing := known.keys() - translated):
-        log.warning(
-            "report.%s: English figures, none in its language: %s", language, ", ".join(sorted(missing))
-        )
-    return known | translated
 
 
 def _nodes(tree) -> Iterator[dict]:
@@ -279,6 +219,7 @@ def _copy_figures(text: str, nodes: list[dict], facts: Facts, folder: Path, sour
             raise InputError(f"{place}: figures are written as fig/NAME.pdf, not {target}")
         if match[1] not in known:
             raise FieldError(f"{place}: no figure '{match[1]}'; {_maker(match[1])}")
+        facts.used.add(f"figure:{match[1]}")
         drawn, link[0] = known[match[1]], f"{place_of}/{match[1]}.pdf"
         screen = ".svg" if drawn.with_suffix(".svg").exists() else ".png"  # a run may be older than its SVGs
         for suffix in (".pdf", screen):

@@ -7,6 +7,9 @@
     {{headline:rm.validation.accuracy:.3f}}   0.884 (prompts 0.863 to 0.902; trainings 0.851 to 0.917), where
                                               there are NAME_trainings_low and _high, too
     {{run.processor}}                         a text or a whole number, as it is
+    {{kept:plural_preferences}}               alone on its line: that the numbers and figures of notebook
+                                              NN_plural_preferences were kept from an earlier run, of which
+                                              commit and on which machine; nothing where the run made them
 
 Nothing is guessed: an unknown key or a float without a format is an error that names file and line. Text
 values are data (model output, a processor's name): `escape` makes them inert in Markdown, so that pandoc's
@@ -23,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 
 from rlhf_hw.errors import InputError, UnknownName, did_you_mean
+from rlhf_hw.pipeline.kept_results import KeptResult
 from rlhf_hw.report.glyphs import visible
 
 Value = str | int | float
@@ -37,6 +41,12 @@ BRIEF = {
     "en": "{prompts}; {trainings}",
     "zh": "{prompts}；{trainings}",
 }  # in tables, whose heading says which
+KEPT = {
+    "en": "*The numbers and figures of notebook {number} are kept from the run of commit {commit} on "
+    "{machine} ({threads} threads, {dtype}). The run of this report left it out.*",
+    "zh": "*第 {number} 号笔记本的数字与图取自提交 {commit} 的一次运行（{machine}，{threads} 线程，"
+    "{dtype}），本报告所依据的运行未执行该笔记本。*",
+}
 _FIELD = re.compile(r"\{\{(.*?)\}\}")
 _ZERO = re.compile(r"[-+]0(\.0*)?%?")
 # Chinese, Japanese and emoji, which may break between any two, are none of these.
@@ -56,13 +66,15 @@ class Facts:
         tables: rows by table name.
         figures: the figures that exist, by name.
         language: one of `rlhf_hw.report.LANGUAGES`.
-        used: the keys asked for so far.
+        kept: experiments with results, by name: what was kept of an earlier run, None where this one has it.
+        used: the keys asked for so far; also `table:NAME`, `figure:NAME`, and `kept:NAME` of a mark.
     """
 
     values: Mapping[str, Value]
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     figures: Mapping[str, Path] = field(default_factory=dict)
     language: str = "en"
+    kept: Mapping[str, KeptResult | None] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
     @cached_property
@@ -89,9 +101,49 @@ class Facts:
             raise InputError(f"{place}: a field opens with {{{{ and does not close on its line")
         return filled
 
+    def mark(self, name: str, place: str) -> str:
+        """Return the line that says who made an experiment's results; "" where this run did.
+
+        Raises:
+            FieldError: neither this run nor an earlier one has results of such an experiment.
+        """
+        if name not in self.kept:
+            raise FieldError(f"{place}: no results of an experiment '{name}'{did_you_mean(name, self.kept)}")
+        self.used.add(f"kept:{name}")
+        if (result := self.kept[name]) is None:
+            return ""
+        who = result.record
+        return KEPT[self.language].format(
+            number=result.stem.split("_")[0],
+            commit=escape(who["commit"]),
+            machine=escape(who["processor"]),
+            threads=who["threads"],
+            dtype=who["dtype"],
+        )
+
+    def check_marks(self, source: str) -> None:
+        """Check that a text which used kept results says so.
+
+        Raises:
+            FieldError: it does not.
+        """
+        for name, result in self.kept.items():
+            if result is None or f"kept:{name}" in self.used:
+                continue
+            own = {
+                *result.metrics,
+                *(f"table:{t}" for t in result.tables),
+                *(f"figure:{f}" for f in result.figures),
+            }
+            if unmarked := sorted(own & self.used):
+                raise FieldError(
+                    f"{source}: {', '.join(unmarked[:3])} kept from an earlier run: "
+                    f"a line {{{{kept:{name}}}}} is missing"
+                )
+
     def _field(self, content: str, place: str, both: Mapping[str, str]) -> str:
         kind, _, rest = content.strip().partition(":")
-        if kind == "table":
+        if kind in ("table", "kept"):
             raise InputError(f"{place} must stand alone on its line")
         if kind not in ("estimate", "interval", "headline"):
             return self._number(kind.strip(), rest.strip(), place)

@@ -153,6 +153,7 @@ def _rows_of_run(name: str, facts: Facts, place: str) -> Sequence[Row]:
         raise FieldError(f"{place}: unknown table '{name}'" + did_you_mean(name, facts.tables))
     if not facts.tables[name]:
         raise InputError(f"{place}: table '{name}' has no rows; leave it out with a conditional block")
+    facts.used.add(f"table:{name}")
     return facts.tables[name]
 
 

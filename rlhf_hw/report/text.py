@@ -4,6 +4,7 @@
     <!-- if not figure:dpo_rewards -->       `figure:` and `table:` ask for one that the run made
     <!-- else --> … <!-- endif -->           directives stand alone on their lines and may be nested
     {{table:wins}}                           a table, alone on its line (`rlhf_hw.report.tables`)
+    {{kept:plural_preferences}}              who made an experiment's results, where this run did not; alone
     {{rm.validation.accuracy:.3f}}           a field (`rlhf_hw.report.fields`)
 
 A misspelt directive or an unclosed block is an error that names file and line.
@@ -20,6 +21,7 @@ from rlhf_hw.report.fields import Facts
 from rlhf_hw.report.tables import table_lines
 
 _TABLE = re.compile(r"\s*\{\{table:([\w-]+)\}\}\s*$")
+_MARK = re.compile(r"\s*\{\{kept:(\w+)\}\}\s*$")
 _DIRECTIVE = re.compile(r"\s*<!--\s*(if not|if|else|endif)\s*([\w.:-]*)\s*-->\s*$")
 _COMMENT = re.compile(r"\s*<!--.*-->\s*$")
 
@@ -42,6 +44,8 @@ def fill(text: str, facts: Facts, declared: Mapping[str, dict] | None = None, so
         place = f"{source}:{number}"
         if match := _TABLE.match(line):
             lines += table_lines(match[1], declared or {}, facts, place)
+        elif match := _MARK.match(line):
+            lines += ["", facts.mark(match[1], place), ""]
         else:
             lines.append(facts.fill(line, place))
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ import pytest
 from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline.graph import STAGES, Stage, drawn_by, maker_of, replica
 
-PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+PATHS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:

@@ -13,10 +13,11 @@ from nbformat.v4 import new_code_cell, new_notebook
 from rlhf_hw import paths
 from rlhf_hw.errors import InputError
 from rlhf_hw.pipeline import run_folder
-from rlhf_hw.pipeline.graph import Stage, notebook_stamp
+from rlhf_hw.pipeline.graph import Stage
 from rlhf_hw.pipeline.kernel import NotebookFailed
 from rlhf_hw.pipeline.profiles import Profile
 from rlhf_hw.pipeline.runner import run_notebook, run_profile
+from rlhf_hw.pipeline.stamps import notebook_stamp
 from rlhf_hw.pipeline.warm import NextKernel
 
 PARAMETERS = 'run: str = "smoke"  # name of the run\nvalue: int = 1  # a number\nsource: str = ""  # a file\n'

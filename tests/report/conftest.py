@@ -12,7 +12,7 @@ from report_texts import HOSTILE, VALUES
 
 from rlhf_hw.figures.style import GREY, INK
 from rlhf_hw.paths import REPORT
-from rlhf_hw.report import build
+from rlhf_hw.report import build, shown
 from rlhf_hw.report.fields import Facts
 
 _FORMULA = re.compile(r"^\$\$.*?\$\$ *\{#eq:[\w-]+\}", re.DOTALL | re.MULTILINE)
@@ -93,7 +93,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     for language, text in TEXT.items():
         source = folder / f"report.{language}.md"
         source.write_text(text.replace("FORMULAS", FORMULAS), encoding="utf-8")
-        facts = Facts(build.load_values(folder), {"samples": SAMPLES}, build.figures(folder), language)
+        facts = Facts(shown.load_values(folder), {"samples": SAMPLES}, shown.figures(folder), language)
         document = build.prepare(source, facts, folder)
         (made[language],) = build.typeset(document, folder / "report", ["html"], "auto")
     return made

@@ -12,7 +12,7 @@ import pytest
 from report_texts import HOSTILE, STARTS, VALUES
 
 from rlhf_hw.figures.diagrams import DIAGRAMS, draw_all
-from rlhf_hw.report import build, glyphs, tex, typesetting
+from rlhf_hw.report import build, glyphs, shown, tex, typesetting
 from rlhf_hw.report.fields import Facts, FieldError
 
 BIBLIOGRAPHY = (
@@ -99,7 +99,7 @@ def prepared(run: Path, text: str, language: str = "en") -> typesetting.Document
     source = run / f"report.{language}.md"
     source.write_text(text, encoding="utf-8")
     tables = {"samples": [{"prompt": start, "reply": HOSTILE, "score": -1.0} for start in STARTS]}
-    facts = Facts(build.load_values(run), tables, build.figures(run), language)
+    facts = Facts(shown.load_values(run), tables, shown.figures(run), language)
     return build.prepare(source, facts, run)
 
 
@@ -130,8 +130,8 @@ def test_an_incomplete_document_is_an_error(run, text, error, message):
 def test_another_run_never_shows_the_default_profiles_figures(run, drawn, tmp_path, monkeypatch):
     shutil.copytree(drawn, tmp_path / "repository")
     shutil.copy(run / "fig" / "one.pdf", tmp_path / "repository" / "scores_validation.pdf")
-    monkeypatch.setattr(build, "FIG", tmp_path / "repository")
-    assert set(build.figures(run)) == {"one", *DIAGRAMS}
+    monkeypatch.setattr(shown, "FIG", tmp_path / "repository")
+    assert set(shown.figures(run)) == {"one", *DIAGRAMS}
 
 
 def test_values_come_from_metrics_record_and_recorded_run(run):
@@ -139,7 +139,7 @@ def test_values_come_from_metrics_record_and_recorded_run(run):
         json.dumps({"seconds": 3.5, "machine": {"threads": 2}, "run.dtype": "bf16"})
     )
     (run / "recorded.json").write_text(json.dumps({"gap": 1.0}))
-    values = build.load_values(run, run / "recorded.json")
+    values = shown.load_values(run, run / "recorded.json")
     expected = {"run.seconds": 3.5, "run.machine.threads": 2, "run.dtype": "bf16", "recorded.gap": 1.0}
     assert values == VALUES | expected
 
@@ -149,7 +149,7 @@ def test_recorded_numbers_of_the_run_itself_count_more_than_kept_ones(run):
     (run / "recorded.json").write_text(
         json.dumps({"recorded.gap": 1.0, "recorded.claims.gain": 1.0, "cases": []})
     )
-    values = build.load_values(run, run / "recorded.json")
+    values = shown.load_values(run, run / "recorded.json")
     assert values["recorded.gap"] == 2.0 and "recorded.claims.gain" not in values
 
 
@@ -261,13 +261,13 @@ def test_diagrams_are_drawn_the_same_each_time(tmp_path, drawn):
 
 
 def test_each_language_shows_its_own_figures_and_english_ones_where_it_has_none(run, caplog, monkeypatch):
-    monkeypatch.setattr(build, "FIG", run / "none")
+    monkeypatch.setattr(shown, "FIG", run / "none")
     (run / "fig" / "zh").mkdir()
     for suffix in (".svg", ".pdf"):
         shutil.copy(run / "fig" / f"one{suffix}", run / "fig" / f"two{suffix}")
         (run / "fig" / "zh" / f"one{suffix}").write_text("Chinese")
-    assert build.figures(run)["one"] == run / "fig" / "one.pdf" and caplog.text == ""
-    found = build.figures(run, "zh")
+    assert shown.figures(run)["one"] == run / "fig" / "one.pdf" and caplog.text == ""
+    found = shown.figures(run, "zh")
     assert found["one"] == run / "fig" / "zh" / "one.pdf" and found["two"] == run / "fig" / "two.pdf"
     assert "report.zh: English figures, none in its language: two" in caplog.text
     facts = build.Facts({}, {}, found, "zh")

@@ -1,0 +1,131 @@
+"""What a report of a run may show: its numbers, tables and figures, and those kept for it.
+
+Numbers are `runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and, unless the run has its
+own, the keys `recorded.*` of `report/recorded.json`. Figures are those of the run; the diagrams and
+`recorded_*`, which no run makes, are the repository's `fig/`. An experiment that the run left out, or has
+from another state of code and data, gives what was kept of an earlier run of the same profile, and no other
+(`rlhf_hw.pipeline.kept_results`).
+"""
+
+import json
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rlhf_hw.errors import InputError
+from rlhf_hw.figures.diagrams import DIAGRAMS
+from rlhf_hw.paths import FIG, REPORT
+from rlhf_hw.pipeline.graph import RECORDED_RUN, STAGES
+from rlhf_hw.pipeline.kept_results import (
+    KeptResult,
+    experiment_name,
+    kept_results,
+    left_out,
+    own_experiments,
+)
+from rlhf_hw.report.fields import Facts, Value
+
+log = logging.getLogger(__name__)
+
+
+def run_facts(folder: Path, languages: Sequence[str]) -> list[Facts]:
+    """What a report of the run in `folder` may name, once for each language."""
+    own, kept = own_experiments(folder), kept_for(folder)
+    hidden = left_out(folder)
+    for stem in hidden:
+        log.warning("%s is not up to date in %s, and left out of its report", stem, folder)
+    files = {path for paths in hidden.values() for path in paths}
+    values = load_values(folder, REPORT / "recorded.json", files)
+    tables = {p.stem: _read_json(p) for p in sorted((folder / "tables").glob("*.json")) if p not in files}
+    for one in kept.values():
+        if clash := sorted(one.metrics.keys() & values.keys()):
+            raise InputError(f"data/kept/{one.stem} has keys that the run in {folder} has, too: {clash[:5]}")
+        values, tables = values | one.metrics, tables | one.tables
+    marks = {experiment_name(stem): None for stem in own} | kept
+    drawn = [figures(folder, language, files, kept) for language in languages]
+    return [
+        Facts(values, tables, found, language, marks)
+        for language, found in zip(languages, drawn, strict=True)
+    ]
+
+
+def kept_for(folder: Path) -> dict[str, KeptResult]:
+    """What was kept of the experiments that the run in `folder` does not have itself, up to date."""
+    own = own_experiments(folder)
+    return {name: one for name, one in kept_results(folder.name).items() if one.stem not in own}
+
+
+def load_values(
+    folder: Path, recorded: Path | None = None, hidden: Collection[Path] = ()
+) -> dict[str, Value]:
+    """Return the flat values of a run: `metrics.json`, `run.*` of `run.json`, `recorded.*`.
+
+    Where the run analysed recorded scores itself, its numbers count and the kept ones are left out: they may
+    be those of other rows.
+
+    Args:
+        folder: The run's folder.
+        recorded: File with the kept numbers of the recorded run.
+        hidden: Files in the run's folder, the numbers of notebooks, that do not count.
+    """
+    values = dict(_flatten(_read_json(folder / "metrics.json")))
+    for path in (path for path in hidden if path.parent.name == "metrics"):
+        values = {key: value for key, value in values.items() if key not in _read_json(path)}
+    if (folder / "run.json").exists():
+        values |= _flatten(_read_json(folder / "run.json"), "run")
+    own = any(key.startswith("recorded.") for key in values)
+    if recorded is not None and recorded.exists() and not own:
+        values |= _flatten(_read_json(recorded), "recorded")
+    return values
+
+
+def figures(
+    folder: Path,
+    language: str = "en",
+    hidden: Collection[Path] = (),
+    kept: Mapping[str, KeptResult] | None = None,
+) -> dict[str, Path]:
+    """Return the figures a report of this run may show, by name: PDFs, with an SVG beside each.
+
+    The repository's `fig/` also holds the default profile's figures: no other run may show those as its own.
+    A language has its own in a folder of its name; those that are not there are the English ones.
+
+    Args:
+        folder: The run's folder.
+        language: Of the figures' labels.
+        hidden: Files in the run's folder that do not count.
+        kept: Experiments whose figures are those of the repository.
+    """
+    shared = {
+        path.stem: path
+        for path in FIG.glob("*.pdf")
+        if path.stem in DIAGRAMS or path.stem in STAGES[RECORDED_RUN].figures
+    }
+    known = shared | {p.stem: p for p in (folder / "fig").glob("*.pdf") if p not in hidden}
+    known |= {name: path for one in (kept or {}).values() for name, path in one.figures.items()}
+    own = {name: path.parent / language / path.name for name, path in known.items()}
+    translated = {name: path for name, path in own.items() if path.exists()}
+    if language != "en" and (missing := known.keys() - translated):
+        log.warning(
+            "report.%s: English figures, none in its language: %s", language, ", ".join(sorted(missing))
+        )
+    return known | translated
+
+
+def _read_json(path: Path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing: run the notebooks of this run first") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+
+
+def _flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, Value]]:
+    """Yield (dotted key, value). A key that has the prefix already keeps its name; lists are left out."""
+    for key, value in values.items():
+        name = key if not prefix or key.startswith(prefix + ".") else f"{prefix}.{key}"
+        if isinstance(value, Mapping):
+            yield from _flatten(value, name)
+        elif not isinstance(value, list):
+            yield name, value

@@ -1,0 +1,154 @@
+"""What a report shows of experiments: the run's own results, else those kept for its profile, marked."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlhf_hw import paths
+from rlhf_hw.pipeline import kept_results
+from rlhf_hw.pipeline.graph import STAGES, Stage
+from rlhf_hw.report import build, shown
+from rlhf_hw.report.fields import FieldError
+
+STEM = "91_asked"
+TEXT = """\
+# A {#sec:a}
+
+<!-- if asked -->
+{{kept:asked}}
+
+Right on {{asked.accuracy:.2f}}.
+
+{{table:groups}}
+
+: Groups. {#tbl:groups}
+
+![Drawn.](fig/groups.pdf){#fig:groups width=50%}
+<!-- endif -->
+"""
+MARK = "{{kept:asked}}\n"
+WORDS = {
+    "en": "*The numbers and figures of notebook 91 are kept from the run of commit abc1 on A CPU\\, fast "
+    "(2 threads, float32).",
+    "zh": "*第 91 号笔记本的数字与图取自提交 abc1 的一次运行（A CPU\\, fast，2 线程，float32），",
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of the profile `tiny` without its experiment, of which results were kept."""
+    stage = Stage(
+        makes=("metrics/91.json", "tables/groups.json"), figures=("groups", "further"), experiment=True
+    )
+    monkeypatch.setitem(STAGES, STEM, stage)
+    monkeypatch.setattr(paths, "FIG", tmp_path / "fig")
+    monkeypatch.setattr(shown, "FIG", tmp_path / "fig")
+    monkeypatch.setattr(kept_results, "KEPT_RESULTS", tmp_path / "kept")
+    files = {
+        "kept/91_asked/metrics.json": {"asked.accuracy": 0.75},
+        "kept/91_asked/tables/groups.json": [{"group": "kept", "share": 0.5}],
+        "kept/91_asked/record.json": {
+            "profile": "tiny",
+            "commit": "abc1",
+            "processor": "A CPU, fast",
+            "threads": 2,
+            "dtype": "float32",
+            "files": {"fig/groups.pdf": "1", "fig/groups.svg": "2"},
+        },
+        "runs/tiny/metrics.json": {"rm.accuracy": 0.5},
+        "runs/tiny/run.json": {"experiments": []},
+    }
+    for name, content in files.items():
+        write(tmp_path / name, json.dumps(content))
+    for form in ("groups.pdf", "groups.svg", "zh/groups.pdf", "zh/groups.svg", "further.pdf"):
+        write(tmp_path / "fig" / form, "kept")
+    write(tmp_path / "references.bib", "")
+    return tmp_path / "runs/tiny"
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def own_results(run: Path) -> None:
+    """What the experiment leaves in the run's folder, up to date or not."""
+    write(run / "metrics.json", json.dumps({"rm.accuracy": 0.5, "asked.accuracy": 0.25}))
+    write(run / "metrics/91.json", json.dumps({"asked.accuracy": 0.25}))
+    write(run / "tables/groups.json", json.dumps([{"group": "own", "share": 0.5}]))
+    for form in ("groups.pdf", "groups.svg", "zh/groups.pdf", "zh/groups.svg"):
+        write(run / "fig" / form, "own")
+
+
+def filled(run: Path, language: str = "en", text: str = TEXT) -> str:
+    """The text of a report as it is built."""
+    source = run.parents[1] / f"report.{language}.md"
+    source.write_text(text, encoding="utf-8")
+    (facts,) = shown.run_facts(run, [language])
+    build.prepare(source, facts, run)
+    return (run / "report/build" / source.name).read_text(encoding="utf-8")
+
+
+def drawn(run: Path, language: str) -> str:
+    return (run / f"report/build/fig/{language}/groups.pdf").read_text()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_run_without_its_experiment_shows_what_was_kept_and_says_so(run: Path, language: str) -> None:
+    text = filled(run, language)
+    assert WORDS[language] in text and "Right on 0.75" in text and "| kept |" in text
+    assert drawn(run, language) == "kept"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_its_own_results_count_more_and_need_no_mark(run: Path, language: str) -> None:
+    own_results(run)
+    write(run / "run.json", json.dumps({"experiments": [STEM]}))
+    text = filled(run, language)
+    assert "abc1" not in text and "Right on 0.25" in text and "| own |" in text
+    assert drawn(run, language) == "own"
+    assert "Right on 0.25" in filled(run, language, TEXT.replace(MARK, ""))
+
+
+def test_results_of_another_state_are_left_out(run: Path, caplog) -> None:
+    own_results(run)
+    text = filled(run)
+    assert "abc1" in text and "Right on 0.75" in text and "| kept |" in text and drawn(run, "en") == "kept"
+    assert f"{STEM} is not up to date in {run}, and left out" in caplog.text
+
+
+@pytest.mark.parametrize("used", ["{{asked.accuracy:.2f}}", "{{table:groups}}", "![A](fig/groups.pdf)"])
+def test_kept_results_without_a_mark_are_an_error(run: Path, used: str) -> None:
+    with pytest.raises(FieldError, match=r"report.en.md: .* a line \{\{kept:asked\}\} is missing"):
+        filled(run, text=f"# A\n\n{used}\n")
+    assert filled(run, text="# A\n\n{{rm.accuracy:.1f}}\n") == "# A\n\n0.5\n"
+
+
+def test_only_figures_that_were_kept_are_shown(run: Path) -> None:
+    with pytest.raises(FieldError, match="no figure 'further'; it is made by 91_asked"):
+        filled(run, text="![A](fig/further.pdf)")
+
+
+def test_another_profile_shows_nothing_of_it(run: Path) -> None:
+    other = run.with_name("other")
+    write(other / "metrics.json", json.dumps({"rm.accuracy": 0.5}))
+    assert filled(other) == "# A {#sec:a}\n\n"
+    for text, message in (
+        ("{{asked.accuracy:.2f}}", "unknown key 'asked.accuracy'"),
+        (MARK, "no results of an experiment 'asked'"),
+        ("![A](fig/groups.pdf)", "no figure 'groups'"),
+    ):
+        with pytest.raises(FieldError, match=message):
+            filled(other, text=text)
+
+
+def test_a_missing_key_stays_an_error(run: Path) -> None:
+    with pytest.raises(FieldError, match="unknown key 'asked.precision'"):
+        filled(run, text=MARK + "{{asked.precision:.2f}}")
+
+
+def test_one_key_in_two_places_is_an_error(run: Path) -> None:
+    write(run / "metrics.json", json.dumps({"asked.accuracy": 0.5}))
+    with pytest.raises(ValueError, match="data/kept/91_asked has keys that the run"):
+        shown.run_facts(run, ["en"])
