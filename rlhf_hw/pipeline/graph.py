@@ -148,6 +148,12 @@ STAGES: Mapping[str, Stage] = {
         makes=("metrics/07.json",),
         figures=("recorded_distributions", "recorded_accuracy", "recorded_length", "recorded_win_rate"),
     ),
+    "10_plural_preferences": Stage(
+        needs={"base": ()},
+        makes=("metrics/10.json",),
+        figures=("plural_groups", "plural_users", "plural_people"),
+        experiment=True,
+    ),
     "12_hard_pairs": Stage(
         needs={"base": (), "sft": (), "dpo": ()},
         replicated={"reward_model": (), "scores/validation.jsonl": ()},

@@ -5,8 +5,9 @@
 - `user_models`: a reward for each user, from few comparisons
 - `user_variable`: the user as a hidden variable that a network reads from comparisons (in torch)
 - `gated_heads`: objective heads weighted by the prompt (in torch)
+- `reply_states`: features of replies from a language model, which was told nothing of what counts
 - `welfare`: whom the best of many replies serves, by the rule that joins several rewards
 - `expectations`: what was expected before anything was run, and what the numbers allow to say
 - `plural_preferences`: all of that in one result
-- `argument_votes`, `vote_models`, `voters`: the same questions put to real people's votes on arguments
+- `argument_votes`, `vote_models`, `voters`, `people`: the same put to real people's votes on arguments
 """

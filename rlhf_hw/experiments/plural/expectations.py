@@ -18,11 +18,16 @@ EXPECTATIONS = {
     "plural_em_fails_with_few": "EM does not find the minority from one comparison a user",
     "plural_users_climb": "models of users get better with every comparison that a user shows",
     "plural_maxmin_helps_smaller": "best-of-n by max-min raises the worse-off group above the single reward",
-    "plural_mean_helps_smaller": "so does the mean of the groups' rewards, though less",
-    "plural_gate_helps_visible": "a gate helps where the prompt shows who asks",
-    "plural_gate_helps_hidden": "and also where it does not",
+    "plural_mean_helps_smaller": "so does the mean of the rewards of the groups, though less",
+    "plural_gate_helps_visible": "a gate over objective heads helps where the prompt shows who judges",
+    "plural_gate_silent_hidden": "and does not where it does not",
 }
-DENIED = ("plural_gate_helps_hidden",)  # expected not to hold
+
+
+def verdicts(claims: Mapping[str, bool]) -> list[dict[str, str]]:
+    """Every expectation, and whether it was borne out beyond the intervals."""
+    said = {True: "borne out", False: "not borne out"}
+    return [{"expected": text, "found": said[claims[name]]} for name, text in EXPECTATIONS.items()]
 
 
 def plural_claims(metrics: Mapping[str, float], counts: Sequence[int]) -> dict[str, bool]:
@@ -56,5 +61,5 @@ def plural_claims(metrics: Mapping[str, float], counts: Sequence[int]) -> dict[s
         "plural_maxmin_costs_larger": side(f"welfare.maxmin.{LARGER}.lead") < 0,
         "plural_mean_helps_smaller": side(f"welfare.mean.{SMALLER}.lead") > 0,
         "plural_gate_helps_visible": side("gate.visible.lead") > 0,
-        "plural_gate_helps_hidden": side("gate.hidden.lead") > 0,
+        "plural_gate_silent_hidden": side("gate.hidden.lead") <= 0,
     }

@@ -142,6 +142,20 @@ def judge_groups(
     return right, numbers, rewards
 
 
+def judge_two(crowd: Crowd, train: WorldPairs, held_out: WorldPairs, seed: int) -> dict[str, np.ndarray]:
+    """What the single reward and the mixture order rightly, as `judge_groups` gives it."""
+    votes, group = draw_votes(crowd, train, seed)
+    differences = train.differences[votes.rows]
+    mixture = fit_mixture(differences, votes.outcomes, votes.users, seed=seed)
+    single = fit_bradley_terry(differences, votes.outcomes)
+    rewards = {"single": (single, single), "mixture": matched(mixture, group)[0]}
+    return {
+        f"{model}.{g}": right_for(held_out.differences @ reward, held_out.wanted(typical(g)))
+        for model, pair in rewards.items()
+        for g, reward in zip(GROUPS, pair, strict=True)
+    }
+
+
 def gain_for_new_users(
     mixture: Mixture, single: np.ndarray, crowd: Crowd, pairs: WorldPairs, seed: int
 ) -> float:

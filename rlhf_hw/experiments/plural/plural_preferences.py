@@ -22,6 +22,7 @@ from rlhf_hw.experiments.plural.group_models import (
     disputed,
     judge_gate,
     judge_groups,
+    judge_two,
     members_by_comparisons,
     tie_numbers,
 )
@@ -35,6 +36,7 @@ from rlhf_hw.stats.replicates import (
     trainings_interval,
 )
 
+ONE_GROUP = tuple(f"{model}.{GROUPS[0]}" for model in ("single", "mixture"))
 MODELS = ("single", "mean and variance", "mixture", "known groups", "shuffled labels")
 
 
@@ -51,6 +53,7 @@ class Study:
         majorities: Other shares of the larger group.
         counts: Comparisons a user, at as many votes.
         contexts: Comparisons that new users show.
+        states: The same pairs as `train` and `held_out` with other features, or None.
     """
 
     train: WorldPairs
@@ -61,6 +64,7 @@ class Study:
     majorities: Sequence[float] = (0.5, 0.9)
     counts: Sequence[int] = (1, 2, 4, 8, 16, 32)
     contexts: Sequence[int] = CONTEXTS
+    states: tuple[WorldPairs, WorldPairs] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,13 @@ def measure(study: Study, seed: int) -> Measured:
     train, held_out, crowd = study.train, study.held_out, study.crowd
     right, numbers, rewards = judge_groups(crowd, train, held_out, seed)
     for share in study.majorities:
-        others = judge_groups(replace(crowd, majority=share), train, held_out, seed)[0]
-        right |= _of_two_models(f"share_{round(100 * share)}", others)
+        others = judge_two(replace(crowd, majority=share), train, held_out, seed)
+        right |= {f"share_{round(100 * share)}.{name}": values for name, values in others.items()}
+    if study.states is not None:
+        right |= {f"states.{name}": v for name, v in judge_two(crowd, *study.states, seed).items()}
     alike = replace(crowd, majority=1.0, spread=0.0)
     control, one_group, _ = judge_groups(alike, train, held_out, seed)
-    right |= _of_two_models("one_group", control)
+    right |= {f"one_group.{name}": control[name] for name in ONE_GROUP}
     numbers |= prefixed("one_group", one_group)
     by_count = members_by_comparisons(crowd, tuple(study.counts), train, held_out, seed)
     numbers |= {f"each.{name}": float(value) for name, value in by_count.items() if value.ndim == 0}
@@ -109,12 +115,6 @@ def measure(study: Study, seed: int) -> Measured:
     ends = (study.contexts[0], study.contexts[-1])
     users |= {f"alike.{n}": v for n, v in judge_users(same, train, held_out, seed, ends).items()}
     return Measured(right, users, gains, border, numbers)
-
-
-def _of_two_models(head: str, right: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the single reward and the mixture get right, under names that begin with `head`."""
-    kept = ("single.", "mixture.")
-    return {f"{head}.{name}": values for name, values in right.items() if name.startswith(kept)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,10 @@ def plural_preferences(replicates: Sequence[Measured], study: Study) -> PluralPr
     for name, rows in stacked.items():
         key = slug(name)
         if not name.startswith("gate."):
-            metrics |= replicated_rate(rows[:, split]).named(f"{key}.disputed")
+            where = (
+                split if study.states is None or not name.startswith("states.") else disputed(study.states[1])
+            )
+            metrics |= replicated_rate(rows[:, where]).named(f"{key}.disputed")
         metrics |= replicated_rate(rows).named(f"{key}.accuracy")
     for group in GROUPS:
         sides = (stacked[f"{model}.{group}"][:, split] for model in ("mixture", "single"))

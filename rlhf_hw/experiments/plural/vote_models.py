@@ -30,7 +30,7 @@ from rlhf_hw.stats.choice_models import (
     fit_ties,
     rao_kupper,
 )
-from rlhf_hw.stats.intervals import mean_interval, rate_interval
+from rlhf_hw.stats.intervals import mean_interval, rate_difference_interval, rate_interval
 
 RIDGE = 30.0  # on weights of features with deviation 1: debates differ more than pairs do
 SMALL_RIDGE = 3.0  # the same for models of a few features
@@ -97,14 +97,14 @@ def vote_numbers(votes: ArgumentVotes, found: Foretold) -> dict[str, float]:
     """How well other debates foretell these: the better argument, disagreement and ties.
 
     Returns:
-        Each with its interval over debates: `accuracy` and `shuffled_accuracy` on the pairs whose better
-        argument the corpus has settled, `length_accuracy` of the rule that the longer wins, `one_voter`, how
-        often one voter agrees with the majority of the others; `disagreement` and `disagreement_foretold`
-        (probability that two voters are opposed, as counted and under the model), `rank_correlation` and
-        `rank_correlation_spread` of the two within a debate, by both models; `spread_gain`, nats a vote by
-        which the mean-variance model foretells better than the plain one; `tie_auroc`. Besides `pairs`,
-        `settled`, `votes`, `annotators`, `debates`, `ties` (share of votes), and `repeatable`, the
-        correlation of two pairs of voters in whether they are opposed.
+        Each with its interval over debates:
+        `accuracy`, `shuffled_accuracy` on the pairs whose better argument the corpus has settled;
+        `length_accuracy` of the rule that the longer wins, `length_lead`, the accuracy minus that;
+        `one_voter`, how often one voter agrees with the majority of the others;
+        `disagreement`, `disagreement_foretold`: probability that two voters are opposed;
+        `rank_correlation`, `rank_correlation_spread` of the two within a debate, by both models;
+        `spread_gain`, nats a vote by which the mean-variance model foretells better than the plain one;
+        `tie_auroc`. Besides what `counts_of` gives.
     """
     settled = np.isin(votes.gold, (FIRST, SECOND))
     truth, where = np.where(votes.gold == FIRST, 1, -1)[settled], votes.debates[settled]
@@ -114,6 +114,8 @@ def vote_numbers(votes: ArgumentVotes, found: Foretold) -> dict[str, float]:
     for name, margins in said.items():
         right = right_for(margins[settled], truth)
         numbers |= rate_interval(right, where).named(f"{name}accuracy")
+    ahead = right_for(found.margins[settled], truth) - right_for(longer[settled], truth)
+    numbers |= rate_difference_interval(ahead, where).named("length_lead")
     numbers |= rate_interval(*one_against_others(votes)).named("one_voter")
     known = np.isfinite(votes.disagreement)
     shares = {"": expit(found.margins), "_spread": found.spread_share}
@@ -134,7 +136,10 @@ def vote_numbers(votes: ArgumentVotes, found: Foretold) -> dict[str, float]:
 
 
 def counts_of(votes: ArgumentVotes) -> dict[str, float]:
-    """What the corpus holds, and how far its voters' disagreement repeats itself."""
+    """What the corpus holds: `pairs`, `settled`, `votes`, `annotators`, `debates`, `ties` (share of votes).
+
+    `repeatable` is the correlation of two pairs of voters in whether they are opposed.
+    """
     halves = opposed_halves(votes)
     return {
         "pairs": len(votes.gold),
