@@ -152,10 +152,14 @@ def plural_preferences(replicates: Sequence[Measured], study: Study) -> PluralPr
     """All replicates together.
 
     Returns:
-        Metrics under `plural.`: `<model>.<group>.accuracy` and `.disputed` (accuracy on the pairs that the
-        groups want in opposite order), the same under `share_<percent>` and `one_group`; `lead.<group>`, the
-        mixture's lead over the single reward on disputed pairs; `each.<n>.disputed`, `each.<n>.members`;
-        `users.<model>.<n>`; `gate.<visible|hidden>.<model>` and `.lead`; `welfare.<rule>.<group>`, `.worst`;
+        Metrics under `plural.`:
+        `<model>.<group>.accuracy` and `.disputed` (accuracy on the pairs that the groups want in opposite
+        order), the same under `share_<percent>`, `states` and `one_group`;
+        `lead.<group>`, the mixture's lead over the single reward on disputed pairs;
+        `each.<n>.disputed`, `each.<n>.members`, once more under `few` and `many`;
+        `users.<model>.<n>`, once more under `last`;
+        `gate.<visible|hidden>.<model>` and `.lead`;
+        `welfare.<rule>.<group>`, `.lead`, `.worst`;
         `explained`, `auroc_*`, `gain`, `ties.*`, `weight.*`. And the claims of `plural_claims`.
     """
     split = disputed(study.held_out)
@@ -188,6 +192,10 @@ def plural_preferences(replicates: Sequence[Measured], study: Study) -> PluralPr
         metrics |= over_replicates([one.numbers[name] for one in replicates], name)
     falls = [one.numbers["one_group.explained"] - one.numbers["explained"] for one in replicates]
     metrics |= over_replicates(falls, "explained_falls")
+    for end, count in (("few", min(study.counts)), ("many", max(study.counts))):
+        metrics[f"{end}.comparisons"] = count
+        for what in ("disputed", "members"):
+            metrics |= _renamed(metrics, f"each.{count}.{what}", f"{end}.{what}")
     rules, welfare = welfare_metrics(replicates)
     metrics |= welfare | user_metrics(replicates, study.contexts)
     return PluralPreferences(
@@ -235,6 +243,8 @@ def user_metrics(replicates: Sequence[Measured], contexts: Sequence[int]) -> dic
             metrics |= replicated_lead(*sides).named(f"users.{head}{slug(model)}.lead")
         sides = (stacked[f"{model}.{n}"] for n in (most, contexts[0]))
         metrics |= replicated_lead(*sides).named(f"users.{slug(model)}.climb")
+    for model in USER_MODELS:
+        metrics |= _renamed(metrics, f"users.{slug(model)}.{most}", f"users.{slug(model)}.last")
     return metrics | {"users.most": most}
 
 

@@ -24,7 +24,7 @@ def agreement_by_stance(votes: ArgumentVotes) -> dict[str, float]:
 
     Returns:
         `stance_same`, `stance_opposite`: how often they agree, means over debates; `stance_gain`, the
-        difference; with intervals over debates.
+        difference; with intervals over debates. Nothing where no debate has voters of both.
     """
     counts = np.zeros((len(votes.gold), 2, 2))
     use = (votes.said != TIED) & (votes.stances != 0)
@@ -38,6 +38,8 @@ def agreement_by_stance(votes: ArgumentVotes) -> dict[str, float]:
         sums = [table[:, here].sum(axis=1) for table in (same, apart)]
         if all(total > 0 for _, total in sums):
             rates.append([agreed / total for agreed, total in sums])
+    if not rates:
+        return {}
     table = np.array(rates)
     found = mean_interval(table[:, 0]).named("stance_same") | mean_interval(table[:, 1]).named(
         "stance_opposite"
