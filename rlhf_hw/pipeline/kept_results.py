@@ -269,4 +269,5 @@ def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError) as error:
-        raise InputError(f"{path} is missing or no JSON ({error}): take it from git, or keep again") from None
+        remedy = "take it from git, or keep again" if path.is_relative_to(KEPT_RESULTS) else "run again"
+        raise InputError(f"{path} is missing or no JSON ({error}): {remedy}") from None

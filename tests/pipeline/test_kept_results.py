@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from rlhf_hw import paths
 from rlhf_hw.errors import InputError
-from rlhf_hw.pipeline import kept_results, profiles, run_folder, runner
+from rlhf_hw.pipeline import kept_results, machine, profiles, run_folder, runner
 from rlhf_hw.pipeline.graph import KEPT_RESULTS, STAGES, Stage
 from rlhf_hw.pipeline.kept_results import changed_since, damaged_files, keep_results
 from rlhf_hw.pipeline.profiles import apply_overrides, available_profiles, load_profile
@@ -221,6 +222,20 @@ def test_changed_code_and_damaged_files_are_named(project: Project) -> None:
     project.put("fig/zh/groups.pdf", "another")
     (project.root / "fig/groups.png").unlink()
     assert damaged_files(project.kept()) == ["fig/groups.png", "fig/zh/groups.pdf"]
+
+
+def test_what_is_kept_does_not_count_as_a_change_of_the_commit(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    for name in ("code.py", "fig/one.pdf"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    who = ["-c", "user.name=a", "-c", "user.email=a"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "all"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    (tmp_path / "fig/one.pdf").write_text("2")
+    assert machine.git_commit().endswith("+") and not machine.git_commit(("fig",)).endswith("+")
+    (tmp_path / "code.py").write_text("2")
+    assert machine.git_commit(("fig",)).endswith("+")
 
 
 # What this repository holds -----------------------------------------------------------------------

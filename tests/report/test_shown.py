@@ -29,9 +29,9 @@ Right on {{asked.accuracy:.2f}}.
 """
 MARK = "{{kept:asked}}\n"
 WORDS = {
-    "en": "*The numbers and figures of notebook 91 are kept from the run of commit abc1 on A CPU\\, fast "
+    "en": "The numbers and figures of notebook 91 are kept from the run of commit abc1 on A CPU\\, fast "
     "(2 threads, float32).",
-    "zh": "*第 91 号笔记本的数字与图取自提交 abc1 的一次运行（A CPU\\, fast，2 线程，float32），",
+    "zh": "第 91 号笔记本的数字与图取自提交 abc1 的一次运行（A CPU\\, fast，2 线程，float32），",
 }
 
 
