@@ -149,7 +149,6 @@ STAGES: Mapping[str, Stage] = {
         figures=("recorded_distributions", "recorded_accuracy", "recorded_length", "recorded_win_rate"),
     ),
     "10_plural_preferences": Stage(
-        needs={"base": ()},
         makes=("metrics/10.json",),
         figures=("plural_groups", "plural_users", "plural_people"),
         experiment=True,

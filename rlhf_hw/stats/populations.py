@@ -18,7 +18,7 @@ from rlhf_hw.errors import InputError
 from rlhf_hw.stats.choice_models import fit_bradley_terry
 from rlhf_hw.stats.intervals import cluster_codes
 
-ROUNDS = 60  # of EM, at most
+ROUNDS = 40  # of EM, at most
 NEARER = 0.02  # nats: a round that gains less was the last
 STEPS_A_ROUND = 2  # of Newton's, which suffice: the next round goes on from there
 

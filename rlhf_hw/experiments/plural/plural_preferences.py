@@ -68,7 +68,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Drawn:
     """One replicate.
 
     Attributes:
@@ -86,7 +86,7 @@ class Measured:
     numbers: dict[str, float]
 
 
-def measure(study: Study, seed: int) -> Measured:
+def measure(study: Study, seed: int) -> Drawn:
     """One replicate of everything, of a seed."""
     train, held_out, crowd = study.train, study.held_out, study.crowd
     right, numbers, rewards = judge_groups(crowd, train, held_out, seed)
@@ -114,7 +114,7 @@ def measure(study: Study, seed: int) -> Measured:
     same = replace(study.people, spread=0.0)
     ends = (study.contexts[0], study.contexts[-1])
     users |= {f"alike.{n}": v for n, v in judge_users(same, train, held_out, seed, ends).items()}
-    return Measured(right, users, gains, border, numbers)
+    return Drawn(right, users, gains, border, numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def over_replicates(values: Sequence[float], key: str) -> dict[str, float]:
     return found.named(key) if found is not None else {key: float(np.mean(values))}
 
 
-def plural_preferences(replicates: Sequence[Measured], study: Study) -> PluralPreferences:
+def plural_preferences(replicates: Sequence[Drawn], study: Study) -> PluralPreferences:
     """All replicates together.
 
     Returns:
@@ -162,32 +162,14 @@ def plural_preferences(replicates: Sequence[Measured], study: Study) -> PluralPr
         `welfare.<rule>.<group>`, `.lead`, `.worst`;
         `explained`, `auroc_*`, `gain`, `ties.*`, `weight.*`. And the claims of `plural_claims`.
     """
-    split = disputed(study.held_out)
     metrics: dict[str, float] = {
         "replicates": len(replicates),
-        "pairs": len(split),
         "judged_pairs": len(study.train.prompts),
-        "disputed_share": float(split.mean()),
         "annotators": study.crowd.users,
         "each": study.crowd.each,
         "majority": study.crowd.majority,
         "new_users": study.people.new,
-    }
-    stacked = {name: np.array([one.right[name] for one in replicates]) for name in replicates[0].right}
-    for name, rows in stacked.items():
-        key = slug(name)
-        if not name.startswith("gate."):
-            where = (
-                split if study.states is None or not name.startswith("states.") else disputed(study.states[1])
-            )
-            metrics |= replicated_rate(rows[:, where]).named(f"{key}.disputed")
-        metrics |= replicated_rate(rows).named(f"{key}.accuracy")
-    for group in GROUPS:
-        sides = (stacked[f"{model}.{group}"][:, split] for model in ("mixture", "single"))
-        metrics |= replicated_lead(*sides).named(f"lead.{group}")
-    for name in ("visible", "hidden"):
-        sides = (stacked[f"gate.{name}.{model}"] for model in ("gate", "single"))
-        metrics |= replicated_lead(*sides).named(f"gate.{name}.lead")
+    } | accuracy_metrics(replicates, study)
     for name in replicates[0].numbers:
         metrics |= over_replicates([one.numbers[name] for one in replicates], name)
     falls = [one.numbers["one_group.explained"] - one.numbers["explained"] for one in replicates]
@@ -212,7 +194,27 @@ def plural_preferences(replicates: Sequence[Measured], study: Study) -> PluralPr
     )
 
 
-def welfare_metrics(replicates: Sequence[Measured]) -> tuple[dict, dict[str, float]]:
+def accuracy_metrics(replicates: Sequence[Drawn], study: Study) -> dict[str, float]:
+    """How often pairs are ordered rightly, and the leads of the plural models; number and share of pairs."""
+    split = disputed(study.held_out)
+    metrics: dict[str, float] = {"pairs": len(split), "disputed_share": float(split.mean())}
+    stacked = {name: np.array([one.right[name] for one in replicates]) for name in replicates[0].right}
+    splits = {"states": disputed(study.states[1])} if study.states is not None else {}
+    for name, rows in stacked.items():
+        head, key = name.partition(".")[0], slug(name)
+        if head != "gate":
+            metrics |= replicated_rate(rows[:, splits.get(head, split)]).named(f"{key}.disputed")
+        metrics |= replicated_rate(rows).named(f"{key}.accuracy")
+    for group in GROUPS:
+        sides = (stacked[f"{model}.{group}"][:, split] for model in ("mixture", "single"))
+        metrics |= replicated_lead(*sides).named(f"lead.{group}")
+    for name in ("visible", "hidden"):
+        sides = (stacked[f"gate.{name}.{model}"] for model in ("gate", "single"))
+        metrics |= replicated_lead(*sides).named(f"gate.{name}.lead")
+    return metrics
+
+
+def welfare_metrics(replicates: Sequence[Drawn]) -> tuple[dict, dict[str, float]]:
     """Rule -> group -> gain; and the same as metrics, with the worst-off group's gain and its lead."""
     rules: dict[str, dict[str, dict[str, float]]] = {rule: {} for rule in RULES}
     metrics: dict[str, float] = {}
@@ -230,7 +232,7 @@ def welfare_metrics(replicates: Sequence[Measured]) -> tuple[dict, dict[str, flo
     return rules, metrics
 
 
-def user_metrics(replicates: Sequence[Measured], contexts: Sequence[int]) -> dict[str, float]:
+def user_metrics(replicates: Sequence[Drawn], contexts: Sequence[int]) -> dict[str, float]:
     """Accuracy for new users; the lead of personal models, with the most comparisons, over one for all."""
     metrics: dict[str, float] = {}
     stacked = {name: np.array([one.users[name] for one in replicates]) for name in replicates[0].users}

@@ -1,7 +1,6 @@
 """Replies as a language model reads them: features for reward models that nobody has told what counts."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,24 +9,26 @@ from rlhf_hw.experiments.plural.crowd import WorldPairs, in_order
 from rlhf_hw.models.batches import tokenize_preferences
 from rlhf_hw.models.forward import end_states
 from rlhf_hw.models.scoring import RewardModel
+from rlhf_hw.paths import resolve
 from rlhf_hw.preferences.templates import Preference
 
 DIRECTIONS = 48  # of the states that are kept: those in which replies differ most
 
 
 def pairs_of_states(
-    model: Path, sets: Sequence[Sequence[Preference]], limits: Mapping[str, Any], dtype: str = "auto"
+    model: str, sets: Sequence[Sequence[Preference]], limits: Mapping[str, Any], dtype: str = "auto"
 ) -> list[WorldPairs]:
     """`WorldPairs` whose features are the model's last hidden states at each reply's end token.
 
     Args:
-        model: A checkpoint; its weights stay as they are.
+        model: Folder, from the project's root, or hub id of a checkpoint; its weights stay as they are.
         sets: Comparisons of the world: directions and scale are those of the first set's replies. What
             truncation makes equal is left out.
         limits: `max_prompt_tokens`, `max_reply_tokens`.
         dtype: "auto", "bf16" or "fp32".
     """
-    reader = RewardModel(model, dtype=dtype, **limits)
+    folder = resolve(model)
+    reader = RewardModel(folder if folder.exists() else model, dtype=dtype, **limits)
     found: list[WorldPairs] = []
     middle = directions = None
     for preferences in sets:
