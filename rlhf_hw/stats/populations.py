@@ -64,7 +64,7 @@ def fit_mixture(
     users: Sequence,
     *,
     groups: int = 2,
-    restarts: int = 4,
+    restarts: int = 3,
     penalty: float = 0.1,
     seed: int = 0,
 ) -> Mixture:
@@ -147,7 +147,7 @@ def fit_low_rank(
     users: Sequence,
     *,
     rank: int = 2,
-    rounds: int = 8,
+    rounds: int = 5,
     penalty: float = 0.1,
 ) -> LowRank:
     """Mean reward and the `rank` directions in which users differ most, by turns with the users' places.
