@@ -11,6 +11,7 @@ import pandas as pd
 from rlhf_hw.figures.dpo_settings import settings_frontier
 from rlhf_hw.figures.earlier_run import riddle_at_a_look, sign_and_slope
 from rlhf_hw.figures.hard_pairs import accuracy_by_kind, gold_differences
+from rlhf_hw.figures.plural import comparisons_needed, groups_served, people_disagree
 from rlhf_hw.figures.recorded import (
     WIN_RATES,
     recorded_accuracy,
@@ -111,6 +112,12 @@ TRIED = SimpleNamespace(
     chosen=1,
     budget=1.84,
 )
+PLURAL = {
+    "groups": ("single", "mean and variance", "mixture", "known groups", "shuffled labels"),
+    "users": ("single", "alone", "low rank", "user variable"),
+    "rules": ("single", "mean", "nash", "maxmin"),
+    "voters": ("accuracy", "length_accuracy", "one_voter", "shuffled_accuracy"),
+}
 DRAWINGS = {
     "training_curve": lambda: training_curve(CURVE, "accuracy (share of pairs)", chance=0.5, limits=(0, 1)),
     "evaluation_curve": lambda: evaluation_curve(
@@ -188,6 +195,22 @@ DRAWINGS = {
     ),
     "accuracy_by_kind": lambda: accuracy_by_kind(
         {kind: {judge: MORE.named("accuracy") for judge in JUDGES} for kind in ("easy", "hard")}
+    ),
+    "groups_served": lambda: groups_served(
+        {
+            group: {model: MORE.named("accuracy") for model in PLURAL["groups"]}
+            for group in ("thorough", "brief")
+        },
+        np.array([[2.0, 0.5], [1.5, 1.0]]),
+        {rule: dict.fromkeys(("thorough", "brief"), GAP.named("gain")) for rule in PLURAL["rules"]},
+    ),
+    "comparisons_needed": lambda: comparisons_needed(
+        {n: RATE.named("accuracy") | RATE.named("members") for n in (1, 8)},
+        {model: {n: RATE.named("accuracy") for n in (0, 4)} for model in PLURAL["users"]},
+    ),
+    "people_disagree": lambda: people_disagree(
+        [{"foretold": 0.3, **RATE.named("real")}, {"foretold": 0.4, **RATE.named("real")}],
+        {key: number for name in PLURAL["voters"] for key, number in RATE.named(name).items()},
     ),
     "settings_frontier": lambda: settings_frontier(TRIED),
     "planted_matrix": lambda: planted_matrix(np.ones((len(FAULTS), 8)), FAULTS, PARTS),

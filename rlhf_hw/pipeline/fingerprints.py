@@ -39,6 +39,7 @@ MACHINERY = {
 # what modules read without being told: below the project's root or in the folder of real data
 READS = {
     "rlhf_hw.world.text": ("data/world/*.yaml",),
+    "rlhf_hw.experiments.plural.argument_votes": ("convarg1/votes.jsonl.gz",),
     "rlhf_hw.experiments.recorded": ("report/recorded.json", "fig/recorded_*", "recorded-run/*"),
 }
 LONGEST_NAME = 1000  # of a file; a longer text is none, and asking the system for it is an error

@@ -148,6 +148,11 @@ STAGES: Mapping[str, Stage] = {
         makes=("metrics/07.json",),
         figures=("recorded_distributions", "recorded_accuracy", "recorded_length", "recorded_win_rate"),
     ),
+    "10_plural_preferences": Stage(
+        makes=("metrics/10.json",),
+        figures=("plural_groups", "plural_users", "plural_people"),
+        experiment=True,
+    ),
     "11_dpo_variants": Stage(
         makes=("metrics/11.json",),
         figures=("variants_rlhf", "variants_change"),

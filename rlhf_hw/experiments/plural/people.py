@@ -1,0 +1,79 @@
+"""Real people's votes in one result: from the votes where they are at hand, else as they were kept.
+
+    found = people_votes(read_votes(path), parts=8)      or, without votes,      found = read_kept_people()
+
+Votes may be licensed otherwise than this project, and stay where they are. What is kept of them are rates and
+their intervals, all under `plural.people.`, among them what the figure shows.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from rlhf_hw.experiments.plural.argument_votes import ArgumentVotes
+from rlhf_hw.experiments.plural.vote_models import disagreement_bins, foretold, vote_numbers
+from rlhf_hw.experiments.plural.voters import agreement_by_stance, known_annotators
+from rlhf_hw.experiments.result import Result, prefixed
+from rlhf_hw.paths import DATA
+from rlhf_hw.stats.replicates import beyond
+
+PREFIX = "plural.people."
+KEPT_PEOPLE = DATA / "kept" / "10_plural_preferences" / "metrics.json"
+
+
+def people_votes(votes: ArgumentVotes, parts: int = 8, seed: int = 0) -> Result:
+    """What models of other debates foretell of people's votes, and what it helps to know who votes.
+
+    Args:
+        votes: From `argument_votes.read_votes`.
+        parts: Into so many parts the debates are divided; each is foretold from the others.
+        seed: Of the division.
+
+    Returns:
+        Metrics under `plural.people.`: those of `vote_numbers`, `agreement_by_stance`, `known_annotators`;
+        `bin_<n>.foretold`, `.real` with its interval. And the claims of `people_claims`.
+    """
+    found = foretold(votes, parts, seed)
+    numbers = vote_numbers(votes, found) | agreement_by_stance(votes)
+    numbers |= known_annotators(votes, parts, seed)
+    for n, row in enumerate(disagreement_bins(votes, found)):
+        numbers |= prefixed(f"bin_{n}", row)
+    return Result(metrics=prefixed(PREFIX[:-1], numbers), claims=people_claims(numbers))
+
+
+def people_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
+    """What the intervals over debates allow to say; of numbers that are not there, nothing."""
+
+    def side(key: str, bound: float = 0.0) -> int:
+        return beyond(numbers, key, bound) if f"{key}_low" in numbers else 0
+
+    return {
+        "people_foretell_disagreement": side("rank_correlation") > 0,
+        "people_beat_length": side("length_lead") > 0,
+        "people_spread_helps": side("spread_gain") > 0,
+        "people_ties_foretold": side("tie_auroc", 0.5) > 0,
+        "people_stance_matters": side("stance_gain") > 0,
+        "people_annotators_help": side("annotator_gain") > 0,
+        "people_names_carry": side("annotator_lead") > 0,
+    }
+
+
+def disagreement_of(metrics: Mapping[str, float]) -> list[dict[str, float]]:
+    """The bins of real against foretold disagreement, from metrics, for a figure."""
+    rows = []
+    while f"{PREFIX}bin_{len(rows)}.foretold" in metrics:
+        head = f"{PREFIX}bin_{len(rows)}."
+        rows.append({key[len(head) :]: value for key, value in metrics.items() if key.startswith(head)})
+    return rows
+
+
+def read_kept_people(path: Path = KEPT_PEOPLE) -> Result | None:
+    """What was kept of people's votes, marked by `plural.people.kept`; None where nothing was."""
+    if not path.exists():
+        return None
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    metrics = {key: value for key, value in kept.items() if key.startswith(PREFIX)}
+    if not metrics:
+        return None
+    numbers = {key[len(PREFIX) :]: value for key, value in metrics.items()}
+    return Result(metrics=metrics | {f"{PREFIX}kept": 1}, claims=people_claims(numbers))
