@@ -116,9 +116,7 @@ def answer(
             asked_for = [p for p in known for _ in range(len(replies) // len(known))]
             score, judge = scores[k][name, policy]
             extra = {"row": [p.row for p in asked_for]} | ({} if judge is None else {JUDGE: judge})
-            if all(
-                "source" in p.meta for p in asked_for
-            ):  # of mixed data: whose texts may be shown hangs on it
+            if all("source" in p.meta for p in asked_for):  # mixed data: some may not be shown
                 extra["source"] = [p.meta["source"] for p in asked_for]
             write_scores(path, reply_rows(asked_for, replies, score, gold, **extra))
             tables[name].setdefault(policy, []).append(read_replies(path))

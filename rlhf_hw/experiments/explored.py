@@ -76,10 +76,7 @@ def explored_run(
     cases = Cases(
         show_texts or parameters.get("show_texts") or SHOW_ALL, world, sources_of(pairs.values()), findings
     )
-    sets = {
-        name: _policies(lambda p, f=file: read(f.format(p), read_replies))
-        for name, file in REPLY_SETS.items()
-    }
+    sets = {name: _policies(read, file) for name, file in REPLY_SETS.items()}
     if all(given.values()):  # notebook 05 read recorded replies
         sets = {"validation": {p: [read_replies(path)] for p, path in given.items()}}
     for name, tables in sets.items():

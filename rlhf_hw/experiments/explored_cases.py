@@ -108,8 +108,9 @@ class Cases:
             `sets`: each with `key`, `kind` ("replies", "pairs"), `policies`, `trainings`, `slopes` (for each
             training, "first|second" -> points a word) and `cases`: [id, training, prompt, source, replies], a
             reply [text, score, judge, gold, tokens, finished, findings] or None. Of texts and prompts they
-            hold the numbers in `texts` and `prompts`; a text `{t, w, r, s, g, x}`: itself, words, repetition, repeated places, gold's
-            sentences [start, end, kind, [[part, points], ...]], gold of the whole. Hidden texts are None.
+            hold the numbers in `texts` and `prompts`; a text `{t, w, r, s, g, x}`: itself, words, repetition,
+            repeated places, gold's sentences [start, end, kind, [[part, points], ...]], gold of the whole.
+            Hidden texts are None.
         """
         return {
             "title": title,

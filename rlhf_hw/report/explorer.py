@@ -2,10 +2,10 @@
 
     write_explorer(explored_run(folder), folder / "report" / "explorer.html", "en")
 
-The data come from `experiments.explored`. `report/explorer/` holds the frame (`page.html`), the style, the words
-in both languages (`labels.yaml`) and the scripts, in the order of `SCRIPTS`. The page loads nothing: its security
-policy allows its own style and script, by their hashes, and no request. Texts are data in JSON, in which no
-`<`, `>` or `&` stands as itself, and the scripts set them as text; so no reply can act as code.
+The data come from `experiments.explored`. `report/explorer/` holds the frame (`page.html`), the style, the
+words in both languages (`labels.yaml`) and the scripts, in the order of `SCRIPTS`. The page loads nothing:
+its security policy allows its own style and script, by their hashes, and no request. Texts are data in JSON,
+in which no `<`, `>` or `&` stands as itself, and the scripts set them as text; no reply can act as code.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""The report's page in both languages, for the tests of the file and for those in a browser."""
+"""The report's page in both languages, for the tests of the file and for those in a browser; a browser."""
 
 import json
 import re
@@ -107,3 +107,34 @@ def draw(place: Path) -> None:
     for kind in ("pdf", "png", "svg"):
         figure.savefig(place.with_suffix(f".{kind}"), transparent=True)
     plt.close(figure)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium without a window: the system's, or the one that `playwright install chromium` fetched."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `test`")
+    with playwright.sync_playwright() as driver:
+        names = ("chromium", "chromium-browser", "google-chrome")
+        found = next(filter(None, map(shutil.which, names)), driver.chromium.executable_path)
+        if not Path(found).exists():
+            pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+        chromium = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page at a width, by day or night; everything is closed after the test."""
+    contexts = []
+
+    def open_page(path: Path, width: int = 390, scheme: str = "light", at: str = "", **options):
+        viewport = {"width": width, "height": 900}
+        contexts.append(browser.new_context(viewport=viewport, color_scheme=scheme, **options))
+        page = contexts[-1].new_page()
+        page.goto(path.as_uri() + at)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
