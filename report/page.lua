@@ -55,6 +55,14 @@ local function csv_cell(text)
   return text:match('[",\n]') and '"' .. text:gsub('"', '""') .. '"' or text
 end
 
+-- A link to the cases that a figure or a table counts, on the page of replies; nil where there is none.
+local function case_link(name, number)
+  local view = explorer and views[name]
+  if not view then return nil end
+  local address = explorer .. "#lang=" .. language .. "&" .. pandoc.utils.stringify(view)
+  return string.format('<a href="%s">%s%s</a>', escaped(address), words.explore, number)
+end
+
 local function csv_link(rows, name)
   local lines = pandoc.List({})
   for _, row in ipairs(rows) do
@@ -64,8 +72,9 @@ local function csv_link(rows, name)
   local data = ("\u{FEFF}" .. table.concat(lines, "\r\n") .. "\r\n"):gsub("[^%w%-_.]", function(byte)
     return string.format("%%%02X", byte:byte())
   end)
-  return pandoc.RawBlock("html", string.format('<p class="csv"><a download="%s.csv" href="data:text/csv;charset=utf-8,%s">%s</a></p>',
-    escaped(name), data, words.csv))
+  local link = case_link("tbl:" .. name, "")
+  return pandoc.RawBlock("html", string.format('<p class="csv">%s<a download="%s.csv" href="data:text/csv;charset=utf-8,%s">%s</a></p>',
+    link and link .. " · " or "", escaped(name), data, words.csv))
 end
 
 -- A row of words alone, which tables.lua lets run over all columns.
@@ -145,19 +154,15 @@ local function table_figure(tbl)
 end
 
 -- Figures ---------------------------------------------------------------------------------------------------------
--- Below the caption, a link to the cases that a figure counts, in the page of replies.
+-- Below the caption, the links of its panels.
 local function figure_link(figure)
-  if not explorer then return nil end
-  local links = pandoc.List({})
+  local links, caption = pandoc.List({}), figure.caption
   figure:walk({ Image = function(image)
-    local view = views[image.src:match("([%w_-]+)%.%a+$")]
-    if view then
-      local address = explorer .. "#lang=" .. language .. "&" .. pandoc.utils.stringify(view)
-      links:insert(string.format('<a href="%s">%s%s</a>', escaped(address), words.explore, #links > 0 and " (" .. #links + 1 .. ")" or ""))
-    end
+    local number = #links > 0 and " (" .. #links + 1 .. ")" or ""
+    local link = case_link(image.src:match("([%w_-]+)%.%a+$"), number)
+    if link then links:insert(link) end
   end })
   if #links == 0 then return nil end
-  local caption = figure.caption
   caption.long:insert(pandoc.RawBlock("html", '<p class="cases">' .. table.concat(links, " · ") .. "</p>"))
   figure.caption = caption
   return figure

@@ -7,7 +7,7 @@ import numpy as np
 from report_texts import HOSTILE
 
 from rlhf_hw.preferences.reading import load_preferences
-from rlhf_hw.preferences.score_files import write_scores
+from rlhf_hw.preferences.score_files import read_replies, write_scores
 from rlhf_hw.world.gold import gold
 
 POLICIES = ("base", "sft", "dpo", "reference")
@@ -42,6 +42,11 @@ def write_run(folder: Path, prompts: int = 30, trainings: int = 2, world: bool =
     (folder / "reward_model").mkdir()
     (folder / "reward_model/tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
     return folder
+
+
+def replies_of(folder: Path, policy: str):
+    """The replies of a policy of the first training, as a table."""
+    return read_replies(folder / f"scores/generated_validation_{policy}.jsonl")
 
 
 def _reply(pairs: list, n: int, policy: str, training: int, world: bool) -> dict:

@@ -64,7 +64,8 @@ function topBar() {
   }
   if (names.length > 2) {
     bar.append(choice(t("first"), state.a, names, (value) => changeCompared({ a: value }), { id: "a" }),
-      choice(t("second"), state.b, names, (value) => changeCompared({ b: value }), { id: "b" }));
+      choice(t("second"), state.b, names, (value) => changeCompared({ b: value }), { id: "b" }),
+      el("button", { type: "button", id: "swap", onclick: () => changeCompared({ a: state.b, b: state.a }) }, t("swap")));
   }
   bar.append(el("span", { class: "buttons" },
     el("button", { type: "button", id: "blur", onclick: toggleTexts }, t(textsShown ? "blur-texts" : "show-texts")),

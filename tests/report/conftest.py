@@ -8,11 +8,14 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+from explored_rows import write_run
 from report_texts import HOSTILE, VALUES
 
+from rlhf_hw.experiments.explored import explored_run
 from rlhf_hw.figures.style import GREY, INK
 from rlhf_hw.paths import REPORT
 from rlhf_hw.report import build
+from rlhf_hw.report.explorer import write_explorer
 from rlhf_hw.report.fields import Facts
 
 _FORMULA = re.compile(r"^\$\$.*?\$\$ *\{#eq:[\w-]+\}", re.DOTALL | re.MULTILINE)
@@ -89,6 +92,8 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     for name in ("references.bib", "alt.yaml"):
         shutil.copy(REPORT / name, folder)
     (folder / "metrics.json").write_text(json.dumps(VALUES))
+    (folder / "report").mkdir()
+    (folder / "report/explorer.html").touch()  # the page links to one that is there
     made = {}
     for language, text in TEXT.items():
         source = folder / f"report.{language}.md"
@@ -138,3 +143,21 @@ def visit(browser):
     yield open_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("explored"))
+
+
+@pytest.fixture(scope="session")
+def world(run):
+    """The page of a run in the simulated world."""
+    return write_explorer(explored_run(run), run / "explorer.html")
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory):
+    """The page of a run on mixed data, half of whose texts are hidden."""
+    run = write_run(tmp_path_factory.mktemp("mixed"), world=False, show_texts="helpful")
+    return write_explorer(explored_run(run), run / "explorer.html", "zh")

@@ -7,51 +7,25 @@ import re
 
 import numpy as np
 import pytest
-from explored_rows import BREAKING, SECRET, write_run
-from in_browser import serious_findings
+from explored_rows import replies_of, write_run
+from in_browser import count, serious_findings
 
 from rlhf_hw.experiments.explored import explored_run
-from rlhf_hw.preferences.score_files import read_pairs, read_replies
+from rlhf_hw.preferences.score_files import read_pairs
 from rlhf_hw.report.explorer import write_explorer
 
 WIDE = 1440
 
 
-@pytest.fixture(scope="session")
-def run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("explored"))
-
-
-@pytest.fixture(scope="session")
-def world(run):
-    """The page of a run in the simulated world."""
-    return write_explorer(explored_run(run), run / "explorer.html")
-
-
-@pytest.fixture(scope="session")
-def mixed(tmp_path_factory):
-    """The page of a run on mixed data, half of whose texts are hidden."""
-    run = write_run(tmp_path_factory.mktemp("mixed"), world=False, show_texts="helpful")
-    return write_explorer(explored_run(run), run / "explorer.html", "zh")
-
-
-def table(run, name: str, training: int = 0):
-    return read_replies(run / f"scores/generated_validation_{name}{f'-{training}' if training else ''}.jsonl")
-
-
 def differences(run, first: str = "dpo", second: str = "sft") -> dict[str, np.ndarray]:
-    tables = [table(run, name) for name in (first, second)]
+    tables = [replies_of(run, name) for name in (first, second)]
     judged = {"score": [one["score"].to_numpy() for one in tables]}
     judged["gold"] = [np.array([meta["gold"] for meta in one["meta"]]) for one in tables]
     return {name: a - b for name, (a, b) in judged.items()}
 
 
-def count(page) -> int:
-    return int(re.search(r"\d+", page.locator("#count").inner_text())[0])
-
-
 def case_ids(page) -> list[str]:
-    return page.locator(".case .id").all_inner_texts()
+    return page.locator(".case .id").all_text_contents()
 
 
 OUTSIDE = """() => [...document.querySelectorAll("body *")].filter((part) => {
@@ -61,8 +35,10 @@ OUTSIDE = """() => [...document.querySelectorAll("body *")].filter((part) => {
 }).map((part) => part.outerHTML.slice(0, 100))"""
 
 
-@pytest.mark.parametrize("width", [390, 820, WIDE])
-@pytest.mark.parametrize("at", ["#marks=rgd", "#set=pairs-validation&lang=zh&train=all"])
+@pytest.mark.parametrize(
+    ("width", "at"),
+    [(390, "#marks=rgd"), (820, "#set=pairs-validation&lang=zh&train=all"), (WIDE, "#marks=d")],
+)
 def test_nothing_is_wider_than_the_screen(visit, world, width, at) -> None:
     page = visit(world, width, at=at)
     page.locator(".filters").evaluate("box => { box.open = true; }")
@@ -163,7 +139,7 @@ def test_a_drag_over_a_chart_keeps_the_cases_in_there(visit, world, run) -> None
 
 def test_a_click_on_a_point_opens_its_case(visit, world, run) -> None:
     page = visit(world, WIDE)
-    scores = np.array([table(run, name)["score"] for name in ("sft", "dpo")])
+    scores = np.array([replies_of(run, name)["score"] for name in ("sft", "dpo")])
     far, edge = int(np.argmax(scores[1])), 0.03 * np.ptp(scores, axis=1)
     low, high = (scores.min(axis=1) - edge).min(), (scores.max(axis=1) + edge).max()  # one scale for both
     x, y = (scores[:, far] - low) / (high - low)
@@ -206,84 +182,15 @@ def test_the_keyboard_does_it_all(visit, world) -> None:
     assert page.evaluate("document.activeElement.id") == "reading"
 
 
-@pytest.mark.parametrize(
-    "at", ["#set=nonsense&a=none&sort=%00&r.score=x..y&train=9&case=<b>", "#=&&&%zz", "#a=dpo&b=dpo"]
-)
-def test_an_address_that_says_nonsense_opens_the_page(visit, world, at) -> None:
-    page = visit(world, WIDE, at=at)
+def test_an_address_that_says_nonsense_opens_the_page(visit, world) -> None:
+    page = visit(world, WIDE, at="#set=nonsense&a=none&sort=%00&r.score=x..y&train=9&case=<b>")
     assert count(page) == 30
     page.evaluate("location.hash = 'set=pairs-validation&lang=zh'")
     page.locator("html[lang='zh-CN']").wait_for()
     assert page.locator("#set").input_value() == "pairs-validation"
-
-
-def test_texts_are_marked_where_they_repeat_differ_and_count(visit, world, run) -> None:
-    page = visit(world, WIDE, at="#case=1-1&marks=r")
-    dpo, sft = (page.locator(f'.reply[data-policy="{name}"]') for name in ("dpo", "sft"))
-    assert len(dpo.locator(".again").first.inner_text()) > 100
-    assert dpo.locator(".end").inner_text().startswith("<|im_end|> score read at this token: ")
-    page.locator("#mark-g").check()
-    assert (
-        "+1" in dpo.locator(".points").all_inner_texts() or "−0.5" in dpo.locator(".points").all_inner_texts()
-    )
-    gold = table(run, "dpo")["meta"][1]["gold"]
-    assert dpo.locator(".sum").inner_text().startswith(f"Gold {gold:.2f}".replace("-", "−"))
-    page.locator("#mark-r").uncheck()
-    page.locator("#mark-g").uncheck()
-    page.locator("#mark-d").check()
-    texts = [table(run, name)["response"][1] for name in ("dpo", "sft")]
-    own = [set(text.split()) for text in texts]
-    for card, mine, other in ((dpo, *own), (sft, *own[::-1])):
-        marked = " ".join(card.locator(".only").all_inner_texts()).split()
-        assert marked and mine - other <= set(marked) <= mine
-    page.locator("#b").select_option("reference")
-    page.evaluate("location.hash = 'case=1-2'")
-    assert dpo.locator(".end").inner_text().startswith("<|im_end|> cut off; ")
-
-
-PLAIN = """(box) => {
-  const copy = box.cloneNode(true);
-  copy.querySelectorAll(".points, .end").forEach((part) => part.remove());
-  return copy.textContent;
-}"""
-
-
-def test_no_text_acts_as_code_and_nothing_is_asked_of_the_net(visit, world) -> None:
-    page, asked = visit(world, WIDE, at="#marks=rgd"), []
-    page.on("dialog", lambda box: asked.append(box.message))
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: asked.append(str(error)))
-    shown = page.locator('[data-policy="dpo"] .text').evaluate(PLAIN)
-    assert shown.strip() == BREAKING.strip()
-    assert page.locator(".reading img, .reading script, .reading b").count() == 0
-    page.evaluate("fetch('https://example.org').catch(() => 0)")
-    assert asked == [] or all("example.org" in one for one in asked)
-
-
-def test_texts_of_real_data_are_blurred_until_asked_for(visit, mixed) -> None:
-    page = visit(mixed, WIDE, at="#lang=en&case=1-1")
-    text = page.locator('.reply[data-policy="dpo"] .text')
-    assert (
-        "blur" in text.evaluate("box => getComputedStyle(box).filter")
-        and text.get_attribute("aria-hidden") == "true"
-    )
-    page.locator('.reply[data-policy="dpo"] button').click()
-    assert (
-        text.evaluate("box => getComputedStyle(box).filter") == "none"
-        and text.get_attribute("aria-hidden") is None
-    )
-    others = page.locator(".reply .text")
-    assert "blur" in others.nth(1).evaluate("box => getComputedStyle(box).filter")
-    page.locator("#blur").click()
-    assert others.nth(1).evaluate("box => getComputedStyle(box).filter") == "none"
-    page.evaluate("location.hash = 'lang=en&case=1-0'")
-    page.get_by_text("Case 0 ·").wait_for()
-    assert page.locator(".reading .hidden").count() == 5 and SECRET not in page.content()
-    page.locator("#source").select_option("harmless-base")
-    assert count(page) == 15
-    assert "blur" in visit(mixed, WIDE, at=page.evaluate("location.hash").replace("1-0", "1-1")).locator(
-        ".reply .text"
-    ).first.evaluate("box => getComputedStyle(box).filter")
+    page.evaluate("location.hash = '=&&&%zz&a=dpo&b=dpo'")
+    page.locator("html[lang='en']").wait_for()
+    assert page.locator("#b").input_value() == "base" and count(page) == 30
 
 
 def test_pairs_begin_with_the_most_confident_mistakes(visit, world, run) -> None:
