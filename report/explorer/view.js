@@ -125,7 +125,8 @@ function listRow(row) {
   });
   const found = [...new Set(findingsOf(row, ""))].map((name) => el("span", { class: "finding" }, named("finding", name)));
   const training = state.train === "all" ? ` · ${t("of-training", row.case[TRAINING] + 1)}` : "";
-  const text = prompt === null ? el("span", { class: "hidden" }, "▒▒▒▒▒▒") : el("span", { class: "text", translate: "no" }, prompt.slice(-160) || "–");
+  const asked = prompt?.split("\n\nuser: ").at(-1).slice(0, 160) || "–"; // of a longer conversation the last turn
+  const text = prompt === null ? el("span", { class: "hidden" }, "…") : el("span", { class: "text", translate: "no" }, textsShown ? asked : veiled(asked));
   return el("li", {}, el("button", { type: "button", class: "case", "data-key": row.key, "aria-current": row.key === state.case ? "true" : null, onclick: () => openCase(row.key) },
     el("span", { class: "id" }, `${row.case[ID]}${training}`), el("span", { class: "prompt" }, text), el("span", { class: "judged" }, ...judged, ...found)));
 }
@@ -189,9 +190,11 @@ function judgedTable(row) {
   return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, ...lines)));
 }
 
+const veiled = (text) => text.replace(/\S/gu, "x"); // its shape alone: what is blurred cannot be guessed or found
+
 function shownText(key, text, ...inside) {
   if (textsShown || revealed.has(key)) return el("div", { class: "text clear", translate: "no" }, ...inside);
-  return el("div", { class: "veil" }, el("div", { class: "text", "aria-hidden": "true", translate: "no" }, text.slice(0, 600)),
+  return el("div", { class: "veil" }, el("div", { class: "text", "aria-hidden": "true", translate: "no" }, veiled(text.slice(0, 600))),
     el("button", { type: "button", onclick: () => { revealed.add(key); fillReading(); } }, t("show-text")));
 }
 
