@@ -87,6 +87,15 @@ function valuesOf(row, set, state) {
 
 const knownVariables = (rows) => VARIABLES.filter((name) => rows.some((row) => row.values[name] !== null));
 
+// A link may ask for what these cases do not have, such as gold: the nearest that they have stands in its place.
+function withinKnown(state, rows) {
+  const known = knownVariables(rows), usual = defaults(state.set);
+  for (const axis of ["h", "x", "y"]) {
+    if (!known.includes(state[axis])) state[axis] = state[axis] === "gold" && known.includes("judge") ? "judge" : usual[axis];
+  }
+  if (NEEDS[state.sort] && !known.includes(NEEDS[state.sort])) state.sort = usual.sort;
+}
+
 // What is searched: prompt and all replies of a case, in small letters; made once.
 const searched = new WeakMap();
 function wordsOf(one) {

@@ -77,8 +77,9 @@ function topBar() {
 function filterControls() {
   const whoever = [["", t("any")], ["a", t("wins", policyName(state.a))], ["b", t("wins", policyName(state.b))], ["tie", t("tie")]];
   const judges = JUDGES.filter((name) => rows.some((row) => row.values[name] !== null));
-  const findings = [...new Set(rows.flatMap((row) => findingsOf(row, "")))].sort();
-  const sources = [...new Set(rows.map((row) => row.case[SOURCE]))].filter(Boolean).sort();
+  const asked = [state.finding].filter((name) => name && !"-*".includes(name)); // by a link, perhaps of another set
+  const findings = [...new Set([...asked, ...rows.flatMap((row) => findingsOf(row, ""))])].sort();
+  const sources = [...new Set([state.source, ...rows.map((row) => row.case[SOURCE])])].filter(Boolean).sort();
   const box = el("div", { class: "controls" }, el("label", { class: "wide" }, el("span", {}, t("search")), el("input", { type: "search", id: "q", value: state.q, oninput: (event) => change({ q: event.target.value }) })));
   const wins = el("fieldset", {}, el("legend", {}, t("wins-by")), ...judges.map((name) => choice(t(`by.${name}`), state[name], whoever, (value) => change({ [name]: value }), { id: `w-${name}` })));
   box.append(wins, choice(t("finding"), state.finding, [["", t("any")], ["-", t("finding-none")], ["*", t("finding-any")], ...findings.map((name) => [name, named("finding", name)])], (value) => change({ finding: value }), { id: "finding" }),
@@ -282,6 +283,7 @@ function build() {
   document.title = t("title", data.title);
   document.body.classList.toggle("blurred", !textsShown);
   rows = comparedCases(state);
+  withinKnown(state, rows);
   Object.assign(parts, {
     list: el("ol", { class: "list" }), more: el("button", { type: "button", class: "more", onclick: addRows }), none: el("p", { class: "note" }, t("none")),
     count: el("strong", { role: "status", id: "count" }), shares: el("p", { class: "shares" }), chips: el("p", { class: "chips" }),

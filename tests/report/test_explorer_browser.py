@@ -193,6 +193,16 @@ def test_an_address_that_says_nonsense_opens_the_page(visit, world) -> None:
     assert page.locator("#b").input_value() == "base" and count(page) == 30
 
 
+def test_a_link_to_what_these_cases_lack_shows_what_they_have(visit, mixed) -> None:
+    page = visit(mixed, WIDE, at="#lang=en&x=gold&h=b.gold&sort=against&finding=odd")
+    assert [page.locator(f"#{name}").input_value() for name in ("x", "h", "sort")] == [
+        "judge",
+        "score",
+        "file",
+    ]
+    assert page.locator("#finding").input_value() == "odd" and count(page) == 0
+
+
 def test_pairs_begin_with_the_most_confident_mistakes(visit, world, run) -> None:
     page = visit(world, at="#set=pairs-validation")
     margins = read_pairs(run / "scores/validation.jsonl")["margin"].to_numpy()

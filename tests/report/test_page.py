@@ -49,7 +49,7 @@ def test_figures_lead_to_the_cases_that_they_count(pages, language) -> None:
     links = re.findall(r'href="explorer\.html#lang=(\w+)&amp;([^"]+)"', page)
     wanted = ["rm_margins", *(["rm_calibration", "rm_margins"] if language == "en" else []), "tbl:samples"]
     assert links == [(language, views[name].replace("&", "&amp;")) for name in wanted]
-    assert page.count('href="explorer.html"') == 1
+    assert page.count(f'href="explorer.html#lang={language}"') == 1
 
 
 def test_a_page_without_an_explorer_beside_it_leads_to_none(tmp_path) -> None:
