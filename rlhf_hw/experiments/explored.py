@@ -213,13 +213,13 @@ def _together(replies: Mapping[str, pd.DataFrame]) -> dict[str, Tables]:
 
 def _with_references(tables: Tables, pairs: Sequence[pd.DataFrame]) -> Tables:
     """With the chosen reply to each prompt, where scored pairs have one for some of them."""
-    prompts = next(iter(tables.values()))[0]["prompt_key"]
+    asked = next(iter(tables.values()))[0]
     chosen: dict[str, tuple[str, float]] = {}
     for table in pairs:
         for key, text, score in zip(table["prompt_key"], table["chosen"], table["chosen_score"], strict=True):
             chosen.setdefault(key, (text, score))
-    if "reference" in tables or not chosen.keys() & set(prompts):
+    if "reference" in tables or not chosen.keys() & set(asked["prompt_key"]):
         return tables
-    found = [chosen.get(key, (None, None)) for key in prompts]
-    columns = {"prompt_key": prompts, "response": [t for t, _ in found], "score": [s for _, s in found]}
-    return {**tables, "reference": [pd.DataFrame(columns)]}
+    found = [chosen.get(key, (None, None)) for key in asked["prompt_key"]]
+    columns = {"response": [text for text, _ in found], "score": [score for _, score in found]}
+    return {**tables, "reference": [asked[["prompt", "prompt_key"]].assign(**columns)]}
