@@ -6,7 +6,6 @@ On a GPU two more: "trl-liger", the same with Liger's kernels, and "ours-compile
 """
 
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
@@ -69,6 +68,7 @@ def _ours(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
         "learning_rate": job["learning_rate"],
         "logging_steps": _logging_steps(job),
         "dtype": job["dtype"],
+        "compile_layers": job["system"] == "ours-compiled",
         "report_to": "none",
     }
     with ExitStack() as stack:
@@ -77,28 +77,12 @@ def _ours(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
         if job["same_order"]:
             as_they_stand = lambda self, dataset=None: SequentialSampler(self.train_dataset)  # noqa: E731
             stack.enter_context(mock.patch.object(GroupTrainer, "_get_train_sampler", as_they_stand))
-        if job["system"] == "ours-compiled":
-            stack.enter_context(
-                mock.patch.object(GroupTrainer, "__init__", compiled_start(GroupTrainer.__init__))
-            )
         if job["task"] == "rm":
             # TRL has no such term
             config = RewardTraining(model=str(folder / "reward"), reward_regularization=0.0, **settings)
             return train_reward_model(config).history, 0.0
         result = train_dpo(DPOTraining(model=str(folder / "policy"), **settings))
         return result.history, result.metrics["reference_seconds"]
-
-
-def compiled_start(start: Callable) -> Callable:
-    """A trainer's start that compiles all layers but the last, whose MLP is another for each batch."""
-    from rlhf_hw.models.forward import backbone
-
-    def start_and_compile(trainer, *args, **kwargs) -> None:
-        start(trainer, *args, **kwargs)
-        for layer in backbone(trainer.model).layers[:-1]:
-            layer.compile(dynamic=True)
-
-    return start_and_compile
 
 
 def _trl(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
