@@ -1,21 +1,25 @@
 -- What the page on a screen has beyond print (page.html, style.css, page.js): one h1, a link at each heading, formulas
--- and tables that scroll or fold on a phone, each table as CSV, each reference as BibTeX. Runs last, after citeproc.
+-- and tables that scroll or fold on a phone, each table as CSV, each reference as BibTeX, links from figures to the replies
+-- that they count. Runs last, after citeproc.
 
 local WORDS = {
   en = { contents = "Contents", skip = "Skip to the text", top = "Back to top", other = "中文", ["other-tag"] = "zh-CN",
     link = "Link to this place: ", csv = "Table as CSV", copy = "Copy BibTeX", copied = "Copied",
-    scrolls = "Scrolls sideways", reference = "Reference" },
+    scrolls = "Scrolls sideways", reference = "Reference", explorer = "Replies", explore = "Look at these cases" },
   zh = { contents = "目录", skip = "跳到正文", top = "回到顶部", other = "English", ["other-tag"] = "en",
     link = "本节链接：", csv = "下载表格（CSV）", copy = "复制 BibTeX", copied = "已复制",
-    scrolls = "可左右滚动", reference = "参考文献" },
+    scrolls = "可左右滚动", reference = "参考文献", explorer = "回复", explore = "查看这些案例" },
 }
 local words, language, bibliography
+local explorer, views -- the page of replies beside this one, if there is one; figure -> what it shows there
 
 local function read_meta(meta)
   language = pandoc.utils.stringify(meta["report-language"] or "en")
   words = WORDS[language]
   bibliography = pandoc.utils.stringify(meta.bibliography or "")
   meta.words = words
+  explorer = meta.explorer and pandoc.utils.stringify(meta.explorer)
+  views, meta.views = meta.views or {}, nil
   return meta
 end
 
@@ -51,6 +55,14 @@ local function csv_cell(text)
   return text:match('[",\n]') and '"' .. text:gsub('"', '""') .. '"' or text
 end
 
+-- A link to the cases that a figure or a table counts, on the page of replies; nil where there is none.
+local function case_link(name, number)
+  local view = explorer and views[name]
+  if not view then return nil end
+  local address = explorer .. "#lang=" .. language .. "&" .. pandoc.utils.stringify(view)
+  return string.format('<a href="%s">%s%s</a>', escaped(address), words.explore, number)
+end
+
 local function csv_link(rows, name)
   local lines = pandoc.List({})
   for _, row in ipairs(rows) do
@@ -60,8 +72,9 @@ local function csv_link(rows, name)
   local data = ("\u{FEFF}" .. table.concat(lines, "\r\n") .. "\r\n"):gsub("[^%w%-_.]", function(byte)
     return string.format("%%%02X", byte:byte())
   end)
-  return pandoc.RawBlock("html", string.format('<p class="csv"><a download="%s.csv" href="data:text/csv;charset=utf-8,%s">%s</a></p>',
-    escaped(name), data, words.csv))
+  local link = case_link("tbl:" .. name, "")
+  return pandoc.RawBlock("html", string.format('<p class="csv">%s<a download="%s.csv" href="data:text/csv;charset=utf-8,%s">%s</a></p>',
+    link and link .. " · " or "", escaped(name), data, words.csv))
 end
 
 -- A row of words alone, which tables.lua lets run over all columns.
@@ -140,6 +153,21 @@ local function table_figure(tbl)
   return out
 end
 
+-- Figures ---------------------------------------------------------------------------------------------------------
+-- Below the caption, the links of its panels.
+local function figure_link(figure)
+  local links, caption = pandoc.List({}), figure.caption
+  figure:walk({ Image = function(image)
+    local number = #links > 0 and " (" .. #links + 1 .. ")" or ""
+    local link = case_link(image.src:match("([%w_-]+)%.%a+$"), number)
+    if link then links:insert(link) end
+  end })
+  if #links == 0 then return nil end
+  caption.long:insert(pandoc.RawBlock("html", '<p class="cases">' .. table.concat(links, " · ") .. "</p>"))
+  figure.caption = caption
+  return figure
+end
+
 -- References ------------------------------------------------------------------------------------------------------
 -- The entries of the bibliography as they stand there, one field a line.
 local function bibtex_entries()
@@ -170,5 +198,5 @@ end
 
 return {
   { Meta = read_meta },
-  { Header = heading, Math = formula, Table = table_figure, Div = add_bibtex },
+  { Header = heading, Math = formula, Table = table_figure, Figure = figure_link, Div = add_bibtex },
 }

@@ -1,4 +1,4 @@
-"""The command line: `rlhf-hw run | report | keep | train | score | check-data | pretrained`.
+"""The command line: `rlhf-hw run | report | explore | keep | train | score | check-data | pretrained`.
 
 Each command imports what it needs when it runs, so that `rlhf-hw --help` answers at once. A mistake in the
 input ends with one line and exit status 1; `--debug` shows where it was raised."""
@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_hw.errors import Explained, InputError, one_line
-from rlhf_hw.files import write_text
 from rlhf_hw.paths import from_here
-from rlhf_hw.report import LANGUAGES, TEXTS
+from rlhf_hw.report import LANGUAGES
 
 TRAINERS = {"rm": "a reward model", "sft": "a policy on chosen replies", "dpo": "a policy by DPO"}
 
@@ -54,6 +53,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_report(commands)
     _add_keep(commands)
+    _add_explore(commands)
     train = commands.add_parser(
         "train", help="one training run: rlhf-hw train rm|sft|dpo --help lists its settings"
     )
@@ -102,6 +102,18 @@ def _add_keep(commands: argparse._SubParsersAction) -> None:
     keep = _add(commands, "keep", keep_experiments, text)
     keep.add_argument("--profile", default="nano", help="name of a profile of the package")
     keep.add_argument("--only", default="", help="these experiments alone, by number or name: 08,10")
+
+
+def _add_explore(commands: argparse._SubParsersAction) -> None:
+    text = "write one page to look at all scored replies and pairs of a run, or of score files"
+    explore = _add(commands, "explore", explore_replies, text)
+    explore.add_argument(
+        "sources", nargs="+", metavar="RUN", help="a run, or score files and folders of such"
+    )
+    explore.add_argument("--out", type=Path, metavar="FILE", help="default: in the run's report, else here")
+    explore.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0], help="in which it opens")
+    explore.add_argument("--mapping", default="", help="other names of keys: 'response=answer, score=reward'")
+    explore.add_argument("--show-texts", metavar="WHOSE", help="all, none, or how their sources' names begin")
 
 
 def _add_score(commands: argparse._SubParsersAction) -> None:
@@ -192,35 +204,30 @@ def _training_dtype() -> str:
 
 def build_report(options: argparse.Namespace) -> None:
     """`rlhf-hw report`"""
+    from rlhf_hw.experiments.explored import explored_run
     from rlhf_hw.paths import RUNS
     from rlhf_hw.pipeline.profiles import load_profile
-    from rlhf_hw.pipeline.stamps import report_stamp
-    from rlhf_hw.report.build import build_report
+    from rlhf_hw.report.current import refresh_report
 
     folder = RUNS / load_profile(options.profile).name
     languages = options.language or LANGUAGES
-    done = folder / "report" / f"{options.engine}-{'-'.join(languages)}.stamp"
-    stamp = report_stamp(folder, languages, options.engine)
-    if not options.force and _report_is_current(done, stamp):
-        print(f"{folder.name}: report up to date in {done.parent}")
-        return
-    for other in done.parent.glob("*.stamp"):  # they write the same files
-        other.unlink()
-    written = build_report(folder.name, languages, engine=options.engine)
-    for path in written:
-        print(path)
-    # Where a format could not be made, the next call tries again.
-    wanted = {f"{text}.{name}.{kind}" for text in TEXTS for name in languages for kind in ("pdf", "html")}
-    if wanted <= {path.name.replace(".typst.", ".") for path in written}:
-        write_text(done, "\n".join([stamp, *(path.name for path in written)]))
+    written = refresh_report(folder, languages, options.engine, explored_run, options.force)
+    if written is None:
+        written = [f"{folder.name}: report up to date in {folder / 'report'}"]
+    print(*written, sep="\n")
 
 
-def _report_is_current(done: Path, stamp: str) -> bool:
-    """Whether the report was built under this stamp, and every file that was written then is still there."""
-    if not done.exists():
-        return False
-    last, *files = done.read_text(encoding="utf-8").splitlines()
-    return last == stamp and bool(files) and all((done.parent / name).exists() for name in files)
+def explore_replies(options: argparse.Namespace) -> None:
+    """`rlhf-hw explore`"""
+    from rlhf_hw.experiments.explored import explored
+    from rlhf_hw.files import check_target
+    from rlhf_hw.preferences.score_files import parse_mapping
+    from rlhf_hw.report.explorer import write_explorer
+
+    if options.out:
+        check_target(options.out, options.sources)
+    found, page = explored(options.sources, parse_mapping(options.mapping), options.show_texts)
+    print(write_explorer(found, options.out or page, options.language))
 
 
 def train(options: argparse.Namespace) -> None:

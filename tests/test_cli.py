@@ -157,7 +157,7 @@ def finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr("rlhf_hw.paths.RUNS", tmp_path)
     monkeypatch.setattr("rlhf_hw.pipeline.stamps.KEPT_RESULTS", tmp_path / "kept")
-    monkeypatch.setattr("rlhf_hw.report.build.build_report", build)
+    monkeypatch.setattr("rlhf_hw.report.current.build_report", build)
     return built
 
 

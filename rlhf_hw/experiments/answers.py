@@ -95,8 +95,8 @@ def answer(
         named: (name, replicate) -> the name of a replicate's file, from `pipeline.graph.replica`.
 
     Returns:
-        Their tables. `meta` holds the preference's `row`, `gold` where that is known, and with two
-        replicates and more what the judge says (`JUDGE`).
+        Their tables. `meta` holds the preference's `row`, its `source` where the data are mixed, `gold` where
+        that is known, and with two replicates and more what the judge says (`JUDGE`).
     """
     prompts = {name: [p.prompt for p in preferences] for name, preferences in asked.items()}
     if settings.best_of:
@@ -116,6 +116,8 @@ def answer(
             asked_for = [p for p in known for _ in range(len(replies) // len(known))]
             score, judge = scores[k][name, policy]
             extra = {"row": [p.row for p in asked_for]} | ({} if judge is None else {JUDGE: judge})
+            if all("source" in p.meta for p in asked_for):  # mixed data: some may not be shown
+                extra["source"] = [p.meta["source"] for p in asked_for]
             write_scores(path, reply_rows(asked_for, replies, score, gold, **extra))
             tables[name].setdefault(policy, []).append(read_replies(path))
     samples = tables.pop(SAMPLES, {}).get("sft", [])

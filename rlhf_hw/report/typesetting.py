@@ -20,6 +20,7 @@ import typst
 
 from rlhf_hw.errors import InputError, RunFailed
 from rlhf_hw.paths import REPORT
+from rlhf_hw.report.explorer import explorer_options
 from rlhf_hw.report.glyphs import (
     FONT_PACKAGES,
     SIGN,
@@ -47,7 +48,6 @@ CONTENTS = {"en": "Contents", "zh": "目录"}
 ABSTRACT = {"en": "Abstract", "zh": "摘要"}
 # Raw HTML and TeX are not read: a report has one source for three formats, and no text can act as code.
 NO_RAW = "-raw_html-raw_tex-raw_attribute-native_divs-native_spans-latex_macros"
-
 
 _BEFORE = re.compile(r"(?<=[\u4e00-\u9fff])(?=-?@\{?[A-Za-z])")
 _AFTER = re.compile(r"@([A-Za-z][\w:.-]*)(?=[\u4e00-\u9fff])", re.ASCII)
@@ -243,7 +243,7 @@ def write_typst(document: Document, pdf: Path) -> None:
 def write_html(document: Document, page: Path) -> None:
     """Write one HTML file that holds all it shows: figures, style, script, formulas (MathML).
 
-    It links to the same page in the other language, which lies beside it under the same name.
+    It links to the same page in the other language and, where one lies beside it, to the explorer of replies.
     """
     tongues = (document.language, "zh" if document.language == "en" else "en")
     _write(
@@ -259,6 +259,7 @@ def write_html(document: Document, page: Path) -> None:
             f"--variable=lang:{LANGUAGE_TAGS[document.language]}",
             f"--variable=other:{page.name.replace(*(f'.{tongue}.' for tongue in tongues))}",
             "--toc-depth=3",  # the title is the first level
+            *explorer_options(page),
             f"--lua-filter={REPORT / 'page.lua'}",
         ],
     )

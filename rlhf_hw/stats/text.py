@@ -43,6 +43,24 @@ def repetition(text: str) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
+def repeated_spans(text: str) -> list[tuple[int, int]]:
+    """Where a text repeats itself: the words of all 3-grams that `repetition` counts, in runs.
+
+    Returns:
+        (start, end) of each run of words, in characters, in their order.
+    """
+    found = list(WORD.finditer(text))
+    seen, runs = set(), []
+    for first, gram in enumerate(ngrams([word[0].lower() for word in found], 3)):
+        if gram in seen:
+            start, end = found[first].start(), found[first + 2].end()
+            if runs and first <= runs[-1][2] + 1:
+                start = runs.pop()[0]
+            runs.append((start, end, first + 2))
+        seen.add(gram)
+    return [(start, end) for start, end, _ in runs]
+
+
 def sentence_repetition(text: str) -> float:
     """Share of the sentences that occurred before in the text."""
     parts = [part.lower() for part in sentences(text)]

@@ -1,4 +1,4 @@
-"""The report's page in both languages, for the tests of the file and for those in a browser."""
+"""The report's page in both languages, for the tests of the file and for those in a browser; a browser."""
 
 import json
 import re
@@ -8,11 +8,14 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+from explored_rows import write_run
 from report_texts import HOSTILE, VALUES
 
+from rlhf_hw.experiments.explored import explored_run
 from rlhf_hw.figures.style import GREY, INK
 from rlhf_hw.paths import REPORT
 from rlhf_hw.report import build, shown
+from rlhf_hw.report.explorer import write_explorer
 from rlhf_hw.report.fields import Facts
 
 _FORMULA = re.compile(r"^\$\$.*?\$\$ *\{#eq:[\w-]+\}", re.DOTALL | re.MULTILINE)
@@ -89,6 +92,8 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     for name in ("references.bib", "alt.yaml"):
         shutil.copy(REPORT / name, folder)
     (folder / "metrics.json").write_text(json.dumps(VALUES))
+    (folder / "report").mkdir()
+    (folder / "report/explorer.html").touch()  # the page links to one that is there
     made = {}
     for language, text in TEXT.items():
         source = folder / f"report.{language}.md"
@@ -107,3 +112,52 @@ def draw(place: Path) -> None:
     for kind in ("pdf", "png", "svg"):
         figure.savefig(place.with_suffix(f".{kind}"), transparent=True)
     plt.close(figure)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium without a window: the system's, or the one that `playwright install chromium` fetched."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `test`")
+    with playwright.sync_playwright() as driver:
+        names = ("chromium", "chromium-browser", "google-chrome")
+        found = next(filter(None, map(shutil.which, names)), driver.chromium.executable_path)
+        if not Path(found).exists():
+            pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+        chromium = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page at a width, by day or night; everything is closed after the test."""
+    contexts = []
+
+    def open_page(path: Path, width: int = 390, scheme: str = "light", at: str = "", **options):
+        viewport = {"width": width, "height": 900}
+        contexts.append(browser.new_context(viewport=viewport, color_scheme=scheme, **options))
+        page = contexts[-1].new_page()
+        page.goto(path.as_uri() + at)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("explored"))
+
+
+@pytest.fixture(scope="session")
+def world(run):
+    """The page of a run in the simulated world."""
+    return write_explorer(explored_run(run), run / "explorer.html")
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory):
+    """The page of a run on mixed data, half of whose texts are hidden."""
+    run = write_run(tmp_path_factory.mktemp("mixed"), world=False, show_texts="helpful")
+    return write_explorer(explored_run(run), run / "explorer.html", "zh")

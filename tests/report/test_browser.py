@@ -5,48 +5,16 @@ Skipped where no Chromium is (Debian: `apt-get install chromium`).
 
 import io
 import os
-import shutil
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+from in_browser import serious_findings
 
 from rlhf_hw.paths import RUNS
 from rlhf_hw.report import LANGUAGES
 
 WIDTHS = (390, 820, 1440)  # a phone, a tablet, a desk
 SCHEMES = ("light", "dark")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium without a window: the system's, or the one that `playwright install chromium` fetched."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `test`")
-    with playwright.sync_playwright() as driver:
-        names = ("chromium", "chromium-browser", "google-chrome")
-        found = next(filter(None, map(shutil.which, names)), driver.chromium.executable_path)
-        if not Path(found).exists():
-            pytest.skip("needs Chromium (Debian: apt-get install chromium)")
-        chromium = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens a page at a width, by day or night; everything is closed after the test."""
-    contexts = []
-
-    def open_page(path: Path, width: int = 390, scheme: str = "light", **options):
-        viewport = {"width": width, "height": 900}
-        contexts.append(browser.new_context(viewport=viewport, color_scheme=scheme, **options))
-        page = contexts[-1].new_page()
-        page.goto(path.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
 
 
 OUTSIDE = """() => [...document.querySelectorAll("main *, .bar > *")].filter((part) => {
@@ -80,16 +48,6 @@ def test_on_a_phone_panels_stack_tables_fold_or_scroll_and_long_formulas_scroll(
     assert sum(page.locator(".formula").evaluate_all(f"boxes => boxes.map({scrolls})")) >= 3
     page.set_viewport_size({"width": 820, "height": 900})
     assert cell.evaluate("cell => getComputedStyle(cell).display") == "table-cell"
-
-
-def serious_findings(page) -> list[tuple[str, str]]:
-    """What axe-core holds to be serious or critical: rule, and the first element that breaks it.
-
-    Parts of formulas are pandoc's MathML, and so many that looking at each would take half of the time.
-    """
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra `test`").Axe()
-    found = axe.run(page, {"exclude": [["math *"]]}).response["violations"]
-    return [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
 
 
 CASES = [("en", 390, "light"), ("en", 390, "dark"), ("en", 1440, "light"), ("en", 1440, "dark")]

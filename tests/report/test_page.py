@@ -10,6 +10,7 @@ import yaml
 
 from rlhf_hw.paths import REPORT
 from rlhf_hw.report import LANGUAGES
+from rlhf_hw.report.explorer import explorer_options
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -33,12 +34,26 @@ def test_the_page_is_one_file_with_one_script_one_title_and_landmarks(pages, lan
     assert page.count("<script") == 1 and "<link" not in page and "@import" not in page
     sources = re.findall(r'(?:src|href)="([^"#]{1,60})', page)
     other = {"en": "report.zh.html", "zh": "report.en.html"}[language]
-    assert {s for s in sources if not s.startswith(("data:", "https://"))} == {other}
+    assert {s for s in sources if not s.startswith(("data:", "https://"))} == {other, "explorer.html"}
     assert not re.findall(r'src="https?:', page)
     texts = yaml.safe_load((REPORT / "alt.yaml").read_text(encoding="utf-8"))["alt"]
     images = re.findall(r"<img [^>]*>", page)
     assert images and all(re.search(r' alt="[^"]{20,}', image) for image in images)
     assert texts["rm_margins"][language] in page.replace("’", "'")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_figures_lead_to_the_cases_that_they_count(pages, language) -> None:
+    page = pages[language].read_text(encoding="utf-8")
+    views = yaml.safe_load((REPORT / "explorer/views.yaml").read_text(encoding="utf-8"))["views"]
+    links = re.findall(r'href="explorer\.html#lang=(\w+)&amp;([^"]+)"', page)
+    wanted = ["rm_margins", *(["rm_calibration", "rm_margins"] if language == "en" else []), "tbl:samples"]
+    assert links == [(language, views[name].replace("&", "&amp;")) for name in wanted]
+    assert page.count(f'href="explorer.html#lang={language}"') == 1
+
+
+def test_a_page_without_an_explorer_beside_it_leads_to_none(tmp_path) -> None:
+    assert explorer_options(tmp_path / "report.en.html") == []
 
 
 def test_a_table_comes_as_csv_that_no_spreadsheet_takes_for_formulas(pages) -> None:
