@@ -81,10 +81,15 @@ def script(text: str) -> str:
 
 
 def common_words(texts: Sequence[str]) -> frozenset[str]:
-    """The words that stand in most of the texts; single Latin letters, which languages share, are none."""
-    some = texts[:: max(1, len(texts) // TEACHERS)]
-    counts = Counter(word for text in some for word in set(tokens(text)) if _counts(word))
-    return frozenset(word for word, _ in counts.most_common(COMMON))
+    """The words that stand in most of the texts; single Latin letters, which languages share, are none.
+
+    Where they make up little of the texts themselves (lists, code), no language shows by them: empty.
+    """
+    some = [list(filter(_counts, tokens(text))) for text in texts[:: max(1, len(texts) // TEACHERS)]]
+    counts = Counter(word for said in some for word in set(said))
+    common = frozenset(word for word, _ in counts.most_common(COMMON))
+    shares = [sum(word in common for word in said) / len(said) for said in some if len(said) >= SHORT]
+    return common if not shares or np.median(shares) > 2 * FOREIGN else frozenset()
 
 
 def _counts(word: str) -> bool:
@@ -98,7 +103,7 @@ def foreign(replies: Sequence[str], prompts: Sequence[str], known: frozenset[str
         said = [word for word in tokens(reply, ENOUGH) if _counts(word)]
         scripts = script(prompt), script(reply)
         other = all(scripts) and scripts[0] != scripts[1] and len(said) >= 2
-        few = len(said) >= SHORT and sum(word in known for word in said) < FOREIGN * len(said)
+        few = bool(known) and len(said) >= SHORT and sum(word in known for word in said) < FOREIGN * len(said)
         found.append(other or few)
     return np.array(found, dtype=bool)
 
