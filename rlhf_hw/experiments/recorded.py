@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_hw.experiments.recorded_runs import (
+    FEWEST,
     SIDES,
     RunReplies,
     beside_each_other,
@@ -88,7 +89,9 @@ class RecordedRun(Result):
     lengths: dict[str, tuple[pd.Series, pd.Series, list]] = field(default_factory=dict)
 
     def estimate(self, key: str, form: str = "+.2f") -> str:
-        """The number under `recorded.<key>` with its interval, as text: "0.58 [0.54, 0.61]"."""
+        """The number under `recorded.<key>` with its interval, as text: "0.58 [0.54, 0.61]", or "unknown"."""
+        if f"recorded.{key}" not in self.metrics:
+            return "unknown"
         return format(Estimate.of(self.metrics, f"recorded.{key}"), form)
 
 
@@ -131,8 +134,7 @@ def summarise(rows: RecordedRows, runs: Sequence[RunReplies] = ()) -> RecordedRu
     }
     found |= {f"{policy}.damage": damage_metrics(signs) for policy, signs in rows.damage.items()}
     for name, inside in groups(rows).items():
-        if inside.any():
-            found[f"dpo.{name}"] = compare_with_base(dpo[inside], base[inside])
+        found[f"dpo.{name}"] = compare_with_base(dpo[inside], base[inside])
     flat = {f"recorded.{group}.{key}": value for group, part in found.items() for key, value in part.items()}
     flat |= {f"recorded.claims.{name}": 1 for name, holds in statements(flat).items() if holds}
     known = [rows.damage if one.base is base else damage_of(one) for one in runs]
@@ -148,16 +150,20 @@ def summarise(rows: RecordedRows, runs: Sequence[RunReplies] = ()) -> RecordedRu
 
 
 def groups(rows: RecordedRows) -> dict[str, np.ndarray]:
-    """Prompts on which DPO is compared with base apart, by name: whether each belongs to the group."""
-    count = len(rows.base)
+    """Prompts on which DPO is compared with base apart, by name: whether each belongs to the group.
+
+    Groups too small for an interval are left out.
+    """
     repetitive = ((rows.base["repetition"] > REPETITIVE) | (rows.dpo["repetition"] > REPETITIVE)).to_numpy()
-    found = {"repetitive": repetitive, "not_repetitive": ~repetitive}
-    sound = sound_rows(rows.damage, count)
-    if not sound.all():
-        found["sound"] = sound
+    sound = sound_rows(rows.damage, len(rows.base))
+    found = {} if sound.all() else {"sound": sound}
     if strange := strange_openings(rows.damage["base"]):
         found["other_opening"] = ~strange[0].rows
-    return found
+    sides = {"repetitive": repetitive, "not_repetitive": ~repetitive}
+    prompts = rows.base["prompt_key"]
+    enough = {n: prompts[inside].nunique() >= FEWEST for n, inside in {**found, **sides}.items()}
+    found |= sides if all(enough[name] for name in sides) else {}
+    return {name: inside for name, inside in found.items() if enough[name]}
 
 
 def accuracy_by_words(pairs: pd.DataFrame) -> pd.DataFrame:

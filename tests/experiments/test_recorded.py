@@ -87,9 +87,22 @@ def test_its_figures_are_drawn_from_rows_and_shown_from_files(folder, tmp_path, 
     plt.close("all")
 
 
+def test_its_tables_show_runs_signs_and_what_others_published(folder):
+    metrics = summarised(folder).metrics
+    runs = drawing.runs_table(metrics).table
+    assert list(runs) == [folder.name] and runs.loc["dpo_words", folder.name] == "50"
+    assert runs.loc["win_rate", folder.name].endswith("]") and "base_opening" not in runs.index
+    signs = drawing.signs_table(metrics).table
+    assert signs.loc["empty", "base"].startswith("0.0% [0.0%, ") and "named" not in signs.loc["empty", "base"]
+    published = drawing.published_table(metrics).table
+    assert published.loc["Guoxi-Zhang/pku-llm", "accuracy"] == "0.706 to 0.717"
+    assert published.loc["Shu-Feather", "base"] == ""
+
+
 def test_an_estimate_is_read_with_its_interval_and_statements_are_true_or_false(folder):
     found = summarised(folder)
     assert found.estimate("dpo.win_rate", ".2f").startswith(f"{found.metrics['recorded.dpo.win_rate']:.2f} [")
+    assert found.estimate("no.such.number") == "unknown"
     said = recorded.statements(found.metrics)
     assert said["dpo_shorter"] and not said["dpo_repeats_more"] and found.claims == {}
     kept = {key.removeprefix("recorded.claims.") for key in found.metrics if ".claims." in key}
