@@ -253,7 +253,8 @@ def in_common(lines: Sequence[Numbers], published: Sequence[Mapping] = ()) -> di
         known = [line.get("win_rate_high", 1) < 0.5, line.get("win_rate_low", 0) > 0.5]
         if "win_rate" not in line and "dpo" in theirs:
             known = [theirs["dpo"] < theirs["base"], theirs["dpo"] > theirs["base"]]
-        if any(known):
+        changed = line["words_difference_high"] < 0 or line["words_difference_low"] > 0
+        if any(known) and changed:
             signs.setdefault(line["words_difference"] > 0, set()).add(known[1])
     holds = {
         "dpo_shorter_everywhere": bool(lines) and len(shorter) == len(lines),

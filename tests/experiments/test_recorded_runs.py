@@ -62,12 +62,15 @@ def test_two_runs_that_shorten_and_part_show_that_length_does_not_decide(tmp_pat
 
 
 def test_a_run_without_scores_has_the_sign_that_its_author_published() -> None:
-    ours = {"name": "a", "words_difference": -9.0, "words_difference_high": -1.0}
+    shorter = {"words_difference": -9.0, "words_difference_low": -17.0, "words_difference_high": -1.0}
+    ours = {"name": "a"} | shorter
     won = ours | {"win_rate": 0.6, "win_rate_low": 0.55, "win_rate_high": 0.65}
     theirs = ours | {"name": "b, test"}
     published = [{"name": "B", "folder": "b", "base": 8.5, "dpo": 6.5}]
     assert in_common([won, theirs], published)["recorded.claims.length_does_not_decide"] == 1
     assert "recorded.claims.length_does_not_decide" not in in_common([won, theirs])
+    open_change = won | {"words_difference_high": 1.0}  # who knows whether its replies are shorter
+    assert "recorded.claims.length_does_not_decide" not in in_common([open_change, theirs], published)
 
 
 def test_folders_that_are_no_run_are_refused(tmp_path: Path) -> None:
