@@ -1,4 +1,4 @@
-"""The command line: `rlhf-hw run | report | explore | keep | train | score | check-data | pretrained`.
+"""The command line: run, report, explore, keep, train, score, check-data, check-replies, pretrained.
 
 Each command imports what it needs when it runs, so that `rlhf-hw --help` answers at once. A mistake in the
 input ends with one line and exit status 1; `--debug` shows where it was raised."""
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_hw.errors import Explained, InputError, one_line
+from rlhf_hw.experiments.check_command import CHECKS, add_check_flags, reply_findings
+from rlhf_hw.files import write_text
 from rlhf_hw.paths import from_here
 from rlhf_hw.report import LANGUAGES
 
@@ -60,6 +62,7 @@ def command_parser() -> argparse.ArgumentParser:
     train.add_argument("method", choices=sorted(TRAINERS))
     _add_score(commands)
     _add_check_data(commands)
+    add_check_flags(_add(commands, "check-replies", lambda options: print(reply_findings(options)), CHECKS))
     _add_pretrained(commands)
     return parser
 

@@ -30,7 +30,8 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 5  # about 0.1 s; the bound allows for a busy machine
-    for command in ("run", "report", "keep", "train", "score", "check-data"):
+    commands = "run report explore keep train score check-data check-replies pretrained"
+    for command in commands.split():
         assert command in done.stdout
 
 
@@ -101,6 +102,7 @@ def test_check_data_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixtu
     check = ["check-data", str(tmp_path), "--template", "HOMEWORK", "--against", "validation"]
     assert cli.main(check) == 0
     printed = capsys.readouterr().out
+    assert "edition of the homework: 2025 (2 rows)" in printed
     assert "2 rows read, 2 pairs used, 0 dropped" in printed and "prompts also in validation: 2" in printed
     assert cli.main([*check[:1], str(file), *check[2:]]) == 1  # a single file is both splits
     assert "are the same" in capsys.readouterr().err
@@ -110,6 +112,16 @@ def test_check_data_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixtu
     report = json.loads(capsys.readouterr().out)
     assert (report["rows"], report["used"], report["dropped"]) == (2, 2, {})
     assert json.loads(report["problems"][0]["message"])["chosen"] == "A drink."
+    assert report["editions"] == {"2025": 2}
+    older = {
+        "prompt": "What is tea?",
+        "response_0": "A car.",
+        "response_1": "A drink.",
+        "better_response_id": 1,
+    }
+    (tmp_path / "older.jsonl").write_text(json.dumps(older) + "\n", encoding="utf-8")
+    assert cli.main(["check-data", str(tmp_path / "older.jsonl"), "--template", "HOMEWORK"]) == 0
+    assert "edition of the homework: 2024 (1 rows)" in capsys.readouterr().out
     for source in ("~no-such-user/a.jsonl", "x" * 5000):
         assert cli.main(["check-data", source, "--template", "HOMEWORK"]) == 1
         assert "no such file or folder" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import numpy as np
 
 from rlhf_hw.experiments.data_parts import part_key, parts_of, rows_shown
 from rlhf_hw.experiments.replies import RepliesCompared, compare
+from rlhf_hw.experiments.reply_damage import damage_of_sets
 from rlhf_hw.experiments.result import Result, prefixed
 from rlhf_hw.experiments.steps import (
     STEPS,
@@ -42,7 +43,9 @@ def compare_parts(
     seed: int = 0,
     **settings,
 ) -> RepliesCompared:
-    """What `compare` finds, and the same steps on each part of mixed data, without texts that are not shown.
+    """What `compare` finds, the same steps on each part of mixed data, and what is damaged in the replies.
+
+    Texts that are not shown are left out.
 
     Args:
         sets: As in `compare`, and so are `seed` and `settings`.
@@ -54,12 +57,13 @@ def compare_parts(
     shown = rows_shown(metas, show_texts)
     found = compare(sets, shown=shown, seed=seed, **settings)
     parted = steps_by_part(sets["validation"], parts_of(metas, data_parts), seed)
+    damage = damage_of_sets(sets, seed)
     known = {} if shown.all() else {"texts.shown": show_texts}
     return replace(
         found,
-        metrics=found.metrics | parted.metrics | known,
+        metrics=found.metrics | parted.metrics | damage.metrics | known,
         claims=found.claims | parted.claims,
-        tables=found.tables | parted.tables,
+        tables=found.tables | parted.tables | damage.tables,
         by_part=parted.numbers,
     )
 

@@ -2,27 +2,37 @@
 
 A folder holds three score files (module `score_files`), plain or gzip: `rm_scores_validation.jsonl`
 (preference pairs with both scores), `generated_base.jsonl` and `generated_dpo.jsonl` (replies of the two
-models to the same prompts, in the same order). `summarise` turns them into aggregates under `recorded.*`.
-Rows may be licensed otherwise than this project, so they stay where they are; what is kept beside the report
-(`report/recorded.json`) are the aggregates, and no text of a row is among them.
+models to the same prompts, in the same order). `summarise` turns the first such run into aggregates under
+`recorded.*`; all runs, also those with less, stand side by side in `recorded.runs.*` (module
+`recorded_runs`). Rows may be licensed otherwise than this project, so they stay where they are; what is kept
+beside the report (`report/recorded.json`) are the aggregates, and no text of a row is among them but the
+words with which many replies begin.
 
-    found = summarise(read_recorded(find_recorded()))       or, without rows,     found = read_kept()
+    runs = read_runs(find_recorded())
+    found = summarise(first_scored(runs), runs)       or, without rows,     found = read_kept()
     found.metrics["recorded.dpo.win_rate"]
 """
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from rlhf_hw.errors import InputError
+from rlhf_hw.experiments.recorded_runs import (
+    FEWEST,
+    SIDES,
+    RunReplies,
+    beside_each_other,
+    damage_of,
+)
+from rlhf_hw.experiments.reply_damage import damage_metrics, sound_rows, strange_openings
 from rlhf_hw.experiments.result import Result
 from rlhf_hw.files import write_json
-from rlhf_hw.paths import REPORT, resolve
-from rlhf_hw.preferences.score_files import read_pairs, read_replies
+from rlhf_hw.paths import REPORT
+from rlhf_hw.stats.damage import Finding
 from rlhf_hw.stats.intervals import Estimate, mean_interval
 from rlhf_hw.stats.length import RISE_NAMES, accuracy_by_length_gap, length_share, score_length_slope
 from rlhf_hw.stats.pairs import preference_metrics
@@ -30,7 +40,6 @@ from rlhf_hw.stats.policies import cases, compare_policies
 from rlhf_hw.stats.text import reply_metrics, reply_table
 
 KEPT = REPORT / "recorded.json"
-FILES = ("rm_scores_validation.jsonl", "generated_base.jsonl", "generated_dpo.jsonl")
 DIGITS = 6  # decimals kept: the same numbers then come from the rows and from the kept file
 CASES = 4  # largest gains, and as many losses
 REPETITIVE = 0.1  # of the 3-grams: references repeat 1 to 2 %
@@ -41,12 +50,13 @@ class RecordedRows:
     """The rows of a recorded run; `base` and `dpo` have one row a prompt, in the same order.
 
     Beside the columns of `score_files`: `chosen_words`, `rejected_words` in `pairs`, and `words`,
-    `repetition` in `base` and `dpo`.
+    `repetition` in `base` and `dpo`. `damage` is what `stats.damage` finds in either.
     """
 
     pairs: pd.DataFrame
     base: pd.DataFrame
     dpo: pd.DataFrame
+    damage: Mapping[str, Sequence[Finding]]
 
     @property
     def references(self) -> pd.DataFrame:
@@ -79,54 +89,35 @@ class RecordedRun(Result):
     lengths: dict[str, tuple[pd.Series, pd.Series, list]] = field(default_factory=dict)
 
     def estimate(self, key: str, form: str = "+.2f") -> str:
-        """The number under `recorded.<key>` with its interval, as text: "0.58 [0.54, 0.61]"."""
+        """The number under `recorded.<key>` with its interval, as text: "0.58 [0.54, 0.61]", or "unknown"."""
+        if f"recorded.{key}" not in self.metrics:
+            return "unknown"
         return format(Estimate.of(self.metrics, f"recorded.{key}"), form)
 
 
-def find_recorded(folder: str = "") -> Path | None:
-    """Where the rows are: `folder`, else `recorded-run/` in the folder that RLHF_HW_REAL_DATA names.
-
-    Returns:
-        None where neither names a folder that exists.
-
-    Raises:
-        FileNotFoundError: `folder` is given and does not exist.
-    """
-    if folder:
-        path = resolve(folder)
-        if not path.is_dir():
-            raise FileNotFoundError(f"recorded: {path} is no folder; it should hold {', '.join(FILES)}")
-        return path
-    named = os.environ.get("RLHF_HW_REAL_DATA")
-    path = Path(named).expanduser().resolve() / "recorded-run" if named else None
-    return path if path is not None and path.is_dir() else None
+def first_scored(runs: Sequence[RunReplies]) -> RecordedRows | None:
+    """The rows of the first run that has scored pairs and scored replies; None where none has."""
+    for one in runs:
+        if one.scored and one.pairs is not None:
+            words = {f"{side}_words": reply_table(one.pairs[side])["words"] for side in SIDES}
+            return RecordedRows(one.pairs.assign(**words), one.base, one.dpo, damage_of(one))
+    return None
 
 
-def read_recorded(folder: Path) -> RecordedRows:
-    """Reads the three score files and counts words.
-
-    Raises:
-        FileNotFoundError: a file is missing. ValueError: base and DPO replies are to other prompts.
-    """
-    places = [path if path.exists() else Path(f"{path}.gz") for path in (folder / name for name in FILES)]
-    pairs, base, dpo = read_pairs(places[0]), read_replies(places[1]), read_replies(places[2])
-    if list(base["prompt_key"]) != list(dpo["prompt_key"]):
-        raise InputError(f"{folder}: base and DPO replies must be to the same prompts in the same order")
-    for side in ("chosen", "rejected"):
-        pairs[f"{side}_words"] = reply_table(pairs[side])["words"]
-    for table in (base, dpo):
-        table[["words", "repetition"]] = reply_table(table["response"])[["words", "repetition"]]
-    return RecordedRows(pairs, base, dpo)
-
-
-def summarise(rows: RecordedRows) -> RecordedRun:
+def summarise(rows: RecordedRows, runs: Sequence[RunReplies] = ()) -> RecordedRun:
     """All aggregates, the most telling cases by numbers only, and what the figures show.
+
+    Args:
+        rows: The run in question.
+        runs: All runs, for `recorded_runs.beside_each_other`.
 
     Returns:
         Flat metrics under `recorded.*`: `validation` (the reward model on pairs), `base` and `dpo` (replies,
         and DPO against base; `wins` and `losses` are shares of the prompts), `rise` (from validation pairs to
         generated replies, and what length accounts for), `gap` (generated minus chosen of the same prompt),
-        and `claims` (keys that exist only where the statement holds).
+        `base.damage` and `dpo.damage` (`damage_metrics`), `dpo.sound` and `dpo.other_opening` (DPO against
+        base where no reply is damaged, and where base does not begin with its strangest opening), and
+        `claims` (keys that exist only where the statement holds).
     """
     base, dpo = rows.base, rows.dpo
     found = {
@@ -141,20 +132,38 @@ def summarise(rows: RecordedRows) -> RecordedRun:
             for k, v in gap_to_chosen(rows.pairs, table, name).items()
         },
     }
-    repetitive = (base["repetition"] > REPETITIVE) | (dpo["repetition"] > REPETITIVE)
-    for name, inside in (("repetitive", repetitive), ("not_repetitive", ~repetitive)):
-        if inside.any():
-            found[f"dpo.{name}"] = compare_with_base(dpo[inside], base[inside])
+    found |= {f"{policy}.damage": damage_metrics(signs) for policy, signs in rows.damage.items()}
+    for name, inside in groups(rows).items():
+        found[f"dpo.{name}"] = compare_with_base(dpo[inside], base[inside])
     flat = {f"recorded.{group}.{key}": value for group, part in found.items() for key, value in part.items()}
     flat |= {f"recorded.claims.{name}": 1 for name, holds in statements(flat).items() if holds}
+    known = [rows.damage if one.base is base else damage_of(one) for one in runs]
+    flat |= beside_each_other(runs, known) if runs else {}
     tables = {"pairs": rows.references, "base": base, "DPO": dpo}
     return RecordedRun(
-        metrics={key: round(float(value), DIGITS) for key, value in flat.items()},
+        metrics={k: v if isinstance(v, str) else round(float(v), DIGITS) for k, v in flat.items()},
         cases=case_table(rows),
         scores={"base": base["score"], "DPO": dpo["score"], "reference": rows.pairs["chosen_score"]},
         by_length=accuracy_by_words(rows.pairs),
         lengths={n: (t["score"], t["words"], t["prompt_key"].tolist()) for n, t in tables.items()},
     )
+
+
+def groups(rows: RecordedRows) -> dict[str, np.ndarray]:
+    """Prompts on which DPO is compared with base apart, by name: whether each belongs to the group.
+
+    Groups too small for an interval are left out.
+    """
+    repetitive = ((rows.base["repetition"] > REPETITIVE) | (rows.dpo["repetition"] > REPETITIVE)).to_numpy()
+    sound = sound_rows(rows.damage, len(rows.base))
+    found = {} if sound.all() else {"sound": sound}
+    if strange := strange_openings(rows.damage["base"]):
+        found["other_opening"] = ~strange[0].rows
+    sides = {"repetitive": repetitive, "not_repetitive": ~repetitive}
+    prompts = rows.base["prompt_key"]
+    enough = {n: prompts[inside].nunique() >= FEWEST for n, inside in {**found, **sides}.items()}
+    found |= sides if all(enough[name] for name in sides) else {}
+    return {name: inside for name, inside in found.items() if enough[name]}
 
 
 def accuracy_by_words(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -236,6 +245,9 @@ def statements(metrics: Mapping[str, float]) -> dict[str, bool]:
         "gain": metrics[f"{prefix}win_rate_low"] > 0.5,
         "gain_at_equal_length": metrics.get(f"{prefix}win_rate_length_controlled_low", 0) > 0.5,
         "gain_without_repetition": metrics.get(f"{prefix}not_repetitive.win_rate_low", 0) > 0.5,
+        "base_damaged": "recorded.base.damage.opening" in metrics,
+        "gain_without_that_opening": metrics.get(f"{prefix}other_opening.win_rate_low", 0) > 0.5,
+        "gain_without_damage": metrics.get(f"{prefix}sound.win_rate_low", 0) > 0.5,
         "dpo_shorter": metrics[f"{prefix}words_mean"] < metrics["recorded.base.words_mean"],
         "dpo_repeats_more": metrics[f"{prefix}repetition"] > metrics["recorded.base.repetition"],
         "repetitive_lead_not_at_equal_length": metrics.get(f"{prefix}repetitive.win_rate_low", 0)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from rlhf_hw.figures.replies import inference_distributions, win_rate_forest
 from rlhf_hw.figures.scores import accuracy_by_length, score_against_length
 from rlhf_hw.figures.style import show, show_kept
+from rlhf_hw.figures.tables import TextTable
 from rlhf_hw.paths import FIG
 from rlhf_hw.stats.intervals import Estimate
 
@@ -23,6 +24,8 @@ WIN_RATES = {
         ("all prompts", ""),
         ("no repetition", "not_repetitive."),
         ("repetition", "repetitive."),
+        ("no strange opening", "other_opening."),
+        ("no damage", "sound."),
     )
     for kind, key in (("as counted", "win_rate"), ("at equal length", "win_rate_length_controlled"))
 }
@@ -48,7 +51,7 @@ def recorded_length(lengths: Mapping[str, tuple]) -> Figure:
 
 
 def recorded_win_rate(metrics: Mapping[str, float]) -> Figure:
-    """Win rates of DPO, as counted and at equal length: all prompts, and both sides of the split."""
+    """Win rates of DPO, as counted and at equal length: all prompts, and the groups apart."""
     known = {label: key for label, key in WIN_RATES.items() if key in metrics}
     return win_rate_forest({label: Estimate.of(metrics, key) for label, key in known.items()})
 
@@ -59,6 +62,78 @@ DRAWINGS: dict[str, Callable[..., Figure]] = {
     "recorded_length": lambda found: recorded_length(found.lengths),
     "recorded_win_rate": lambda found: recorded_win_rate(found.metrics),
 }
+
+
+SIGNS = ("opening", "template", "cut", "same", "loop", "language", "prompt", "empty")
+RUN_LINES = {  # what a run's line shows -> how
+    "replies": ",.0f",
+    "prompts": ",.0f",
+    "accuracy": ".3f",
+    "chosen_mean": "+.2f",
+    "base_score": "+.2f",
+    "dpo_score": "+.2f",
+    "base_rise": "+.2f",
+    "dpo_rise": "+.2f",
+    "base_words": ".0f",
+    "dpo_words": ".0f",
+    "words_difference": "+.0f",
+    "win_rate": ".2f",
+    "win_rate_length_controlled": ".2f",
+    "win_rate_sound": ".2f",
+    "sound": ",.0f",
+    "follows_length": "+.2f",
+    "base_repetition": ".2f",
+    "dpo_repetition": ".2f",
+    "base_opening": "",
+    "base_opening_share": ".1%",
+    "base_damaged": ".1%",
+    "dpo_damaged": ".1%",
+}
+
+
+def signs_table(metrics: Mapping[str, float | str]) -> TextTable:
+    """Signs of damage in the replies of base and DPO: share and interval, and whether it is named."""
+    rows = {}
+    for policy, sign in ((policy, sign) for sign in SIGNS for policy in ("base", "dpo")):
+        key = f"recorded.{policy}.damage.{sign}"
+        if key in metrics:
+            named = " named" if f"{key}_named" in metrics else ""
+            rows.setdefault(sign, {})[policy] = format(Estimate.of(metrics, key), ".1%") + named
+    return TextTable(pd.DataFrame(rows).T.fillna("none named"))
+
+
+def runs_table(metrics: Mapping[str, float | str]) -> TextTable:
+    """The runs side by side, from `recorded.runs.<n>.*`: one column a run, empty where its files end."""
+    columns = {}
+    for prefix in numbered(metrics, "recorded.runs"):
+        shown = {}
+        for name, form in RUN_LINES.items():
+            if f"{prefix}.{name}_low" in metrics:
+                shown[name] = format(Estimate.of(metrics, f"{prefix}.{name}"), form)
+            elif f"{prefix}.{name}" in metrics:
+                shown[name] = format(metrics[f"{prefix}.{name}"], form)
+        columns[metrics[f"{prefix}.name"]] = pd.Series(shown, dtype=str)
+    return TextTable(pd.DataFrame(columns, index=list(RUN_LINES)).dropna(how="all").fillna(""))
+
+
+def published_table(metrics: Mapping[str, float | str]) -> TextTable:
+    """What others published of their runs, from `recorded.published.<n>.*`."""
+    rows = []
+    for prefix in numbered(metrics, "recorded.published"):
+        row = {"run": metrics[f"{prefix}.name"], "edition": f"{metrics[f'{prefix}.edition']:.0f}"}
+        for name, form in (("accuracy", ".3f"), ("base", ".2f"), ("dpo", ".2f"), ("wins", ".0%")):
+            known = [metrics.get(f"{prefix}.{name}{end}") for end in ("", "_high")]
+            row[name] = " to ".join(format(value, form) for value in known if value is not None)
+        rows.append(row)
+    return TextTable(pd.DataFrame(rows).set_index("run"))
+
+
+def numbered(metrics: Mapping[str, float | str], prefix: str) -> list[str]:
+    """`<prefix>.1`, `<prefix>.2` and so on, as far as they have a name."""
+    found = []
+    while f"{prefix}.{len(found) + 1}.name" in metrics:
+        found.append(f"{prefix}.{len(found) + 1}")
+    return found
 
 
 def show_recorded(found, name: str, folder: Path) -> None:

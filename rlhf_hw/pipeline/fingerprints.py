@@ -40,7 +40,12 @@ MACHINERY = {
 READS = {
     "rlhf_hw.world.text": ("data/world/*.yaml",),
     "rlhf_hw.experiments.plural.argument_votes": ("convarg1/votes.jsonl.gz",),
-    "rlhf_hw.experiments.recorded": ("report/recorded.json", "fig/recorded_*", "recorded-run/*"),
+    "rlhf_hw.experiments.recorded": (
+        "report/recorded.json",
+        "fig/recorded_*",
+        "recorded-run/*",
+        "earlier-run/*",
+    ),
 }
 LONGEST_NAME = 1000  # of a file; a longer text is none, and asking the system for it is an error
 DATA_SUFFIXES = {".json", ".yaml", ".yml"}

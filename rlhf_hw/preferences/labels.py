@@ -84,3 +84,14 @@ def check_scores(chosen: Any, rejected: Any) -> None:
         raise Tie
     if chosen < rejected:
         raise Contradiction(f"key 'score_chosen': {chosen} is below 'score_rejected', {rejected}")
+
+
+def edition_of(row: Mapping[str, Any]) -> str:
+    """Of which edition of the homework a row is: "2024" labels as PKU-SafeRLHF does, "2025" by 1 and 2."""
+    if "better_response_id" not in row:
+        return "2025"
+    if "overall_response" in row:
+        raise InputError(
+            "keys 'overall_response' and 'better_response_id': labels of both editions; take one out"
+        )
+    return "2024"

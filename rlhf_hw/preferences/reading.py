@@ -16,10 +16,16 @@ from typing import Any
 import numpy as np
 
 from rlhf_hw.errors import InputError, UnknownName
-from rlhf_hw.preferences.labels import Dropped, Label0, MoreConversation
+from rlhf_hw.preferences.labels import Dropped, Label0, MoreConversation, edition_of
 from rlhf_hw.preferences.rows import Place
 from rlhf_hw.preferences.sources import DataSource
-from rlhf_hw.preferences.templates import BEYOND_TEXT, TEMPLATES, Preference, Template, get_template
+from rlhf_hw.preferences.templates import (
+    BEYOND_TEXT,
+    TEMPLATES,
+    Preference,
+    Template,
+    get_template,
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +47,7 @@ class DataReport:
     statistics: dict[str, float] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)  # that were read, from the folder on that holds them all
     unread: Counter = field(default_factory=Counter)  # rows by key that the template did not ask for
+    editions: Counter = field(default_factory=Counter)  # rows by edition of the homework, if it is that
 
     def drop(self, reason: str, place: Place, message: str = "") -> None:
         """Count one dropped row; the first ones are kept to be shown."""
@@ -69,6 +76,7 @@ class DataReport:
             shown = f" ({', '.join(places)}{' ...' * (len(places) < count)})" if places else ""
             lines.append(f"  dropped as {reason}: {count}{shown}")
         lines += [f"  {p['place']}: {p['message']}" for p in self.problems if p["message"]]
+        lines += [f"  edition of the homework: {name} ({n} rows)" for name, n in self.editions.most_common()]
         if self.unread:
             lines.append(f"  keys not read: {', '.join(f'{k} ({n})' for k, n in self.unread.most_common())}")
         lines += [f"  {name}: {value:.4g}" for name, value in self.statistics.items()]
@@ -78,8 +86,8 @@ class DataReport:
 
     def to_dict(self) -> dict:
         """The report as plain data for JSON."""
-        counts = {"dropped": dict(self.dropped), "unread": dict(self.unread)}
-        return {**asdict(replace(self, dropped={}, unread={})), **counts}
+        counts = {name: dict(getattr(self, name)) for name in ("dropped", "unread", "editions")}
+        return {**asdict(replace(self, dropped={}, unread={}, editions={})), **counts}
 
 
 class AskedRow(Mapping):
@@ -193,6 +201,8 @@ def _read(function: Template, row: Mapping[str, Any], report: DataReport) -> Pre
     """
     asked = AskedRow(row)
     preference = function(asked)
+    if report.template == "HOMEWORK":
+        report.editions[edition_of(row)] += 1
     unread = asked.unread()
     report.unread.update(unread)
     if more := [key for key in unread if key in CONVERSATION]:

@@ -20,6 +20,7 @@ from rlhf_hw.preferences.labels import (
     Tie,
     UnknownLabel,
     check_scores,
+    edition_of,
     read_label,
 )
 from rlhf_hw.preferences.rows import Place
@@ -155,7 +156,12 @@ def _without_nan(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 @template("HOMEWORK")
 def homework(row: Row) -> Preference:
-    """The homework's schema: `question`, `response_1`, `response_2`, `overall_response` (1 or 2 won)."""
+    """The homework's schema: `question`, `response_1`, `response_2`, `overall_response` (1 or 2 won).
+
+    In the edition of 2024 that of PKU-SafeRLHF by helpfulness.
+    """
+    if edition_of(row) == "2024":
+        return _pku(row, "better_response_id")
     row["question"]  # a missing question is a KeyError that names it
     return _choose(row, "overall_response", 1, 2, ("response_1", "response_2"))
 

@@ -190,6 +190,14 @@ def rate_interval(outcomes: ArrayLike, clusters=None, *, seed: int = 0) -> Estim
     return score_interval(float(vector.mean()), vector.size / effect, quantile(freedom))
 
 
+def rate_lead(first: Estimate, second: Estimate) -> Estimate:
+    """By how much one rate is above another of other rows (Newcombe 1998, method 10: from both intervals)."""
+    value = first.value - second.value
+    below = np.hypot(first.value - first.low, second.high - second.value)
+    above = np.hypot(first.high - first.value, second.value - second.low)
+    return Estimate(value, float(max(-1.0, value - below)), float(min(1.0, value + above)))
+
+
 def design_effect(outcomes: np.ndarray, codes: np.ndarray, observed: float) -> float:
     """How many rows are worth one independent row: 1 where every cluster has one, more where they agree.
 

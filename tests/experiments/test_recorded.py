@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from rlhf_hw.experiments import recorded
+from rlhf_hw.experiments.recorded_runs import find_recorded, read_run, read_runs
 from rlhf_hw.figures import recorded as drawing
 from rlhf_hw.preferences.score_files import write_scores
 
@@ -43,8 +44,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def summarised(folder: Path) -> recorded.RecordedRun:
+    runs = read_run(folder)
+    return recorded.summarise(recorded.first_scored(runs), runs)
+
+
 def test_length_and_what_is_beyond_it_are_told_apart(folder):
-    metrics = recorded.summarise(recorded.read_recorded(folder)).metrics
+    metrics = summarised(folder).metrics
     assert metrics["recorded.dpo.wins"] > 0.95 and metrics["recorded.claims.dpo_shorter"] == 1
     assert metrics["recorded.dpo.score_difference"] == pytest.approx(1.0, abs=0.2)
     assert metrics["recorded.dpo.score_difference_length_controlled"] == pytest.approx(2.0, abs=0.1)
@@ -58,14 +64,14 @@ def test_length_and_what_is_beyond_it_are_told_apart(folder):
 
 
 def test_gap_is_taken_to_the_chosen_reply_of_the_same_prompt(folder):
-    rows = recorded.read_recorded(folder)
+    rows = recorded.first_scored(read_run(folder))
     metrics = recorded.summarise(rows).metrics
     expected = (rows.base["score"] - rows.pairs["chosen_score"]).mean()
     assert metrics["recorded.gap.base"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_its_figures_are_drawn_from_rows_and_shown_from_files(folder, tmp_path, monkeypatch):
-    found = recorded.summarise(recorded.read_recorded(folder))
+    found = summarised(folder)
     for name in drawing.DRAWINGS:
         drawing.show_recorded(found, name, tmp_path / "fig")
         assert (tmp_path / "fig" / f"{name}.pdf").exists()
@@ -81,54 +87,88 @@ def test_its_figures_are_drawn_from_rows_and_shown_from_files(folder, tmp_path, 
     plt.close("all")
 
 
+def test_its_tables_show_runs_signs_and_what_others_published(folder):
+    metrics = summarised(folder).metrics
+    runs = drawing.runs_table(metrics).table
+    assert list(runs) == [folder.name] and runs.loc["dpo_words", folder.name] == "50"
+    assert runs.loc["win_rate", folder.name].endswith("]") and "base_opening" not in runs.index
+    signs = drawing.signs_table(metrics).table
+    assert signs.loc["empty", "base"].startswith("0.0% [0.0%, ") and "named" not in signs.loc["empty", "base"]
+    published = drawing.published_table(metrics).table
+    assert published.loc["Guoxi-Zhang/pku-llm", "accuracy"] == "0.706 to 0.717"
+    assert published.loc["Shu-Feather", "base"] == ""
+
+
 def test_an_estimate_is_read_with_its_interval_and_statements_are_true_or_false(folder):
-    found = recorded.summarise(recorded.read_recorded(folder))
+    found = summarised(folder)
     assert found.estimate("dpo.win_rate", ".2f").startswith(f"{found.metrics['recorded.dpo.win_rate']:.2f} [")
+    assert found.estimate("no.such.number") == "unknown"
     said = recorded.statements(found.metrics)
     assert said["dpo_shorter"] and not said["dpo_repeats_more"] and found.claims == {}
     kept = {key.removeprefix("recorded.claims.") for key in found.metrics if ".claims." in key}
-    assert kept == {name for name, holds in said.items() if holds}
+    assert kept & said.keys() == {name for name, holds in said.items() if holds}
 
 
 def test_nothing_that_is_kept_holds_text_of_a_row(folder, tmp_path):
-    found = recorded.summarise(recorded.read_recorded(folder))
+    found = summarised(folder)
     metrics, cases = found.metrics, found.cases
     path = tmp_path / "kept" / "recorded.json"
     recorded.write_kept(found, path)
     assert SECRET not in path.read_text(encoding="utf-8")
     kept = recorded.read_kept(path)
     assert (kept.metrics, kept.cases, kept.scores) == (dict(sorted(metrics.items())), cases, {})
-    assert all(isinstance(value, float) for value in metrics.values())
+    assert all(isinstance(value, float | str) for value in metrics.values())
     assert cases[0]["case"] == "gain" and cases[0]["score_difference"] == max(
         c["score_difference"] for c in cases
     )
+
+
+def test_a_damaged_base_is_named_and_left_out(folder, tmp_path):
+    path = tmp_path / "generated_base.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[:20]:  # the fault comes with low scores, which DPO beats
+        row |= {"response": f"Humanity {row['response']}", "score": -9.0}
+    for row in rows[20:]:
+        row["score"] += 4.0
+    write_scores(path, rows)
+    metrics = summarised(folder).metrics
+    assert metrics["recorded.base.damage.opening_text"] == f"humanity {SECRET}"
+    assert (
+        metrics["recorded.base.damage.opening_count"] == 20 and metrics["recorded.claims.base_damaged"] == 1
+    )
+    assert metrics["recorded.dpo.wins"] >= 20 / 60 and metrics["recorded.dpo.sound.wins"] == 0
+    assert metrics["recorded.dpo.sound.prompts"] == metrics["recorded.dpo.other_opening.prompts"] == 40
+    assert "recorded.claims.gain_without_damage" not in metrics
+    assert metrics["recorded.runs.1.sound"] == 40 and metrics["recorded.runs.1.base_damaged"] == 0.333333
 
 
 def test_what_does_not_fit_is_refused(folder, tmp_path):
     rows = [json.loads(line) for line in (folder / "generated_dpo.jsonl").read_text().splitlines()]
     write_scores(folder / "generated_dpo.jsonl", rows[::-1])
     with pytest.raises(ValueError, match="same prompts in the same order"):
-        recorded.read_recorded(folder)
+        read_run(folder)
     with pytest.raises(FileNotFoundError, match="keep=True"):
         recorded.read_kept(tmp_path / "nothing.json")
 
 
 def test_rows_are_looked_up_in_the_folder_given_and_in_the_environment(folder, tmp_path, monkeypatch):
     monkeypatch.delenv("RLHF_HW_REAL_DATA", raising=False)
-    assert recorded.find_recorded() is None
-    assert recorded.find_recorded(str(folder)) == folder
+    assert find_recorded() == []
+    assert find_recorded(str(folder)) == [folder]
     monkeypatch.setenv("RLHF_HW_REAL_DATA", str(tmp_path))
-    assert recorded.find_recorded() is None
+    assert find_recorded() == []
     (tmp_path / "recorded-run").mkdir()
-    assert recorded.find_recorded() == (tmp_path / "recorded-run").resolve()
+    assert find_recorded() == [(tmp_path / "recorded-run").resolve()]
+    assert find_recorded(f"{folder}, {tmp_path / 'recorded-run'}") == [folder, tmp_path / "recorded-run"]
     with pytest.raises(FileNotFoundError, match="is no folder"):
-        recorded.find_recorded(str(tmp_path / "nowhere"))
+        find_recorded(str(tmp_path / "nowhere"))
 
 
 @pytest.mark.real_data
 @pytest.mark.skipif(not REAL, reason="RLHF_HW_REAL_DATA does not name the folder with the recorded run")
 def test_kept_aggregates_are_those_of_the_real_rows():
-    found, kept = recorded.summarise(recorded.read_recorded(recorded.find_recorded())), recorded.read_kept()
+    runs = read_runs(find_recorded())
+    found, kept = recorded.summarise(recorded.first_scored(runs), runs), recorded.read_kept()
     assert found.metrics == pytest.approx(kept.metrics, abs=2e-6) and len(found.cases) == len(kept.cases)
     published = {"validation.accuracy_strict": 0.745, "base.score_mean": 2.167, "dpo.wins": 0.571}
     for key, value in published.items():

@@ -21,6 +21,7 @@ from rlhf_hw.models.loading import load_policy, load_reward_model
 from rlhf_hw.models.log_probs import log_probs_groups
 from rlhf_hw.models.rendering import TEMPLATE_END, Renderer
 from rlhf_hw.models.scoring import score_groups
+from rlhf_hw.paths import DATA
 from rlhf_hw.preferences.templates import Message
 
 SINGLE = [("user", "Hello there, how are you?"), ("assistant", "I am fine.")]
@@ -189,3 +190,16 @@ def test_a_template_that_writes_the_date_writes_one_for_ever(template, tmp_path,
         before = before.replace(datetime.now().strftime(form), "DATE")
         text = text.replace(TODAY.strftime(form), "DATE")
     assert text == before and text.count("DATE") == 1
+
+
+@pytest.mark.parametrize("name", ["qwen2.5", "llama2", "llama3"])
+def test_the_homeworks_plain_text_of_2024(name: str) -> None:
+    tokenizer = FAMILIES[name].make()
+    tokenizer.chat_template = (DATA / "homework-2024.jinja").read_text(encoding="utf-8")
+    renderer = Renderer(tokenizer)
+    (prompt,) = renderer.prompt_ids([[Message("user", "a cup of tea")]])
+    (reply,) = renderer.reply_ids(["please wait"])
+    text = tokenizer.decode(prompt + reply, clean_up_tokenization_spaces=False)
+    plain = "BEGINNING OF CONVERSATION: USER: a cup of tea ASSISTANT:please wait"
+    assert text.removeprefix(tokenizer.bos_token or "").lstrip() == plain + tokenizer.eos_token
+    assert reply[-1] == renderer.end_id == tokenizer.eos_token_id

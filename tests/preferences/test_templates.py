@@ -211,3 +211,12 @@ def test_another_layout_is_a_registered_function(monkeypatch) -> None:
 
     assert texts(get_template("MINE")({"q": "Q?", "ranked": ["good", "bad"]})) == ("Q?", "good", "bad")
     assert "MINE" not in TEMPLATES
+
+
+def test_the_homework_is_read_in_both_editions() -> None:
+    assert texts(TEMPLATES["HOMEWORK"](PKU)) == texts(TEMPLATES["PKUSafeRLHF"](PKU)) == ("Q?", "one", "zero")
+    assert texts(TEMPLATES["HOMEWORK"]({**PKU, "better_response_id": 0})) == ("Q?", "zero", "one")
+    with pytest.raises(ValueError, match="labels of both editions"):
+        TEMPLATES["HOMEWORK"]({**PKU, "overall_response": 1})
+    with pytest.raises(KeyError, match="question"):
+        TEMPLATES["HOMEWORK"]({"prompt": "Q?", "response_1": "a", "response_2": "b"})
