@@ -9,17 +9,16 @@ is meant to be right within a quarter, time within a factor of about 2. An estim
 cannot be told is unknown.
 """
 
-import json
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from rlhf_hw.files import read_json
 from rlhf_hw.models.batches import PAD_TO, TokenizedGroups
 from rlhf_hw.models.hub import read_pretrained
 from rlhf_hw.models.loading import pick_dtype
@@ -118,7 +117,7 @@ def zero_stage(deepspeed: str | None) -> int:
     path = deepspeed_file(deepspeed)
     if path is None:
         return 0
-    return json.loads(Path(path).read_text(encoding="utf-8")).get("zero_optimization", {}).get("stage", 0)
+    return read_json(path).get("zero_optimization", {}).get("stage", 0)
 
 
 def count_parameters(shape: PretrainedConfig) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import digest, write_json
+from rlhf_hw.files import digest, make_folder, write_json
 from rlhf_hw.paths import NOTES
 
 EVENT_NOTES = ".rlhf_hw_events.json"
@@ -54,7 +54,7 @@ def take_folder(folder: str | Path) -> None:
         raise InputError(
             f"output_dir: {folder / UNFINISHED} is a link, and is to hold a new checkpoint; remove it"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "output_dir")
     _lock(folder)
     if found.get("publishing") and (folder / UNFINISHED).is_dir():
         _move_to_its_place(folder)

@@ -16,7 +16,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import write_json
+from rlhf_hw.files import make_folder, write_json
 from rlhf_hw.models.batches import TokenizedGroups, conversation_groups
 from rlhf_hw.models.cpu_speed import keep_freed_memory
 from rlhf_hw.models.forward import log_prob_batch, score_batch, use_pair_forward
@@ -45,6 +45,7 @@ from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.groups import load_pairs, read_groups
 from rlhf_hw.training.lora import add_lora, merge_lora
 from rlhf_hw.training.reference import reference_log_probs
+from rlhf_hw.training.resuming import go_on
 from rlhf_hw.training.trainers import DPOTrainer, LanguageModelTrainer, RewardTrainer
 
 if TYPE_CHECKING:
@@ -195,6 +196,8 @@ def _begin(config: Training) -> None:
     join_processes(config.deepspeed is not None)
     if is_main():
         take_folder(config.output_dir)
+        if config.log_dir:
+            make_folder(config.log_dir, "log_dir")
 
 
 def _announce(config: Training, train: TokenizedGroups) -> None:
@@ -222,6 +225,9 @@ def _fit(
     """
     keep_freed_memory()
     last = last_resumable(config.output_dir) if config.resume else None
+    if config.resume and last is None and is_main():
+        log.warning("resume: no checkpoint to go on from in %s; training starts anew", config.output_dir)
+    begun = go_on(trainer, last) if last else 0.0
     started = time.perf_counter()
     output = trainer.train(resume_from_checkpoint=last)
     trainer.refuse_broken_weights()
@@ -236,7 +242,7 @@ def _fit(
         "steps": output.global_step,
         "epochs": trainer.state.epoch,
         "seconds": seconds,
-        "pairs_per_second": pairs * trainer.state.epoch / seconds,
+        "pairs_per_second": pairs * (trainer.state.epoch - begun) / seconds,
         "loss_first": logged[0],
         "loss_last": float(np.mean(logged[-5:])),
         **(extra or {}),
