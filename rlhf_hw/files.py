@@ -3,6 +3,7 @@
 A run that is killed, a full disk or an error in the middle leaves what was there before.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -29,17 +30,63 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """
     path = Path(path).resolve()  # of a link, what it leads to
     path.parent.mkdir(parents=True, exist_ok=True)
-    # of a name of its own: several processes may write the same file at once
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    _remove_left(path)
+    partial, stream = _part(path, mode)
     try:
-        with partial.open(mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as stream:
+        with stream:
             yield stream
-        if path.exists():
-            partial.chmod(path.stat().st_mode)
-        partial.replace(path)
-    except BaseException:
+            stream.flush()
+            if path.exists():
+                partial.chmod(path.stat().st_mode)
+            partial.replace(path)  # before it is closed, and with that no longer locked
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # of a write: the disk is full, say
+            what = f"{error.strerror}; what was there before is kept, free some space or choose another place"
+            raise OSError(error.errno, what, str(path)) from error
         raise
+
+
+def _part(path: Path, mode: str) -> tuple[Path, IO]:
+    """A file beside `path` for its new content, of a name of its own: several processes may write at once."""
+    while True:
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+        stream = partial.open(mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8")
+        try:
+            _lock(stream)
+            if os.fstat(stream.fileno()).st_nlink:
+                return partial, stream
+        except BlockingIOError:
+            pass
+        stream.close()  # another process took it for one that was left, before it was locked
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what killed processes left of `path`; one that still writes holds a lock on its part."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 16}.partial"):
+        try:
+            with left.open("rb") as stream:
+                if _lock(stream):
+                    left.unlink()
+        except OSError:  # in use, gone meanwhile, or not ours to remove
+            continue
+
+
+def _lock(stream: IO) -> bool:
+    """Hold a file as long as it is open; False where the system has no such locks.
+
+    Raises:
+        BlockingIOError: another holds it.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def usable_path(path: str | Path, what: str) -> Path:

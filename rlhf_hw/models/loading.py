@@ -24,6 +24,7 @@ from transformers import (
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.models.attention import CHOOSE, refuse_other_attention, use_attention
+from rlhf_hw.models.foreign import whole_numbers
 from rlhf_hw.models.hub import read_pretrained
 
 # DeepSpeed, which the Trainer imports, would say in every notebook that it found no accelerator.
@@ -124,7 +125,7 @@ def _load(
     kernel = refuse_other_attention(path, known[type(config)], config)
     model, info = read_pretrained(kind, path, attn_implementation=kernel, output_loading_info=True, **options)
     _refuse_more_layers(path, model, info["unexpected_keys"])
-    _refuse_unusable(path, model)
+    _refuse_unusable(path, model, whole_numbers(path))
     return use_attention(model), set(info["missing_keys"])
 
 
@@ -185,9 +186,11 @@ def _refuse_more_layers(path: str | Path, model: PreTrainedModel, unexpected: It
         )
 
 
-def _refuse_unusable(path: str | Path, model: PreTrainedModel) -> None:
-    """Refuse weights with which nothing can be computed."""
+def _refuse_unusable(path: str | Path, model: PreTrainedModel, rounded: set[str]) -> None:
+    """Refuse weights with which nothing can be computed, and those that are kept as whole numbers."""
     for name, weight in model.named_parameters():
+        if name in rounded and not hasattr(model.config, "quantization_config"):
+            raise InputError(f"{path}: the weights {name} are whole numbers; take a checkpoint of floats")
         if weight.device.type != "meta" and not bool(weight.detach().isfinite().all()):
             raise InputError(
                 f"{path}: the weights {name} are not all finite; that training has failed, or the file is "
@@ -198,4 +201,6 @@ def _refuse_unusable(path: str | Path, model: PreTrainedModel) -> None:
 def _refuse_missing(path: str | Path, missing: Iterable[str]) -> None:
     """transformers would fill missing weights with random numbers and only warn."""
     if missing:
-        raise InputError(f"{path}: the checkpoint lacks weights, for example {sorted(missing)[0]}")
+        raise InputError(
+            f"{path}: the checkpoint lacks weights, for example {sorted(missing)[0]}; copy or fetch it anew"
+        )

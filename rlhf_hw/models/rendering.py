@@ -36,6 +36,8 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         raise InputError(
             f"{path}: tokenizer_config.json names {type(tokenizer).__name__}, which is no tokenizer"
         )
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise InputError(f"{path}: model_max_length in tokenizer_config.json: expected a number; restore it")
     if not tokenizer.chat_template:
         raise InputError(f"{path}: the tokenizer has no chat template; use an instruct model or add one")
     return tokenizer
@@ -237,7 +239,9 @@ class Renderer:
         """
         record = saved_rendering(folder)
         if reads_at and record and reads_at != record["reads_at"]:
-            raise InputError(f"{folder}: reads_at is {record['reads_at']!r} by its {FILE}, not {reads_at!r}")
+            raise InputError(
+                f"{folder}: reads_at is {record['reads_at']!r} by its {FILE}, not {reads_at!r}; leave it out"
+            )
         found = reads_at or record.get("reads_at")
         if found is None:
             found = TEMPLATE_END if is_align_anything(folder) else END_OF_TURN

@@ -14,7 +14,7 @@ import numpy as np
 
 from rlhf_hw.files import read_json, write_json
 from rlhf_hw.preferences.reading import DataReport
-from rlhf_hw.training.folders import RECORD
+from rlhf_hw.training.folders import RECORD, steps_in
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,7 @@ def last_resumable(folder: str | Path) -> str | None:
 
     The mark is written last, so a folder without it, or with files of other sizes, was cut short or damaged.
     """
-    steps = [p for p in Path(folder).glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
-    for path in sorted(steps, key=lambda p: -int(p.name.removeprefix("checkpoint-"))):
+    for path in steps_in(folder):
         try:
             files = read_json(path / WHOLE)["files"]
             damaged = [name for name, size in files.items() if (path / name).stat().st_size != size]

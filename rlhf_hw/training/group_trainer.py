@@ -27,10 +27,9 @@ from rlhf_hw.training.activations import Sizes, parts_of_batch
 from rlhf_hw.training.checkpoints import mark_whole
 from rlhf_hw.training.config import Training
 from rlhf_hw.training.distributed import ShareOfBatches
-from rlhf_hw.training.folders import remove_old_steps
+from rlhf_hw.training.folders import STEPS_KEPT, remove_old_steps, saving
 from rlhf_hw.training.resuming import identity
 
-STEPS_KEPT = 2  # resumable checkpoints, the one before the last in case the last was cut short
 # entries of a batch that the loss reads and the model does not
 LOSS_ONLY = ("reference", "columns", "counted", "units")
 # beyond it squares overflow in fp32, and with them norms and products
@@ -191,10 +190,12 @@ class GroupTrainer(Trainer):
 
     def _save_checkpoint(self, model, trial):
         self.refuse_broken_weights()
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.is_world_process_zero():
-            mark_whole(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", self.identity)
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        with saving(folder):
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                mark_whole(folder, self.identity)
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from rlhf_hw.paths import resolve
 from rlhf_hw.training.checkpoints import WHOLE
 from rlhf_hw.training.config import SOURCES, Training
 from rlhf_hw.training.distributed import is_main, world_size
+from rlhf_hw.training.folders import STEPS_KEPT, remove_later_steps, remove_old_steps
 from rlhf_hw.training.reference import content_hash
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ def go_on(trainer: "GroupTrainer", checkpoint: str | Path) -> float:
         InputError: the checkpoint is of a run with other settings, data or models.
     """
     _check_same(checkpoint, trainer.identity)
+    if is_main():  # later ones are not whole, and a kill may have come before the oldest was removed
+        remove_later_steps(checkpoint)
+        remove_old_steps(Path(checkpoint).parent, keep=STEPS_KEPT)
     state = json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and is_main():

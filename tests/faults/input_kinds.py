@@ -1,4 +1,4 @@
-"""Hostile rows, files and score files: what `check-data`, `score` and the readers of score files make of them."""
+"""Hostile rows, files and score files, for `check-data`, `score` and the readers of score files."""
 
 import gzip
 import json

@@ -150,7 +150,7 @@ def _damaged_weights(draw: random.Random, model: Path) -> str:
         weights[name] = tensor.to(torch.int8)
     if way == "more":
         weights["model.layers.7.mlp.up_proj.weight"] = torch.zeros(64, 32)
-    if way == "head":
+    if way == "head" and "score.weight" in weights:
         weights[draw.choice(["value_head.weight", "v_head.weight", "reward.weight"])] = weights.pop(
             "score.weight"
         )

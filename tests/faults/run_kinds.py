@@ -86,7 +86,7 @@ def hostile_setting(draw: random.Random, shop: Workshop) -> Case:
         return kept and all(bool(w.isfinite().all()) for w in weights)
 
     case = Case(f"{method} {given} {value!r}", lambda: shop.train(method, output, *given), (), right)
-    case.names = ((name, flag, name.replace("_", " "), "gradient", "loss", "weights", "step"),)
+    case.names = ((name, flag, name.split("_")[-1], "gradient", "loss", "weights", "step"),)
     return case
 
 

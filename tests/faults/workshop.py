@@ -49,7 +49,7 @@ class Case:
 
 @dataclass
 class Workshop:
-    """A folder in which a campaign works: `models/` and `data/` stay as they are, `case/` is anew each time."""
+    """A folder in which a campaign works: `models/` and `data/` stay as they are, each case has its own."""
 
     folder: Path
     number: int = 0
