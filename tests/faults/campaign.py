@@ -104,7 +104,7 @@ def try_case(workshop: Workshop, number: int, kind: str, seed: int) -> Outcome:
     if lost := [path for path in gone if not any(path.is_relative_to(place) for place in case.writes)]:
         outcome, message = "lost", f"{lost[0]} changed\n{message}"
     if workshop.marker.exists():
-        workshop.marker.unlink()
+        workshop.marker.rmdir()
         outcome, message = "silently wrong", f"foreign code ran\n{message}"
     return Outcome(number, kind, case.about, outcome, message[-1500:], time.perf_counter() - started)
 

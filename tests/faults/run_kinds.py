@@ -53,7 +53,7 @@ def shielded(shop: Workshop) -> Iterator[None]:
     runs = shop.folder / "runs"
     places = ["rlhf_hw.paths.RUNS", "rlhf_hw.pipeline.run_folder.RUNS", "rlhf_hw.training.reference.RUNS"]
     with contextlib.ExitStack() as changed:
-        for place in [*places, "rlhf_hw.report.build.RUNS"]:
+        for place in (*places, "rlhf_hw.report.build.RUNS"):
             changed.enter_context(patch(place, runs))
         changed.enter_context(patch("rlhf_hw.pipeline.runner._run_queue", lambda *_: []))
         yield

@@ -87,7 +87,7 @@ class Workshop:
         shutil.rmtree(self.folder / f"case{self.number}", ignore_errors=True)
         self.number += 1
         made = self.folder / f"case{self.number}"
-        made.mkdir(parents=True)
+        made.mkdir()
         return made
 
     def train(self, method: str, output: Path, *flags: str, model: Path | None = None) -> int:
