@@ -220,7 +220,7 @@ def training_config(options: argparse.Namespace) -> Any:
     values = read_yaml(options.config) if options.config else {}
     given = {name: getattr(options, name) for name in model.model_fields if hasattr(options, name)}
     given |= {name: from_here(given[name]) for name in SOURCES if name in given}
-    return model.model_validate(values | given)
+    return model.from_file(options.config, values, given)
 
 
 def _names_trainer(arguments: Sequence[str]) -> bool:

@@ -5,9 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from rlhf_hw.errors import InputError
+from rlhf_hw.errors import InputError, one_line
 from rlhf_hw.files import usable_path
 from rlhf_hw.paths import places
 from rlhf_hw.training.loss_table import POLICY_LOSSES, REWARD_LOSSES, Loss
@@ -36,6 +44,21 @@ class Settings(BaseModel):
     def from_parameters(cls, parameters: Mapping[str, Any], **given: Any) -> Self:
         """Build settings from the fields that a notebook names among its parameters, and what is given."""
         return cls(**{name: parameters[name] for name in cls.model_fields if name in parameters} | given)
+
+    @classmethod
+    def from_file(cls, path: Path | None, values: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
+        """Build settings from what stands in a file, and what is given beside it and wins.
+
+        Raises:
+            InputError: naming the file where the fault lies in it.
+            ValidationError: the fault lies in what is given.
+        """
+        try:
+            return cls.model_validate({**values, **given})
+        except ValidationError as error:
+            if not any(e["loc"] and e["loc"][0] in values.keys() - given.keys() for e in error.errors()):
+                raise
+            raise InputError(f"{path}: {one_line(error)}") from error
 
     @classmethod
     def describe(cls, name: str) -> str:

@@ -28,7 +28,7 @@ from rlhf_hw.training.checkpoints import mark_whole
 from rlhf_hw.training.config import Training
 from rlhf_hw.training.distributed import ShareOfBatches
 from rlhf_hw.training.folders import STEPS_KEPT, remove_old_steps, saving
-from rlhf_hw.training.resuming import identity
+from rlhf_hw.training.resuming import run_identity
 
 # entries of a batch that the loss reads and the model does not
 LOSS_ONLY = ("reference", "columns", "counted", "units")
@@ -201,7 +201,7 @@ class GroupTrainer(Trainer):
     def identity(self) -> dict[str, Any]:
         """What decides this run's result."""
         evaluation = self.eval_dataset and self.eval_dataset.groups
-        return identity(self.config, self.train_dataset.groups, evaluation)
+        return run_identity(self.config, self.train_dataset.groups, evaluation)
 
     def _prepare_input(self, data):
         """Move data to the device; DeepSpeed would round floats to bf16, and here they are the loss's own."""

@@ -8,9 +8,10 @@ the learning rate is constant, how long the run is.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
+from transformers import Trainer
 from transformers.integrations import TensorBoardCallback
 
 from rlhf_hw.errors import InputError
@@ -23,9 +24,6 @@ from rlhf_hw.training.distributed import is_main, world_size
 from rlhf_hw.training.folders import STEPS_KEPT, remove_later_steps, remove_old_steps
 from rlhf_hw.training.reference import content_hash
 
-if TYPE_CHECKING:
-    from rlhf_hw.training.group_trainer import GroupTrainer
-
 # what the tokens say themselves, and what may change
 BY_CONTENT = SOURCES | {f"{part}_{name}" for part in ("train", "eval") for name in ("template", "split")}
 BY_CONTENT |= {"max_train", "skip_train", "max_eval", "max_prompt_tokens", "max_reply_tokens"}
@@ -34,7 +32,9 @@ FREE |= {"batch_size", "gradient_accumulation_steps", "gradient_checkpointing", 
 LENGTH = {"epochs", "max_steps"}
 
 
-def identity(config: Training, train: TokenizedGroups, evaluation: TokenizedGroups | None) -> dict[str, Any]:
+def run_identity(
+    config: Training, train: TokenizedGroups, evaluation: TokenizedGroups | None
+) -> dict[str, Any]:
     """What decides a run's result: its settings, and hashes of its data and of the models that it reads.
 
     Args:
@@ -61,15 +61,20 @@ def _tokens(groups: TokenizedGroups) -> str:
     return content_hash(groups.ids.tobytes(), groups.offsets.tobytes(), *columns)
 
 
-def go_on(trainer: "GroupTrainer", checkpoint: str | Path) -> float:
+def go_on(trainer: Trainer, run: dict[str, Any], checkpoint: str | Path) -> float:
     """Make a trainer ready to go on from a checkpoint; return the epochs that were done by then.
 
     What TensorBoard was told after that step is taken back: the run comes by there again.
 
+    Args:
+        trainer: Before it trains.
+        run: Its `run_identity`.
+        checkpoint: A resumable checkpoint that is whole.
+
     Raises:
         InputError: the checkpoint is of a run with other settings, data or models.
     """
-    _check_same(checkpoint, trainer.identity)
+    _check_same(checkpoint, run)
     if is_main():  # later ones are not whole, and a kill may have come before the oldest was removed
         remove_later_steps(checkpoint)
         remove_old_steps(Path(checkpoint).parent, keep=STEPS_KEPT)

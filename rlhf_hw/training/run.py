@@ -229,7 +229,7 @@ def _fit(
     last = last_resumable(config.output_dir) if config.resume else None
     if config.resume and last is None and is_main():
         log.warning("resume: no checkpoint to go on from in %s; training starts anew", config.output_dir)
-    begun = go_on(trainer, last) if last else 0.0
+    begun = go_on(trainer, trainer.identity, last) if last else 0.0
     started = time.perf_counter()
     output = trainer.train(resume_from_checkpoint=last)
     trainer.refuse_broken_weights()

@@ -2,7 +2,7 @@
 
     python -m tests.faults.campaign --cases 1200 --seed 0
 
-Each case is drawn from a seed, by the generators in `input_kinds`, `model_kinds` and `run_kinds`, and goes
+Each case is drawn from a seed, by the generators in the modules `*_kinds` beside this one, and goes
 through the command line or another entry point in one process (`watched`), which a second one looks after: if
 it dies, that counts as a crash, and the next goes on behind it. What can come of a case:
 
@@ -39,8 +39,8 @@ GOOD = ("right", "clear error")
 SECONDS = 60  # a case that takes longer counts as a crash
 # a message says what to do: at least one of these words stands in it
 REMEDIES = (
-    "expected|choose|take|give|mend|write|copy|try|remove|move|rename|name|set|add|start|wait|run|pass|save|"
-    "let|leave|unpack|fetch|put|there are|did you mean|should|use|one of|look|free|lower|free|to look"
+    r"\b(expected|choose|take|give|mend|write|copy|try|remove|move|rename|name|set|add|start|wait|run|pass|"
+    r"save|let|leave|unpack|fetch|put|there are|did you mean|should|use|one of|look|free|restore|delete|train|save)\b"
 )
 
 
@@ -62,9 +62,10 @@ class TooLong(Exception):
 
 def kinds() -> dict:
     """Every generator, by name: (random numbers, workshop) -> Case."""
-    from tests.faults import input_kinds, model_kinds, run_kinds
+    from tests.faults import input_kinds, model_kinds, run_kinds, score_kinds, setting_kinds
 
-    return {**input_kinds.KINDS, **model_kinds.KINDS, **run_kinds.KINDS}
+    modules = (input_kinds, score_kinds, model_kinds, setting_kinds, run_kinds)
+    return {kind: make for module in modules for kind, make in module.KINDS.items()}
 
 
 def plan(cases: int) -> Iterator[tuple[int, str]]:

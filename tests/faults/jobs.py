@@ -9,6 +9,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,23 @@ def notebook(inputs: Path, folder: Path) -> None:
         run_profile(profile, notebooks=inputs / "notebooks")
 
 
+def report(inputs: Path, folder: Path) -> None:
+    """Typeset a finished run's report in English."""
+    from unittest.mock import patch
+
+    from rlhf_hw import cli
+
+    copy = folder / "nano"
+    copy.mkdir(parents=True, exist_ok=True)
+    for name in ("metrics.json", "run.json"):
+        shutil.copyfile(inputs / name, copy / name)
+    for name in ("tables", "fig"):
+        shutil.copytree(inputs / name, copy / name, dirs_exist_ok=True)
+    with patch("rlhf_hw.report.build.RUNS", folder), patch("rlhf_hw.paths.RUNS", folder):
+        if status := cli.main(["report", "--engine", "typst", "--language", "en"]):
+            raise SystemExit(status)
+
+
 JOBS = {
     "rm": train("rm"),
     "sft": train("sft"),
@@ -197,6 +215,7 @@ JOBS = {
     "score": score,
     "sample": sample,
     "notebook": notebook,
+    "report": report,
 }
 
 

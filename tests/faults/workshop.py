@@ -92,10 +92,10 @@ class Workshop:
 
     def train(self, method: str, output: Path, *flags: str, model: Path | None = None) -> int:
         """`rlhf-hw train` on the good pairs, for one step."""
-        given = ["--model", str(model or self.policy), "--train-dataset", str(self.pairs), *QUICK, *flags]
-        if method == "sft" and "--eval-dataset" not in flags:
+        given = ["--model", str(model or self.policy), "--train-dataset", str(self.pairs), *QUICK]
+        if method == "sft":
             given += ["--eval-dataset", str(self.pairs), "--eval-split", "train", "--max-eval", "4"]
-        return cli.main(["train", method, "--output-dir", str(output), *given])
+        return cli.main(["train", method, "--output-dir", str(output), *given, *flags])
 
 
 def good_rows(draw: random.Random, count: int) -> list[dict]:
