@@ -20,7 +20,6 @@ CUSTOM_CODE = (
     "the checkpoint wants code of its own to be run, which is never done here; "
     "take a checkpoint of an architecture that transformers knows"
 )
-LONGEST_ID = 200  # hubs take 96 characters for owner and name
 ANEW = "copy or fetch the checkpoint anew"
 FILES = "config.json, generation_config.json, *.safetensors, tokenizer.json, tokenizer_config.json, *.jinja"
 
@@ -47,10 +46,6 @@ def read_pretrained(kind: Any, model: str | Path, **options: Any) -> Any:
     except Exception as error:  # transformers, safetensors and tokenizers raise many kinds, down to this one
         if Path(model).is_dir():
             raise InputError(f"{model}: {_unusable(error)}") from error
-        if len(str(model)) > LONGEST_ID:
-            raise InputError(
-                f"no folder or hub id can be called {str(model):.60}...; name another"
-            ) from error
         name = Path(model).name
         raise FileNotFoundError(
             f"{model}: no such folder, and the hub did not give it ({type(error).__name__}). Where it can be "

@@ -15,7 +15,7 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import read_json, write_json
+from rlhf_hw.files import read_json, usable_path, write_json
 from rlhf_hw.models.chat_template import ChatTemplate
 from rlhf_hw.models.fitting import fit_prompt
 from rlhf_hw.models.foreign import is_align_anything, pooling_padding
@@ -237,6 +237,7 @@ class Renderer:
             reads_at: Where another system's reward model reads its score; None: what `foreign` finds.
             limits: `max_prompt_tokens`, `max_reply_tokens`.
         """
+        usable_path(folder, "model")
         record = saved_rendering(folder)
         if reads_at and record and reads_at != record["reads_at"]:
             raise InputError(

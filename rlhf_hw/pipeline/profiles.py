@@ -215,7 +215,7 @@ def resolve_parameters(profile: Profile, notebooks: Sequence[Path]) -> dict[str,
         if "run" in declared[stem]:
             resolved[stem]["run"] = profile.name
     if errors:
-        raise InputError(f"profile {profile.name}: " + "; ".join(errors))
+        raise InputError(f"profile {profile.name}: {'; '.join(errors)}; mend this there, or in --set")
     return resolved
 
 

@@ -168,7 +168,7 @@ def choose_names(
     mapping, known = mapping or {}, [*keys, "id", "conversation", *OPTIONAL]
     unknown = sorted(set(mapping) - set(known))
     if unknown:
-        raise InputError(f"{where.file}: mapping has {unknown}, but the names it can map are {known}")
+        raise InputError(f"{where.file}: mapping has {unknown}; give it names among {known}")
     for names in ({**layout, **mapping} for layout in LAYOUTS.values()):
         if all(find(row, names.get(key, key)) is not MISSING for key in keys):
             return names
