@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlhf_hw.errors import Explained, InputError, one_line
+from rlhf_hw.errors import Explained, one_line
 from rlhf_hw.experiments.check_command import CHECKS, add_check_flags, reply_findings
-from rlhf_hw.files import write_text
 from rlhf_hw.paths import from_here
 from rlhf_hw.report import LANGUAGES
 
@@ -133,6 +132,7 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
         choices=["end_of_turn", "template_end"],
         help="where another system's model reads its score; default: as recorded or found",
     )
+    score.add_argument("--untrained", action="store_true", help="give a model without a head a random one")
     score.add_argument("--output", required=True, type=Path, help="JSON-lines file to write")
 
 
@@ -242,16 +242,14 @@ def train(options: argparse.Namespace) -> None:
 
 def training_config(options: argparse.Namespace) -> Any:
     """Return the settings: those of --config, then the flags that were given."""
-    from rlhf_hw.pipeline.profiles import parse_value
+    from rlhf_hw.pipeline.profiles import read_yaml
     from rlhf_hw.training.config import SETTINGS, SOURCES
 
     model = SETTINGS[options.method]
-    values = parse_value(options.config.read_text(encoding="utf-8")) if options.config else {}
-    if not isinstance(values, dict):
-        raise InputError(f"{options.config}: expected lines of the form `key: value`")
+    values = read_yaml(options.config) if options.config else {}
     given = {name: getattr(options, name) for name in model.model_fields if hasattr(options, name)}
     given |= {name: from_here(given[name]) for name in SOURCES if name in given}
-    return model.model_validate(values | given)
+    return model.from_file(options.config, values, given)
 
 
 def _names_trainer(arguments: Sequence[str]) -> bool:
@@ -275,7 +273,7 @@ def score_file(options: argparse.Namespace) -> None:
     """`rlhf-hw score`"""
     from rlhf_hw.experiments.score_texts import score_texts
 
-    names = ("files", "model", "output", "template", "split", "limit", "reads_at")
+    names = ("files", "model", "output", "template", "split", "limit", "reads_at", "untrained")
     count = score_texts(**{name: getattr(options, name) for name in names})
     print(f"{options.output}: {count} scored")
 

@@ -7,6 +7,9 @@ and key in the message, and the remedy.
 import difflib
 from collections.abc import Collection
 
+# what pydantic's messages leave out, by its types of errors
+MORE = {"extra_forbidden": ": there is no such name, take it out", "missing": ": give it a value"}
+
 
 class Explained(Exception):
     """An error whose message is all that a user needs."""
@@ -33,7 +36,11 @@ def one_line(error: Exception) -> str:
 
     if not isinstance(error, ValidationError):
         return str(error)
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'content'}: {e['msg']}" for e in error.errors())
+    found = [
+        (".".join(map(str, e["loc"])) or "content", e["msg"] + MORE.get(e["type"], ""))
+        for e in error.errors()
+    ]
+    return "; ".join(f"{key}: {message}" for key, message in found)
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

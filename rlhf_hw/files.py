@@ -3,6 +3,7 @@
 A run that is killed, a full disk or an error in the middle leaves what was there before.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -16,6 +17,8 @@ from typing import IO, Any
 from rlhf_hw.errors import InputError
 from rlhf_hw.paths import places
 
+LONGEST, LONGEST_PATH = 255, 4000  # bytes of a name, characters of a path
+
 
 @contextmanager
 def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
@@ -27,17 +30,95 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """
     path = Path(path).resolve()  # of a link, what it leads to
     path.parent.mkdir(parents=True, exist_ok=True)
-    # of a name of its own: several processes may write the same file at once
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    _remove_left(path)
+    partial, stream = _part(path, mode)
     try:
-        with partial.open(mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as stream:
+        with stream:
             yield stream
-        if path.exists():
-            partial.chmod(path.stat().st_mode)
-        partial.replace(path)
-    except BaseException:
+            stream.flush()
+            if path.exists():
+                partial.chmod(path.stat().st_mode)
+            partial.replace(path)  # before it is closed, and with that no longer locked
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # of a write: the disk is full, say
+            what = f"{error.strerror}; what was there before is kept, free some space or choose another place"
+            raise OSError(error.errno, what, str(path)) from error
         raise
+
+
+def _part(path: Path, mode: str) -> tuple[Path, IO]:
+    """A file beside `path` for its new content, of a name of its own: several processes may write at once."""
+    while True:
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+        stream = partial.open(mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8")
+        try:
+            _lock(stream)
+            if os.fstat(stream.fileno()).st_nlink:
+                return partial, stream
+        except BlockingIOError:
+            pass
+        stream.close()  # another process took it for one that was left, before it was locked
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what killed processes left of `path`; one that still writes holds a lock on its part."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 16}.partial"):
+        try:
+            with left.open("rb") as stream:
+                if _lock(stream):
+                    left.unlink()
+        except OSError:  # in use, gone meanwhile, or not ours to remove
+            continue
+
+
+def _lock(stream: IO) -> bool:
+    """Hold a file as long as it is open; False where the system has no such locks.
+
+    Raises:
+        BlockingIOError: another holds it.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def usable_path(path: str | Path, what: str) -> Path:
+    """`path` with `~` as the home folder, where a file or folder can be called so.
+
+    Raises:
+        InputError: no file can have that name, or it begins with a user whom the system does not know.
+    """
+    path = Path(os.path.expanduser(path))
+    long = len(str(path)) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST for part in path.parts)
+    if long or "\0" in str(path):
+        raise InputError(f"{what}: no file or folder can be called {str(path):.60}...; choose another name")
+    if str(path).startswith("~"):
+        raise InputError(f"{what}: {path}: there is no such user; write the folder in full, or as ./{path}")
+    return path
+
+
+def make_folder(folder: str | Path, what: str) -> Path:
+    """Make a folder for results, where it is not there, and see that files can be written into it.
+
+    Raises:
+        InputError: that cannot be done; `what` is the setting that names the folder.
+    """
+    folder = usable_path(folder, what)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        allowed = os.access(folder, os.W_OK)
+    except OSError as error:
+        raise InputError(f"{what}: {folder} cannot be made ({error.strerror}); choose another") from error
+    if not allowed:
+        raise InputError(f"{what}: you may not write into {folder}; choose another")
+    return folder
 
 
 def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
@@ -46,13 +127,14 @@ def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
     Raises:
         InputError: it is a folder, read-only, lies below a file, is one of the inputs or lies in one.
     """
-    path = Path(path)
+    path = usable_path(path, "output")
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the name of a file to write")
     if path.exists() and not (path.is_file() and path.stat().st_mode & 0o222):
         raise InputError(f"{path} is read-only or no ordinary file: write to another")
     above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
+    # where the system shows its processes no file can be made, whatever the modes say
+    if not above.is_dir() or not os.access(above, os.W_OK) or above.resolve().is_relative_to("/proc"):
         raise InputError(f"{path} cannot be written: {above} is no folder that you may write to")
     sources = [place for source in inputs for place in places(source)]
     inside = any(path.resolve().is_relative_to(source) for source in sources)
@@ -71,6 +153,47 @@ def folder_name(name: str, what: str) -> str:
             f"{what}: expected a name such as 'nano', of letters, digits, . _ + - and no path, found {name!r}"
         )
     return name
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a small file, in UTF-8.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        InputError: it is no text in UTF-8, or no file.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: byte {error.start + 1} is no UTF-8; save it as UTF-8, or write it anew"
+        ) from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder: expected a file") from error
+
+
+def read_json(path: str | Path, form: type = dict, remedy: str = "mend it, or write it anew") -> Any:
+    """The content of a small JSON file.
+
+    Args:
+        path: The file.
+        form: What it has to hold: `dict` or `list`.
+        remedy: What to do where it does not.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        InputError: it is no JSON, or something else than `form`.
+    """
+    try:
+        found = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}); {remedy}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: brackets in brackets, thousands deep; {remedy}") from error
+    if not isinstance(found, form):
+        wanted = {dict: "an object", list: "a list"}[form]
+        raise InputError(f"{path}: expected {wanted}, found {found!r:.40}; {remedy}")
+    return found
 
 
 def digest(path: str | Path) -> str:

@@ -16,6 +16,16 @@ if "HF_DATASETS_CACHE" not in os.environ:  # files of tests need no place in the
 
 import pytest
 
+FULL = "RLHF_HW_FULL"  # environment: with any value the tests of the full run are run too
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Leave out what only the full run does."""
+    for item in items:
+        if item.get_closest_marker("full") and not os.environ.get(FULL):
+            item.add_marker(pytest.mark.skip(reason=f"only in the full run (make test-full, or {FULL}=1)"))
+
+
 WORDS = "tea rain warm boil water leaf kettle cold slowly pour the a wait then never cup ten minutes".split()
 
 

@@ -15,9 +15,10 @@ from rlhf_hw.training.config import RewardTraining
 
 EVERY_PAGE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [ROOT / "docs" / name for name in ("your-data-and-model.md", "scaling.md")]
+PROMISES = ROOT / "docs" / "reliability.md"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, PROMISES], ids=lambda page: page.stem)
 def test_named_tests_exist(page) -> None:
     defined = {}
     for file in (ROOT / "tests").rglob("test_*.py"):

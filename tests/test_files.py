@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import check_target, folder_name, replacing, write_json, write_text
+from rlhf_hw.files import (
+    check_target,
+    folder_name,
+    make_folder,
+    read_json,
+    replacing,
+    usable_path,
+    write_json,
+    write_text,
+)
 
 
 def test_text_and_json_are_written_in_utf8_into_folders_made_for_them(tmp_path: Path) -> None:
@@ -113,3 +122,53 @@ def test_what_a_link_leads_to_is_replaced_and_keeps_its_mode(tmp_path: Path) -> 
     for target in (real, tmp_path / "pipe"):
         with pytest.raises(InputError, match="is read-only or no ordinary file"):
             check_target(target)
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_written_now_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "a[1].json"
+    left = tmp_path / f".a[1].json.{'0' * 16}.partial"
+    left.write_text("half")
+    (tmp_path / f".other.json.{'0' * 16}.partial").write_text("of another file")
+    with replacing(path) as slow:
+        slow.write("first")
+        slow.flush()
+        assert not left.exists()
+        write_text(path, "second")
+        assert len(list(tmp_path.glob(".a*.partial"))) == 1
+    assert path.read_text() == "first" and len(os.listdir(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1,\n', r"x.json, line 2: not JSON \(.*\); mend it"),
+        (b"[1]", r"x.json: expected an object, found \[1\]; mend it"),
+        (b"\xff\xfe{}", "x.json: byte 1 is no UTF-8; save it"),
+        (b"[" * 100_000, "x.json: brackets in brackets"),
+        (None, "x.json is a folder: expected a file"),
+    ],
+)
+def test_a_small_file_is_read_whole_or_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "x.json"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_json(path)
+    (tmp_path / "y.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "y.json", list) == [1]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "~nosuchuser/x", "x" * 300, "x/" * 2500])
+def test_names_that_no_file_can_have_are_refused(name: str) -> None:
+    for check in (usable_path, make_folder):
+        with pytest.raises(InputError, match="output_dir: "):
+            check(name, "output_dir")
+    with pytest.raises(InputError, match="output: "):
+        check_target(name)
+
+
+@pytest.mark.parametrize("folder", ["file", "file/below", "/proc/x", "/dev/null"])
+def test_a_folder_that_cannot_be_made_is_named_with_its_setting(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="log_dir: .* cannot be made .*; choose another"):
+        make_folder(tmp_path / folder, "log_dir")
+    assert make_folder(tmp_path / "new" / "one", "log_dir").is_dir()

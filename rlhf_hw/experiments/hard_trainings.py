@@ -7,7 +7,6 @@ Reward models and policies are trained side by side; within a policy's training 
     train_side_by_side(sets)
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import pandas as pd
 
 from rlhf_hw.experiments.replicate_work import AnswerSettings, sample_sets
 from rlhf_hw.experiments.score_replicates import ScoringJob, score_job
+from rlhf_hw.files import read_json
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.training.checkpoints import RECORD
@@ -70,7 +70,7 @@ def recorded_settings(kind: str, checkpoint: Path) -> Training:
             f"{path}: no record of how this checkpoint was trained, so that hard pairs could be trained on "
             "alike; leave hard_dataset empty"
         )
-    return SETTINGS[kind].model_validate(json.loads(path.read_text(encoding="utf-8"))["config"])
+    return SETTINGS[kind].model_validate(read_json(path)["config"])
 
 
 def training_pairs(config: Training) -> list[Preference]:

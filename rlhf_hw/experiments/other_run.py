@@ -9,7 +9,6 @@ profiles train on the same pairs, that luck does too.
     found.metrics["beside.harmless.lead"], found.claims["ahead_of_other_run_harmless"]
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.data_parts import part_key, part_names, parts_of
 from rlhf_hw.experiments.result import Result
 from rlhf_hw.experiments.scored_pairs import right_orders
+from rlhf_hw.files import read_json
 from rlhf_hw.preferences.score_files import read_pairs
 from rlhf_hw.stats.replicates import Replicated, beyond, replicated_lead, replicated_rate
 
@@ -63,13 +62,7 @@ def read_numbers(path: Path) -> dict[str, float]:
     Raises:
         InputError: the file is no JSON object.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}): run its notebooks again") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds no names and numbers: give the metrics.json of a run")
-    return found
+    return read_json(path, remedy="run its notebooks again, or give the metrics.json of a run")
 
 
 def read_other_run(path: Path) -> OtherRun | None:

@@ -40,6 +40,7 @@ def score_texts(
     limit: int | None = None,
     dtype: str = "auto",
     reads_at: str | None = None,
+    untrained: bool = False,
 ) -> int:
     """Score pairs (with a template) or single replies (JSON lines with `prompt` and `response`) from files.
 
@@ -52,6 +53,7 @@ def score_texts(
         limit: Rows to score; None for all.
         dtype: "auto", "bf16" or "fp32".
         reads_at: For another system's model, where it reads its score, see `models.foreign`.
+        untrained: Whether a model without a head is scored with a random one.
 
     Returns:
         The number of records written.
@@ -71,7 +73,7 @@ def score_texts(
     else:
         rows = (placed for source in sources for placed in read_rows(source, split))
         replies = [asked_reply(place, row) for place, row in islice(rows, limit)]
-    reward_model = RewardModel(model, dtype=dtype, reads_at=reads_at)
+    reward_model = RewardModel(model, dtype=dtype, reads_at=reads_at, untrained=untrained)
     records = score_pairs_of(reward_model, pairs) if template else score_replies(reward_model, replies)
     write_scores(output, records)
     return len(records)

@@ -23,6 +23,7 @@ CLOCK = "strftime_now"
 # A private-use pair around a number: no template and hardly a text writes it.
 MARK = "\ue000{}\ue001"
 WHITE = " \n"  # what templates trim
+MEND = "mend chat_template.jinja in that folder, or take another model's"
 
 
 def with_fixed_date(template: str, today: datetime = TODAY) -> str:
@@ -123,7 +124,7 @@ class ChatTemplate:
             piece, found, text = text.partition(mark)
             if not found:
                 raise InputError(
-                    f"{self.name}: the chat template leaves out or moves a message of the roles {roles}"
+                    f"{self.name}: the chat template leaves out or moves a message of {roles}; {MEND}"
                 )
             pieces.append(piece)
         return [*pieces, text]
@@ -150,7 +151,7 @@ class ChatTemplate:
         text = self.render([*prompt, Message("assistant", reply)])
         before, found, after = text.rpartition(reply.strip())
         if not found:
-            raise InputError(f"{self.name}: the chat template leaves out or moves a reply")
+            raise InputError(f"{self.name}: the chat template leaves out or moves a reply; {MEND}")
         return before, after
 
     def _unusable(self, error: Exception, where: str = "") -> InputError:
@@ -159,5 +160,5 @@ class ChatTemplate:
             f"{self.name}: the chat template cannot be rendered{where} "
             f"({type(error).__name__}: {said:.200}). "
             "If it takes no such conversation, leave those rows out or write the system text into the user's "
-            "first message; else mend chat_template.jinja in that folder, or take another model's"
+            f"first message; else {MEND}"
         )

@@ -58,6 +58,16 @@ def pooling_padding(checkpoint: str | Path) -> int | None:
     return config.get_text_config().pad_token_id if trained else None
 
 
+def whole_numbers(checkpoint: str | Path) -> set[str]:
+    """Names of the tensors in a folder's safetensors files that hold whole numbers; empty for a hub id."""
+    found = set()
+    for path in Path(checkpoint).glob("*.safetensors") if Path(checkpoint).is_dir() else []:
+        with safe_open(path, framework="pt") as weights:
+            kinds = {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+        found |= {name for name, kind in kinds.items() if kind.startswith(("I", "U", "BOOL"))}
+    return found
+
+
 def weight_names(folder: Path) -> set[str]:
     """Names of the weights in a checkpoint folder, read without loading them; empty where there are none."""
     for index in folder.glob("*.index.json"):

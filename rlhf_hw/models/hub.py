@@ -4,7 +4,6 @@ Code that comes with a checkpoint is never run, whatever its configuration asks 
 files that are missing or damaged become one that says which and what to do.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +13,14 @@ from transformers import AutoConfig, dynamic_module_utils
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.files import read_json
 from rlhf_hw.paths import NOTES
 
 CUSTOM_CODE = (
     "the checkpoint wants code of its own to be run, which is never done here; "
     "take a checkpoint of an architecture that transformers knows"
 )
+ANEW = "copy or fetch the checkpoint anew"
 FILES = "config.json, generation_config.json, *.safetensors, tokenizer.json, tokenizer_config.json, *.jinja"
 
 
@@ -93,11 +94,13 @@ def _check_folder(folder: Path) -> None:
         )
     for index in folder.glob("*.index.json"):
         try:
-            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise InputError(f"{index}: no index of weights ({type(error).__name__}: {error})") from error
+            named = set(read_json(index, remedy=ANEW)["weight_map"].values())
+        except (KeyError, AttributeError, TypeError) as error:
+            raise InputError(f"{index}: no index of weights ({error!r}); {ANEW}") from error
         if outside := sorted(name for name in named if Path(str(name)).name != name):
-            raise InputError(f"{index}: names weights outside of its folder, such as {outside[0]!r}")
+            raise InputError(
+                f"{index}: names weights outside of its folder, such as {outside[0]!r}; take another model"
+            )
 
 
 def _unusable(error: Exception) -> str:

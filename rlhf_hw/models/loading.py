@@ -5,6 +5,7 @@ TRL, RewardBench and plain transformers load too.
 """
 
 import os
+import re
 from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from transformers import (
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.models.attention import CHOOSE, refuse_other_attention, use_attention
+from rlhf_hw.models.foreign import whole_numbers
 from rlhf_hw.models.hub import read_pretrained
 
 # DeepSpeed, which the Trainer imports, would say in every notebook that it found no accelerator.
@@ -73,15 +75,15 @@ def load_policy(path: str | Path, dtype: torch.dtype | str = torch.float32) -> P
     return model
 
 
-def load_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
-    """Load a reward model, or put a new scalar head on a language model.
+def load_reward_model(path: str | Path, seed: int = 0, untrained: bool = True) -> PreTrainedModel:
+    """Load a reward model, or put a new scalar head on a language model, unless `untrained` is false.
 
     A new head is `random_head(hidden size, seed)`: different seeds give different, equally meaningless
     rankings. align-anything's checkpoints, which call the head `score_head`, load too.
 
     Raises:
-        ValueError: The checkpoint has several labels, weights are missing, or the model's layers do not all
-            attend by a mask.
+        ValueError: The checkpoint has several labels or no head, weights are missing, or the model's layers
+            do not all attend by a mask.
     """
     config = read_pretrained(AutoConfig, path)
     trained = "SequenceClassification" in "".join(config.architectures or [])
@@ -92,6 +94,11 @@ def load_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
         model, missing = _load(AutoModelForSequenceClassification, path, config, **options)
     new_head = "score.weight" in missing and not trained
     _refuse_missing(path, missing - ({"score.weight"} if new_head else set()))
+    if new_head and not untrained:
+        raise InputError(
+            f"{path} has no score head (score.weight), so it is no reward model; train one from it (rlhf-hw "
+            "train rm), or rename its head's weight. Scores of a random head: --untrained (untrained=True)"
+        )
     if new_head:
         with torch.no_grad():
             model.score.weight.copy_(random_head(model.score.in_features, seed))
@@ -117,6 +124,8 @@ def _load(
         )
     kernel = refuse_other_attention(path, known[type(config)], config)
     model, info = read_pretrained(kind, path, attn_implementation=kernel, output_loading_info=True, **options)
+    _refuse_more_layers(path, model, info["unexpected_keys"])
+    _refuse_unusable(path, model, whole_numbers(path))
     return use_attention(model), set(info["missing_keys"])
 
 
@@ -167,7 +176,31 @@ class _HeadInFp32(nn.Linear):
         return F.linear(hidden.float(), self.weight.float())
 
 
+def _refuse_more_layers(path: str | Path, model: PreTrainedModel, unexpected: Iterable[str]) -> None:
+    """Refuse weights of layers that the model does not have; transformers would leave them out."""
+    known = {re.sub(r"\d+", "#", name) for name, _ in model.named_parameters()}
+    if more := sorted(name for name in unexpected if re.sub(r"\d+", "#", name) in known):
+        raise InputError(
+            f"{path}: config.json describes fewer layers than the weights have, such as {more[0]}; restore "
+            "config.json, or take the checkpoint anew"
+        )
+
+
+def _refuse_unusable(path: str | Path, model: PreTrainedModel, rounded: set[str]) -> None:
+    """Refuse weights with which nothing can be computed, and those that are kept as whole numbers."""
+    for name, weight in model.named_parameters():
+        if name in rounded and not hasattr(model.config, "quantization_config"):
+            raise InputError(f"{path}: the weights {name} are whole numbers; take a checkpoint of floats")
+        if weight.device.type != "meta" and not bool(weight.detach().isfinite().all()):
+            raise InputError(
+                f"{path}: the weights {name} are not all finite; that training has failed, or the file is "
+                "damaged: take another checkpoint"
+            )
+
+
 def _refuse_missing(path: str | Path, missing: Iterable[str]) -> None:
     """transformers would fill missing weights with random numbers and only warn."""
     if missing:
-        raise InputError(f"{path}: the checkpoint lacks weights, for example {sorted(missing)[0]}")
+        raise InputError(
+            f"{path}: the checkpoint lacks weights, for example {sorted(missing)[0]}; copy or fetch it anew"
+        )

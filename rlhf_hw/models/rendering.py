@@ -15,7 +15,7 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import write_json
+from rlhf_hw.files import read_json, usable_path, write_json
 from rlhf_hw.models.chat_template import ChatTemplate
 from rlhf_hw.models.fitting import fit_prompt
 from rlhf_hw.models.foreign import is_align_anything, pooling_padding
@@ -24,7 +24,8 @@ from rlhf_hw.models.tokenizing import BREAK, Tokenizing
 from rlhf_hw.preferences.templates import Message
 
 FILE = "rendering.json"
-END_OF_TURN, TEMPLATE_END = "end_of_turn", "template_end"
+PLACES = END_OF_TURN, TEMPLATE_END = "end_of_turn", "template_end"
+RESTORE = "restore it, or delete it for another system's model"
 PROBE = "tea"  # stands for any text when tokenizer and template are looked at
 
 
@@ -35,6 +36,8 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         raise InputError(
             f"{path}: tokenizer_config.json names {type(tokenizer).__name__}, which is no tokenizer"
         )
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise InputError(f"{path}: model_max_length in tokenizer_config.json: expected a number; restore it")
     if not tokenizer.chat_template:
         raise InputError(f"{path}: the tokenizer has no chat template; use an instruct model or add one")
     return tokenizer
@@ -63,7 +66,7 @@ class Renderer:
         max_prompt_tokens: int = 1024,
         max_reply_tokens: int = 1024,
     ):
-        if reads_at not in (END_OF_TURN, TEMPLATE_END):
+        if reads_at not in PLACES:
             raise InputError(f"reads_at: expected {END_OF_TURN!r} or {TEMPLATE_END!r}, found {reads_at!r}")
         if min(max_prompt_tokens, max_reply_tokens) < 2:
             raise InputError("max_prompt_tokens and max_reply_tokens must be at least 2")
@@ -234,9 +237,12 @@ class Renderer:
             reads_at: Where another system's reward model reads its score; None: what `foreign` finds.
             limits: `max_prompt_tokens`, `max_reply_tokens`.
         """
+        usable_path(folder, "model")
         record = saved_rendering(folder)
         if reads_at and record and reads_at != record["reads_at"]:
-            raise InputError(f"{folder}: reads_at is {record['reads_at']!r} by its {FILE}, not {reads_at!r}")
+            raise InputError(
+                f"{folder}: reads_at is {record['reads_at']!r} by its {FILE}, not {reads_at!r}; leave it out"
+            )
         found = reads_at or record.get("reads_at")
         if found is None:
             found = TEMPLATE_END if is_align_anything(folder) else END_OF_TURN
@@ -262,4 +268,9 @@ class Renderer:
 def saved_rendering(folder: str | Path) -> dict:
     """The rendering recorded beside a checkpoint, or an empty dict for checkpoints of other systems."""
     path = Path(folder) / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record = read_json(path, remedy=RESTORE) if path.exists() else {}
+    if record and not (record.get("reads_at") in PLACES and isinstance(record.get("fingerprint"), str)):
+        raise InputError(
+            f"{path}: expected `reads_at`, one of {', '.join(PLACES)}, and `fingerprint`; {RESTORE}"
+        )
+    return record

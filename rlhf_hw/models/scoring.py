@@ -41,10 +41,11 @@ class RewardModel:
     """A reward model with its renderer: scores conversations and replies given as text.
 
     Args:
-        path: Checkpoint folder or hub id; a plain language model gets a random head (an untrained model).
+        path: Checkpoint folder or hub id.
         dtype: "auto", "bf16" or "fp32".
         seed: Seed of a random head.
         reads_at: For another system's model, where it reads its score, see `models.foreign`.
+        untrained: Whether a model without a head gets a random one.
         limits: `max_prompt_tokens`, `max_reply_tokens` of the renderer.
     """
 
@@ -54,11 +55,12 @@ class RewardModel:
         dtype: str = "auto",
         seed: int = 0,
         reads_at: str | None = None,
+        untrained: bool = False,
         **limits: int,
     ):
         self.path, self.dtype = str(path), dtype
         self.renderer = Renderer.load(path, reads_at=reads_at, **limits)
-        self.model = load_reward_model(path, seed=seed).to(pick_device())
+        self.model = load_reward_model(path, seed=seed, untrained=untrained).to(pick_device())
 
     def tokenize(
         self, prompts: Sequence[Sequence[Message]], replies: Sequence[Sequence[str]]

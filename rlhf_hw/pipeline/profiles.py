@@ -20,10 +20,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from rlhf_hw.errors import InputError, did_you_mean, one_line
-from rlhf_hw.files import folder_name
+from rlhf_hw.files import folder_name, read_text
 from rlhf_hw.paths import PROFILES
 
 Parameters = dict[str, Any]
+FORM = "expected lines of the form `key: value`"
 RESERVED = {"run": "the profile's name"}
 
 
@@ -87,8 +88,28 @@ def parse_value(text: str) -> Any:
         return text
     try:
         return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"not a YAML value: {text!r}") from error
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"not a YAML value: {text!r:.200}; put text with such marks in quotes") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The content of a YAML file of settings.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        InputError: it is no YAML, a key stands twice, or it holds something else than `key: value`.
+    """
+    text = read_text(path)
+    try:
+        found = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = (error.problem_mark or error.context_mark).line + 1
+        raise InputError(f"{path}, line {line}: not YAML ({error.problem}); {FORM}") from error
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}; {FORM}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: found {type(found).__name__}; {FORM}")
+    return found
 
 
 def available_profiles() -> list[str]:
@@ -112,11 +133,9 @@ def load_profile(name_or_path: str | Path) -> Profile:
             "or give the path of a .yaml file"
         )
     try:
-        return Profile.model_validate(yaml.load(path.read_text(encoding="utf-8"), _Loader))
+        return Profile.model_validate(read_yaml(path))
     except ValidationError as error:
         raise InputError(f"{path}: {one_line(error)}") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def apply_overrides(profile: Profile, overrides: Iterable[str]) -> Profile:
@@ -196,7 +215,7 @@ def resolve_parameters(profile: Profile, notebooks: Sequence[Path]) -> dict[str,
         if "run" in declared[stem]:
             resolved[stem]["run"] = profile.name
     if errors:
-        raise InputError(f"profile {profile.name}: " + "; ".join(errors))
+        raise InputError(f"profile {profile.name}: {'; '.join(errors)}; mend this there, or in --set")
     return resolved
 
 

@@ -15,7 +15,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, Protocol, TypeVar
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import folder_name, write_json
+from rlhf_hw.files import folder_name, read_json, write_json
 from rlhf_hw.paths import RUNS
 from rlhf_hw.pipeline.fingerprints import code_of, content, hash_of, identity, packages
 from rlhf_hw.pipeline.graph import replica
@@ -183,7 +183,7 @@ class Run:
         merged: dict[str, Any] = {}
         for path in sorted((self.path / "metrics").glob("*.json")):
             if path.stem != skip:
-                merged.update(json.loads(path.read_text(encoding="utf-8")))
+                merged.update(read_json(path, remedy="run its notebook again, with --force"))
         return merged
 
 

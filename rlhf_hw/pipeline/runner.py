@@ -8,7 +8,6 @@ each notebook the parameters it last ran with and how long that took.
     run_notebook(NOTEBOOKS / "00_base_model.ipynb", run="smoke")
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import write_json
+from rlhf_hw.files import read_json, write_json
 from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline import kernel
 from rlhf_hw.pipeline.graph import STAGES, Stage, maker_of, missing
@@ -219,10 +218,7 @@ def _executed(run: Run, path: Path) -> Path:
 
 def _read_record(run: Run) -> dict[str, Any]:
     file = run / "run.json"
-    try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except ValueError as error:
-        raise InputError(f"{file} is no JSON ({error}): remove it and run again with --force") from error
+    return read_json(file, remedy="remove it and run again with --force") if file.exists() else {}
 
 
 def _note(run: Run, **found: Any) -> None:

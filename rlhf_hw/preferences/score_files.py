@@ -168,14 +168,16 @@ def choose_names(
     mapping, known = mapping or {}, [*keys, "id", "conversation", *OPTIONAL]
     unknown = sorted(set(mapping) - set(known))
     if unknown:
-        raise InputError(f"{where.file}: mapping has {unknown}, but the names it can map are {known}")
+        raise InputError(f"{where.file}: mapping has {unknown}; give it names among {known}")
     for names in ({**layout, **mapping} for layout in LAYOUTS.values()):
         if all(find(row, names.get(key, key)) is not MISSING for key in keys):
             return names
     missing = [key for key in keys if find(row, mapping.get(key, key)) is MISSING]
     for key in missing:
         if key in mapping:
-            raise UnknownName(f"{where}: no key {mapping[key]!r} for {key!r} among the keys {sorted(row)}")
+            raise UnknownName(
+                f"{where}: no key {mapping[key]!r} for {key!r}; name one of {sorted(row)} in the mapping"
+            )
     raise UnknownName(f"{where}: no {missing} among the keys {sorted(row)}; {remedy(missing[0])}")
 
 
@@ -260,7 +262,7 @@ def as_line(row: Mapping[str, Any], where: object) -> str:
         return json.dumps(row, ensure_ascii=False, allow_nan=False, default=plain)
     except (TypeError, ValueError) as error:
         what = str(error) if isinstance(error, TypeError) else "a number is NaN or infinite"
-        raise InputError(f"{where}: {what} and cannot be written") from error
+        raise InputError(f"{where}: {what} and cannot be written; take it out, or mend it") from error
 
 
 def plain(value: Any) -> Any:

@@ -165,8 +165,10 @@ def _files_of_split(folder: Path, split: str, everywhere: bool) -> list[Path]:
             return _complete(files, split)
     found = ", ".join(f.name for f in known) or "no data files"
     deeper = dict.fromkeys(f.parent for f in _data_files(folder, "*/*") if _is_of(f, split))
-    remedy = f"; name the folder that has it: {', '.join(map(str, deeper))}" if deeper else ""
-    raise FileNotFoundError(f"{folder}: no file for split {split!r}; found {found}{remedy}")
+    remedy = f"name the folder that has it: {', '.join(map(str, deeper))}"
+    if not deeper:
+        remedy = "name one of them as the source, or its split" if known else f"expected {FORMATS}"
+    raise FileNotFoundError(f"{folder}: no file for split {split!r}; found {found}; {remedy}")
 
 
 def _data_files(folder: Path, pattern: str) -> list[Path]:

@@ -118,11 +118,11 @@ def as_reply(value: Any, key: str) -> str:
 
 def _message(item: Any, key: str) -> Message:
     if not isinstance(item, Mapping) or not {"role", "content"} <= set(item):
-        raise InputError(f"key {key!r}: a message needs 'role' and 'content', found {item!r:.60}")
+        raise InputError(f"key {key!r}: expected a message with 'role' and 'content', found {item!r:.60}")
     if item["role"] not in ("system", "user", "assistant"):
         raise InputError(f"key {key!r}: role {item['role']!r:.60} is not system, user or assistant")
     if beyond := next((name for name in BEYOND_TEXT if item.get(name)), None):
-        raise InputError(f"key {key!r}: a message has {beyond!r}, and only its text could be read")
+        raise InputError(f"key {key!r}: a message has {beyond!r}, and only text is read; take it out")
     if not isinstance(item["content"], str):
         raise InputError(f"key {key!r}: content must be text, found {type(item['content']).__name__}")
     return Message(item["role"], item["content"])

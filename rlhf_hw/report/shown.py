@@ -7,13 +7,13 @@ from another state of code and data, gives what was kept of an earlier run of th
 (`rlhf_hw.pipeline.kept_results`).
 """
 
-import json
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.figures.diagrams import DIAGRAMS
+from rlhf_hw.files import read_json
 from rlhf_hw.paths import FIG, REPORT
 from rlhf_hw.pipeline.graph import RECORDED_RUN, STAGES
 from rlhf_hw.pipeline.kept_results import (
@@ -113,12 +113,11 @@ def figures(
 
 
 def _read_json(path: Path):
+    form = list if path.parent.name == "tables" else dict
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, form, "run the notebook that writes it again, with --force")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: run the notebooks of this run first") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
 
 
 def _flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, Value]]:

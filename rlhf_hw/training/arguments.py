@@ -45,7 +45,7 @@ def training_arguments(config: Training, pairs: int, evaluate: bool) -> Training
         eval_on_start=evaluate and not (config.resume and last_resumable(config.output_dir)),
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps or 500,
-        report_to=config.report_to,
+        report_to=config.report_to.split(","),
         deepspeed=deepspeed_settings(config),
         ddp_backend="gloo" if cpu and world > 1 else None,
         ddp_find_unused_parameters=False,

@@ -4,14 +4,21 @@ A folder with the record, `training.json`, holds a complete checkpoint (see `fol
 """
 
 import json
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from rlhf_hw.files import read_json, write_json
 from rlhf_hw.preferences.reading import DataReport
-from rlhf_hw.training.folders import RECORD
+from rlhf_hw.training.folders import RECORD, steps_in
 
+log = logging.getLogger(__name__)
+
+WHOLE = "rlhf_hw_run.json"  # in a resumable checkpoint, the last of its files
 LAST = 5  # logged values that a closing value is the mean of
 
 
@@ -63,18 +70,26 @@ def _rotary_of_transformers_4(rope: dict, model_type: str) -> dict:
     return found | ({} if kind == "default" else {"rope_scaling": scaling})
 
 
+def mark_whole(checkpoint: str | Path, run: Mapping[str, Any]) -> None:
+    """Note that a resumable checkpoint is whole: which run it belongs to, its files and their sizes."""
+    files = {path.name: path.stat().st_size for path in Path(checkpoint).iterdir() if path.is_file()}
+    write_json(Path(checkpoint) / WHOLE, {"run": run, "files": files})
+
+
 def last_resumable(folder: str | Path) -> str | None:
     """Return the newest `checkpoint-<step>` that was written to its end; None if there is none.
 
-    The trainer writes its state last, so a folder without it, or with half of it, was cut short.
+    The mark is written last, so a folder without it, or with files of other sizes, was cut short or damaged.
     """
-    steps = [p for p in Path(folder).glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
-    for path in sorted(steps, key=lambda p: -int(p.name.removeprefix("checkpoint-"))):
+    for path in steps_in(folder):
         try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        return str(path)
+            files = read_json(path / WHOLE)["files"]
+            damaged = [name for name, size in files.items() if (path / name).stat().st_size != size]
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            damaged = [str(error)]
+        if not damaged:
+            return str(path)
+        log.warning("%s is not whole (%s): it is passed over", path, damaged[0])
     return None
 
 
@@ -98,6 +113,6 @@ class TrainingResult:
 
 def load_result(folder: str | Path) -> TrainingResult:
     """Read back the result of a finished training run from its checkpoint folder."""
-    record = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+    record = read_json(Path(folder) / RECORD, remedy="train that model again")
     reports = {part: DataReport(**report) for part, report in record["data"].items()}
     return TrainingResult(Path(folder), record["history"], record["metrics"], reports)

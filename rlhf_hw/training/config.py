@@ -1,15 +1,36 @@
 """Settings of one training run, validated; notebooks and the command line build the same objects."""
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from rlhf_hw.errors import InputError
+from rlhf_hw.errors import InputError, one_line
+from rlhf_hw.files import usable_path
 from rlhf_hw.paths import places
 from rlhf_hw.training.loss_table import POLICY_LOSSES, REWARD_LOSSES, Loss
 
+# those of transformers' schedules that need no settings of their own
+SCHEDULES = (
+    "cosine",
+    "linear",
+    "constant",
+    "constant_with_warmup",
+    "cosine_with_restarts",
+    "polynomial",
+    "inverse_sqrt",
+)
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 # settings that name files, folders or hub ids to read
 SOURCES = {"model", "reference_model", "train_dataset", "eval_dataset"}
 
@@ -23,6 +44,21 @@ class Settings(BaseModel):
     def from_parameters(cls, parameters: Mapping[str, Any], **given: Any) -> Self:
         """Build settings from the fields that a notebook names among its parameters, and what is given."""
         return cls(**{name: parameters[name] for name in cls.model_fields if name in parameters} | given)
+
+    @classmethod
+    def from_file(cls, path: Path | None, values: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
+        """Build settings from what stands in a file, and what is given beside it and wins.
+
+        Raises:
+            InputError: naming the file where the fault lies in it.
+            ValidationError: the fault lies in what is given.
+        """
+        try:
+            return cls.model_validate({**values, **given})
+        except ValidationError as error:
+            if not any(e["loc"] and e["loc"][0] in values.keys() - given.keys() for e in error.errors()):
+                raise
+            raise InputError(f"{path}: {one_line(error)}") from error
 
     @classmethod
     def describe(cls, name: str) -> str:
@@ -73,7 +109,7 @@ class Training(Settings):
     max_steps: int = Field(-1, ge=-1, description="stop after this many optimizer steps; -1: go by epochs")
     batch_size: int = Field(16, ge=1, description="examples a process and step")
     gradient_accumulation_steps: int = Field(1, ge=1, description="batches added up before a step")
-    lr_scheduler_type: str = Field("cosine", description="learning-rate schedule of transformers")
+    lr_scheduler_type: Literal[SCHEDULES] = Field("cosine", description="learning-rate schedule")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
     adam_beta2: float = Field(0.95, gt=0, lt=1, description="AdamW beta 2")
@@ -84,7 +120,7 @@ class Training(Settings):
         False, description="compile the layers: on a GPU twice as fast after some 20 seconds"
     )
     lora_rank: int = Field(0, ge=0, description="train adapters of this rank (LoRA); 0: all weights")
-    seed: int = Field(0, description="seed of data order and of a new score head")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of data order and of a new score head")
 
     logging_steps: int = Field(10, ge=1, description="steps between log entries")
     evaluations: int = Field(4, ge=1, description="evaluations spread over the run, besides one at its start")
@@ -112,10 +148,23 @@ class Training(Settings):
             )
         return self
 
+    @field_validator("report_to")
+    @classmethod
+    def _trackers_are_there(cls, trackers: str) -> str:
+        """transformers would say so only after the data were read and the model loaded."""
+        for name in trackers.split(",") if trackers != "none" else []:
+            if name not in TRACKERS:
+                raise InputError(
+                    f"report_to: no tracker {name!r}; choose from {', '.join(TRACKERS)}, or take none"
+                )
+            if importlib.util.find_spec(name) is None:
+                raise InputError(f"report_to: no package {name} here; pip install {name}, or take none")
+        return trackers
+
     @field_validator("output_dir", "log_dir")
     @classmethod
-    def _home_is_a_folder(cls, path: Path | None) -> Path | None:
-        return path.expanduser() if path else path
+    def _home_is_a_folder(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return usable_path(path, info.field_name) if path else path
 
     @model_validator(mode="after")
     def _output_has_a_folder_of_its_own(self) -> Self:

@@ -7,7 +7,6 @@ that every ZeRO stage steps with the optimizer that a single process would use.
 """
 
 import atexit
-import json
 import os
 import re
 import socket
@@ -25,6 +24,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.utils import logging as transformers_logging
 
 from rlhf_hw.errors import InputError, RunFailed
+from rlhf_hw.files import read_json
 from rlhf_hw.training.checkpoints import last_resumable
 from rlhf_hw.training.config import Training
 
@@ -177,7 +177,7 @@ def deepspeed_settings(config: Training) -> dict | None:
         check_resumable(last, with_deepspeed=path is not None)
     if path is None:
         return None
-    settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    settings = read_json(path)
     if last and saved_processes(last) not in (0, world_size()):
         if is_main():
             convert_to_universal(last)
@@ -193,7 +193,9 @@ def deepspeed_file(name: str | None) -> str | None:
     own = Path(__file__).parent / "deepspeed" / f"{name}.json"
     if not own.exists():
         known = sorted(p.stem for p in own.parent.glob("*.json"))
-        raise FileNotFoundError(f"deepspeed: no file {name!r}, and it is none of {', '.join(known)}")
+        raise FileNotFoundError(
+            f"deepspeed: no file {name!r}; choose from {', '.join(known)}, or give a file"
+        )
     return str(own)
 
 

@@ -9,17 +9,16 @@ is meant to be right within a quarter, time within a factor of about 2. An estim
 cannot be told is unknown.
 """
 
-import json
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from rlhf_hw.files import read_json
 from rlhf_hw.models.batches import PAD_TO, TokenizedGroups
 from rlhf_hw.models.hub import read_pretrained
 from rlhf_hw.models.loading import pick_dtype
@@ -73,6 +72,37 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
+@dataclass(frozen=True)
+class Held:
+    """Bytes of one process that last for the whole run, and the numbers of parameters behind them."""
+
+    parameters: int
+    trained: int
+    weights: float
+    gradients: float
+    optimizer: float
+
+    @property
+    def memory(self) -> float:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer
+
+
+def held(config: Training, shape: PretrainedConfig) -> Held:
+    """What weights, gradients and optimizer take in one process."""
+    parameters = count_parameters(shape)
+    trained = lora_parameters(shape, config.lora_rank) if config.lora_rank else parameters
+    processes, stage = world_size(), zero_stage(config.deepspeed)
+    copies = 2 if pick_dtype(config.dtype) == torch.bfloat16 else 0
+    return Held(
+        parameters=parameters,
+        trained=trained,
+        weights=(4 + copies) * parameters / (processes if stage == 3 else 1),
+        gradients=4 * trained / (processes if stage >= 2 else 1),
+        optimizer=8 * trained / (processes if stage >= 1 else 1),
+    )
+
+
 def estimate(config: Training, groups: TokenizedGroups) -> Needs:
     """Estimate a run from its settings and its tokenized training set.
 
@@ -81,27 +111,19 @@ def estimate(config: Training, groups: TokenizedGroups) -> Needs:
         groups: The training set.
     """
     shape = read_pretrained(AutoConfig, config.model)
-    parameters = count_parameters(shape)
-    trained = lora_parameters(shape, config.lora_rank) if config.lora_rank else parameters
-    processes = world_size()
+    lasting, processes = held(config, shape), world_size()
     per_step = config.batch_size * config.gradient_accumulation_steps * processes
     epoch_steps = -(-len(groups) // per_step)
     steps = config.max_steps if config.max_steps > 0 else int(np.ceil(epoch_steps * config.epochs))
     tokens = int(groups.lengths.mean() * steps * per_step)
-    stage = zero_stage(config.deepspeed)
     work = 8 if config.gradient_checkpointing else 6
-    copies = 2 if pick_dtype(config.dtype) == torch.bfloat16 else 0
     return Needs(
-        parameters=parameters,
-        trained=trained,
-        weights=(4 + copies) * parameters / (processes if stage == 3 else 1),
-        gradients=4 * trained / (processes if stage >= 2 else 1),
-        optimizer=8 * trained / (processes if stage >= 1 else 1),
+        **vars(lasting),
         activations=activation_bytes(config, shape, groups),
         libraries=0 if torch.cuda.is_available() else LIBRARIES,
         steps=steps,
         tokens=tokens,
-        seconds=work * parameters * tokens / processes / (UTILISATION * matrix_rate(config.dtype)),
+        seconds=work * lasting.parameters * tokens / processes / (UTILISATION * matrix_rate(config.dtype)),
     )
 
 
@@ -118,7 +140,7 @@ def zero_stage(deepspeed: str | None) -> int:
     path = deepspeed_file(deepspeed)
     if path is None:
         return 0
-    return json.loads(Path(path).read_text(encoding="utf-8")).get("zero_optimization", {}).get("stage", 0)
+    return read_json(path).get("zero_optimization", {}).get("stage", 0)
 
 
 def count_parameters(shape: PretrainedConfig) -> int:
@@ -128,10 +150,17 @@ def count_parameters(shape: PretrainedConfig) -> int:
 
 def lora_parameters(shape: PretrainedConfig, rank: int) -> int:
     """Parameters of adapters of this rank on every linear layer of the transformer."""
-    linear = [
-        m for m in _without_memory(shape).base_model.modules() if isinstance(m, torch.nn.Linear | Conv1D)
-    ]
-    return sum(rank * sum(m.weight.shape) for m in linear)
+    return sum(rank * sum(sides) for sides in _linear_layers(shape))
+
+
+def widest_rank(shape: PretrainedConfig) -> int:
+    """The largest rank that a linear layer of the transformer can have: its smaller side."""
+    return max(map(min, _linear_layers(shape)))
+
+
+def _linear_layers(shape: PretrainedConfig) -> list[torch.Size]:
+    layers = _without_memory(shape).base_model.modules()
+    return [layer.weight.shape for layer in layers if isinstance(layer, torch.nn.Linear | Conv1D)]
 
 
 def _without_memory(shape: PretrainedConfig) -> PreTrainedModel:

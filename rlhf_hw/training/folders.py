@@ -12,17 +12,20 @@ import os
 import re
 import shutil
 import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from rlhf_hw.errors import InputError
-from rlhf_hw.files import digest, write_json
+from rlhf_hw.errors import Explained, InputError, RunFailed
+from rlhf_hw.files import digest, make_folder, write_json
 from rlhf_hw.paths import NOTES
 
 EVENT_NOTES = ".rlhf_hw_events.json"
 UNFINISHED = ".rlhf_hw_unfinished"
 LOCK = ".rlhf_hw.lock"
 RECORD = "training.json"
+STEPS_KEPT = 2  # resumable checkpoints, the one before the last in case the last was cut short
 # What makes a folder somebody's checkpoint, and what a run of ours would replace in it
 MODEL_FILES = (
     "*config.json",
@@ -54,7 +57,7 @@ def take_folder(folder: str | Path) -> None:
         raise InputError(
             f"output_dir: {folder / UNFINISHED} is a link, and is to hold a new checkpoint; remove it"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "output_dir")
     _lock(folder)
     if found.get("publishing") and (folder / UNFINISHED).is_dir():
         _move_to_its_place(folder)
@@ -102,6 +105,26 @@ def publish(folder: str | Path) -> None:
         handle.close()
 
 
+@contextmanager
+def saving(folder: str | Path) -> Iterator[str | Path]:
+    """Of whatever goes wrong while a checkpoint is written to `folder`, one message; half of it is removed.
+
+    torch, safetensors and DeepSpeed each have errors of their own for a disk that is full.
+    """
+    try:
+        yield folder
+    except Explained:
+        raise
+    except Exception as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        first = next(iter(str(error).splitlines()), "")
+        free = shutil.disk_usage(Path(folder).parent).free / 2**20
+        raise RunFailed(
+            f"{folder} could not be written ({type(error).__name__}: {first:.200}); {free:.0f} MiB are free "
+            "there. Checkpoints from before are as they were: free some space, and start again with --resume"
+        ) from error
+
+
 def copy_finished(source: str | Path, folder: str | Path) -> Path:
     """Put a copy of a finished checkpoint of ours into a folder, as if a run had made it there."""
     take_folder(folder)
@@ -132,8 +155,23 @@ def _move_to_its_place(folder: Path) -> None:
 
 def remove_old_steps(folder: str | Path, keep: int = 0) -> None:
     """Remove the trainer's `checkpoint-<step>` in a folder of ours, but for the newest `keep`."""
+    _remove_steps(steps_in(folder)[keep:])
+
+
+def remove_later_steps(checkpoint: str | Path) -> None:
+    """Remove the resumable checkpoints of later steps beside a checkpoint."""
+    beside = steps_in(Path(checkpoint).parent)
+    _remove_steps(beside[: beside.index(Path(checkpoint))])
+
+
+def steps_in(folder: str | Path) -> list[Path]:
+    """The trainer's `checkpoint-<step>` in a folder, the newest first."""
     steps = [path for path in Path(folder).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    for old in sorted(steps, key=lambda path: -int(path.name.partition("-")[2]))[keep:]:
+    return sorted(steps, key=lambda path: -int(path.name.partition("-")[2]))
+
+
+def _remove_steps(steps: Iterable[Path]) -> None:
+    for old in steps:
         if not old.is_symlink():
             shutil.rmtree(old)
 

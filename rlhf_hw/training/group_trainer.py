@@ -7,7 +7,9 @@ step or an evaluation set, however many processes, batches and parts of a batch 
 
 import sys
 from contextlib import nullcontext
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +25,12 @@ from rlhf_hw.models.attention import refuse_beyond_window
 from rlhf_hw.models.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
 from rlhf_hw.models.forward import compile_layers
 from rlhf_hw.training.activations import Sizes, parts_of_batch
+from rlhf_hw.training.checkpoints import mark_whole
 from rlhf_hw.training.config import Training
 from rlhf_hw.training.distributed import ShareOfBatches
-from rlhf_hw.training.folders import remove_old_steps
+from rlhf_hw.training.folders import STEPS_KEPT, remove_old_steps, saving
+from rlhf_hw.training.resuming import run_identity
 
-STEPS_KEPT = 2  # resumable checkpoints, the one before the last in case the last was cut short
 # entries of a batch that the loss reads and the model does not
 LOSS_ONLY = ("reference", "columns", "counted", "units")
 # beyond it squares overflow in fp32, and with them norms and products
@@ -190,7 +193,18 @@ class GroupTrainer(Trainer):
 
     def _save_checkpoint(self, model, trial):
         self.refuse_broken_weights()
-        super()._save_checkpoint(model, trial)
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        with saving(folder):
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                mark_whole(folder, self.identity)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides this run's result."""
+        evaluation = self.eval_dataset and self.eval_dataset.groups
+        return run_identity(self.config, self.train_dataset.groups, evaluation)
 
     def _prepare_input(self, data):
         """Move data to the device; DeepSpeed would round floats to bf16, and here they are the loss's own."""

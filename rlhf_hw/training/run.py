@@ -16,7 +16,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import write_json
+from rlhf_hw.files import make_folder, write_json
 from rlhf_hw.models.batches import TokenizedGroups, conversation_groups
 from rlhf_hw.models.cpu_speed import keep_freed_memory
 from rlhf_hw.models.forward import log_prob_batch, score_batch, use_pair_forward
@@ -40,11 +40,13 @@ from rlhf_hw.training.config import (
 )
 from rlhf_hw.training.distributed import is_main, join_processes
 from rlhf_hw.training.estimate import announced
-from rlhf_hw.training.folders import RECORD, UNFINISHED, publish, take_folder, unfinished
+from rlhf_hw.training.folders import RECORD, UNFINISHED, publish, saving, take_folder, unfinished
 from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.groups import load_pairs, read_groups
 from rlhf_hw.training.lora import add_lora, merge_lora
 from rlhf_hw.training.reference import reference_log_probs
+from rlhf_hw.training.resources import check_resources
+from rlhf_hw.training.resuming import go_on
 from rlhf_hw.training.trainers import DPOTrainer, LanguageModelTrainer, RewardTrainer
 
 if TYPE_CHECKING:
@@ -195,6 +197,9 @@ def _begin(config: Training) -> None:
     join_processes(config.deepspeed is not None)
     if is_main():
         take_folder(config.output_dir)
+        if config.log_dir:
+            make_folder(config.log_dir, "log_dir")
+    check_resources(config)
 
 
 def _announce(config: Training, train: TokenizedGroups) -> None:
@@ -222,13 +227,17 @@ def _fit(
     """
     keep_freed_memory()
     last = last_resumable(config.output_dir) if config.resume else None
+    if config.resume and last is None and is_main():
+        log.warning("resume: no checkpoint to go on from in %s; training starts anew", config.output_dir)
+    begun = go_on(trainer, trainer.identity, last) if last else 0.0
     started = time.perf_counter()
     output = trainer.train(resume_from_checkpoint=last)
     trainer.refuse_broken_weights()
     seconds = time.perf_counter() - started
     if adapters is not None:
         merge_lora(adapters)
-    history = trainer.state.log_history
+    # without the trainer's own mean of all losses, which counts only what came after a resume
+    history = [{k: v for k, v in h.items() if k != "train_loss"} for h in trainer.state.log_history]
     pairs = len(trainer.train_dataset)
     logged = [h["loss"] for h in history if "loss" in h]
     metrics = {
@@ -236,7 +245,7 @@ def _fit(
         "steps": output.global_step,
         "epochs": trainer.state.epoch,
         "seconds": seconds,
-        "pairs_per_second": pairs * trainer.state.epoch / seconds,
+        "pairs_per_second": pairs * (trainer.state.epoch - begun) / seconds,
         "loss_first": logged[0],
         "loss_last": float(np.mean(logged[-5:])),
         **(extra or {}),
@@ -244,9 +253,13 @@ def _fit(
     result = TrainingResult(config.output_dir, history, metrics, reports)
     if is_main():
         unfinished(config.output_dir)
-    trainer.save_model(str(config.output_dir / UNFINISHED))  # every process: ZeRO 3 collects the weights here
+    with saving(config.output_dir / UNFINISHED):
+        # every process: ZeRO 3 collects the weights here
+        trainer.save_model(str(config.output_dir / UNFINISHED))
+        if is_main():
+            _complete(config, renderer, result)
     if is_main():
-        _finish(config, renderer, result)
+        publish(config.output_dir)
     trainer.accelerator.wait_for_everyone()
     return result
 
@@ -255,13 +268,15 @@ def _save_untrained(config, model, renderer, reports) -> TrainingResult:
     result = TrainingResult(config.output_dir, [], {"pairs": 0, "steps": 0}, reports)
     if is_main():
         log.info("no training set: the model is written to %s as it is", config.output_dir)
-        model.save_pretrained(unfinished(config.output_dir))
-        _finish(config, renderer, result)
+        with saving(unfinished(config.output_dir)) as folder:
+            model.save_pretrained(folder)
+            _complete(config, renderer, result)
+        publish(config.output_dir)
     return result
 
 
-def _finish(config: Training, renderer: Renderer, result: TrainingResult) -> None:
-    """Add tokenizer, rendering, settings and history to the weights and put the checkpoint in its place."""
+def _complete(config: Training, renderer: Renderer, result: TrainingResult) -> None:
+    """Add tokenizer, rendering, settings and history to the weights of the new checkpoint."""
     folder = Path(config.output_dir) / UNFINISHED
     (folder / "training_args.bin").unlink(missing_ok=True)  # pickled settings
     renderer.save(folder)
@@ -273,4 +288,3 @@ def _finish(config: Training, renderer: Renderer, result: TrainingResult) -> Non
         "data": {part: report.to_dict() for part, report in result.reports.items()},
     }
     write_json(folder / RECORD, record)
-    publish(config.output_dir)

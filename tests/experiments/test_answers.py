@@ -23,7 +23,7 @@ def asked(preferences):
 @pytest.fixture(scope="module")
 def second_reward_folder(other_folder, tmp_path_factory):
     """A reward model of its own: another body and another head."""
-    model = RewardModel(other_folder, seed=3)
+    model = RewardModel(other_folder, seed=3, untrained=True)
     folder = tmp_path_factory.mktemp("rewards") / "second"
     model.model.save_pretrained(folder)
     model.renderer.save(folder)

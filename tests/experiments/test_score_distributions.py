@@ -17,14 +17,14 @@ from rlhf_hw.stats.pairs import random_heads_accuracy
 def test_each_column_holds_the_margins_of_the_untrained_model_with_that_seed(
     policy_folder, preferences, tmp_path
 ):
-    base = RewardModel(policy_folder)
+    base = RewardModel(policy_folder, untrained=True)
     table = score_untrained(base, preferences, tmp_path / "untrained.jsonl", heads=3, seed=5)
     margins, prompts = head_margins(table)
     assert margins.shape == (len(preferences), 3)
     asked = [p.prompt for p in preferences]  # a prompt is the whole conversation
     assert [list(prompts).index(key) for key in prompts] == [asked.index(prompt) for prompt in asked]
     for column, seed in enumerate((5, 6, 7)):
-        scored = RewardModel(policy_folder, seed=seed).score_preferences(preferences)
+        scored = RewardModel(policy_folder, seed=seed, untrained=True).score_preferences(preferences)
         expected = [row["chosen_score"] - row["rejected_score"] for row in scored]
         assert margins[:, column] == pytest.approx(np.array(expected), abs=1e-4)
         if column == 0:  # the one whose scores the file holds
@@ -33,7 +33,7 @@ def test_each_column_holds_the_margins_of_the_untrained_model_with_that_seed(
 
 
 def test_over_many_heads_the_untrained_model_guesses(policy_folder, preferences, tmp_path):
-    base = RewardModel(policy_folder)
+    base = RewardModel(policy_folder, untrained=True)
     table = score_untrained(base, preferences, tmp_path / "untrained.jsonl", heads=200)
     found = random_heads_accuracy(*head_margins(table))
     assert abs(found["accuracy"] - 0.5) < 0.05 and found["heads"] == 200

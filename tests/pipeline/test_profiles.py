@@ -133,7 +133,7 @@ def test_malformed_overrides_are_refused(override: str) -> None:
         ("name: a\n", "title: Field required"),
         ("name: a\ntitle: b\nparams: {}\n", "params: Extra inputs"),
         ("name: a\ntitle: b\nname: c\n", "'name' stands there twice"),
-        ("name: [a\n", "while parsing"),
+        ("name: [a\n", "line 2: not YAML"),
         ("name: ..\ntitle: b\n", "name: .*no path, found '..'"),
         ("name: ../../evil\ntitle: b\n", "name: .*no path, found '../../evil'"),
     ],

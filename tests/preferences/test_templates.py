@@ -99,7 +99,7 @@ def test_homework_names_the_missing_key(key) -> None:
         ({"question": None}, "'question'.*found NoneType"),
         ({"question": []}, "'question'"),
         ({"question": [{"role": "human", "content": "x"}]}, "'question': role 'human'"),
-        ({"question": [{"text": "x"}]}, "'question': a message needs"),
+        ({"question": [{"text": "x"}]}, "'question': expected a message"),
         ({"question": [{"role": "user", "content": None}]}, "'question': content must be text"),
         ({"question": [{"role": ["user"], "content": "x"}]}, "'question': role"),
         ({"response_1": [{"role": "user", "content": "x"}]}, "'response_1': a reply is the assistant's"),

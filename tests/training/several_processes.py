@@ -9,7 +9,7 @@ from rlhf_hw.training.config import SETTINGS, Training
 from rlhf_hw.training.launch import environment, run_training
 
 
-def start(processes: int, *configs: tuple[str, Training]) -> None:
+def start(processes: int, *configs: tuple[str, Training], timeout: int = 240) -> None:
     """Train several settings, one after the other, in processes that torchrun starts."""
     arguments = []
     for number, (kind, config) in enumerate(configs):
@@ -22,7 +22,7 @@ def start(processes: int, *configs: tuple[str, Training]) -> None:
         capture_output=True,
         text=True,
         env=environment(processes),
-        timeout=240,
+        timeout=timeout,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.training import launch
-from rlhf_hw.training.checkpoints import TrainingResult, last_resumable, load_result
+from rlhf_hw.training.checkpoints import TrainingResult, last_resumable, load_result, mark_whole
 from rlhf_hw.training.config import DPOTraining, RewardTraining
 from rlhf_hw.training.distributed import (
     check_resumable,
@@ -156,11 +156,16 @@ def test_zero_resumes_on_another_number_of_processes(two_processes, settings, on
 
 def test_a_torn_resumable_checkpoint_is_passed_over(tmp_path) -> None:
     assert last_resumable(tmp_path) is None
-    for step, state in ((2, '{"global_step": 2}'), (10, '{"global_st'), (12, None)):
+    for step in (2, 10, 12):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        if state:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+        (tmp_path / f"checkpoint-{step}" / "optimizer.pt").write_text("moments")
+        if step < 12:  # the last was cut short before its mark was written
+            mark_whole(tmp_path / f"checkpoint-{step}", {})
+    assert last_resumable(tmp_path) == str(tmp_path / "checkpoint-10")
+    (tmp_path / "checkpoint-10" / "optimizer.pt").write_text("mom")
     assert last_resumable(tmp_path) == str(tmp_path / "checkpoint-2")
+    (tmp_path / "checkpoint-2" / "rlhf_hw_run.json").write_text('{"files": ')
+    assert last_resumable(tmp_path) is None
 
 
 @pytest.mark.parametrize(
