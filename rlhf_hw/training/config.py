@@ -116,9 +116,7 @@ class Training(Settings):
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="dtype of matrix products")
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
-    compile_layers: bool = Field(
-        False, description="compile the layers: on a GPU twice as fast after some 20 seconds"
-    )
+    compile_layers: bool = Field(False, description="compile the layers: it pays in long runs on a GPU")
     lora_rank: int = Field(0, ge=0, description="train adapters of this rank (LoRA); 0: all weights")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of data order and of a new score head")
 
@@ -264,9 +262,7 @@ class DPOTraining(PairTraining):
     average_log_probs: bool = Field(False, description="mean instead of sum over a reply's tokens")
     gamma: float = Field(0.5, ge=0, description="margin by which the chosen reply's reward should be larger")
     length_alpha: float = Field(0.01, ge=0, description="what a token costs, in units of reward")
-    dpop_lambda: float = Field(
-        5.0, ge=0, description="how much a nat counts that the chosen reply has lost against the reference"
-    )
+    dpop_lambda: float = Field(5.0, ge=0, description="weight of each nat that the chosen reply has lost")
     nll_weight: float = Field(0.0, ge=0, description="weight of the chosen replies' loss per token")
     reference_model: str | None = Field(None, description="reference model; default: the start checkpoint")
 
