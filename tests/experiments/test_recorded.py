@@ -136,7 +136,7 @@ def test_a_damaged_base_is_named_and_left_out(folder, tmp_path):
     assert (
         metrics["recorded.base.damage.opening_count"] == 20 and metrics["recorded.claims.base_damaged"] == 1
     )
-    assert metrics["recorded.dpo.wins"] >= 20 / 60 and metrics["recorded.dpo.sound.wins"] == 0
+    assert metrics["recorded.dpo.wins"] > 0.33 and metrics["recorded.dpo.sound.wins"] == 0
     assert metrics["recorded.dpo.sound.prompts"] == metrics["recorded.dpo.other_opening.prompts"] == 40
     assert "recorded.claims.gain_without_damage" not in metrics
     assert metrics["recorded.runs.1.sound"] == 40 and metrics["recorded.runs.1.base_damaged"] == 0.333333
