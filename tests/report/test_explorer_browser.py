@@ -51,15 +51,15 @@ def test_nothing_is_wider_than_the_screen(visit, world, width, at) -> None:
         ("world", 390, "light", ""),
         ("world", WIDE, "dark", "#marks=rgd&q=rice"),
         ("mixed", 820, "dark", "#lang=en"),
-        ("mixed", WIDE, "light", ""),
     ],
 )
 def test_axe_finds_nothing_serious(visit, request, which, width, scheme, at) -> None:
     page = visit(request.getfixturevalue(which), width, scheme, at)
     page.locator(".filters").evaluate("box => { box.open = true; }")
     assert serious_findings(page) == []
-    page.locator("#help").click()
-    assert serious_findings(page) == []
+    if which == "mixed":
+        page.locator("#help").click()
+        assert serious_findings(page) == []
 
 
 def test_filters_keep_who_wins_and_the_address_keeps_filters(visit, world, run) -> None:
