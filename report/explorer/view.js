@@ -4,7 +4,12 @@ let state = readAddress(location.hash);
 let rows = [], kept = [], shownRows = 0, plots = {}, textsShown = data.world, revealed = new Set();
 const parts = {}; // elements that are filled again
 
-const t = (key, ...holes) => (labels.table[state.lang][key] ?? key).replace(/\{(\d)\}/g, (_, n) => holes[n]);
+const filled = (text, holes) => text.replace(/\{(\d)\}/g, (_, n) => holes[n]);
+const closed = (text) => text.replace(/(?<=[\u4e00-\u9fff）]) (?=[\u4e00-\u9fff])/g, ""); // blanks are for Latin names
+const t = (key, ...holes) => {
+  const text = filled(labels.table[state.lang][key] ?? key, holes);
+  return holes.length && state.lang === "zh" ? closed(text) : text;
+};
 const named = (kind, name) => labels.table[state.lang][`${kind}.${name}`] ?? String(name).replaceAll("_", " ");
 const policyName = (name) => named("policy", name);
 const isPairs = () => setOf(state.set).kind === "pairs";
