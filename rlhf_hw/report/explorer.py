@@ -25,7 +25,7 @@ from rlhf_hw.paths import REPORT
 from rlhf_hw.report import LANGUAGES
 
 FOLDER = REPORT / "explorer"
-SCRIPTS = ("cases.js", "texts.js", "charts.js", "view.js")
+SCRIPTS = ("cases.js", "texts.js", "charts.js", "reading.js", "view.js")
 PAGE = "explorer.html"  # beside the report's pages, which link to it
 _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029\ufeff"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
