@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from notebook_code import notebook_functions
 
 from rlhf_hw.models.batches import build_batch
 from rlhf_hw.models.forward import log_prob_batch, score_batch
@@ -185,6 +186,35 @@ def test_dpo_losses_equal_trl(trl_dpo, groups, policy_folder, other_folder, rend
         )
     found = own_loss(log_probs, batch | {"reference": reference}, **ours)
     assert found == pytest.approx(expected, abs=1e-5, rel=1e-6), json.dumps([found, expected])
+
+
+def test_the_notebook_from_scratch_computes_the_same(
+    trl_dpo, lists, policy_folder, other_folder, renderer, monkeypatch
+) -> None:
+    trainer, inputs = trl_dpo
+    monkeypatch.setattr(trainer, "loss_types", ["sigmoid"])
+    monkeypatch.setattr(trainer, "label_smoothing", 0.0)
+    made = notebook_functions("dpo_from_scratch")
+    batch = made["collate"](lists, renderer.pad_id)
+    with torch.no_grad():
+        expected = trainer.compute_loss(trainer.model, dict(inputs)).item()
+        log_probs, reference = (
+            made["reply_log_probs"](load_policy(f), batch) for f in (policy_folder, other_folder)
+        )
+    each = made["dpo_loss"](log_probs, reference, beta=0.2)
+    assert each.mean().item() == pytest.approx(expected, abs=1e-5, rel=0)
+    torch.testing.assert_close(each, dpo(log_probs, reference, beta=0.2), atol=1e-5, rtol=0)
+
+
+def test_the_notebook_from_scratch_has_the_same_log_probabilities(
+    groups, lists, policy_folder, renderer
+) -> None:
+    made = notebook_functions("dpo_from_scratch")
+    with torch.no_grad():
+        model = load_policy(policy_folder)
+        found = made["reply_log_probs"](model, made["collate"](lists, renderer.pad_id))
+        expected = log_prob_batch(model, **build_batch(groups, INDICES, renderer.pad_id, targets="replies"))
+    torch.testing.assert_close(found, expected.view_as(found), atol=1e-4, rtol=1e-6)
 
 
 def test_dpo_with_the_chosen_replies_likelihood_equals_trl(
