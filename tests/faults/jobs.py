@@ -65,7 +65,7 @@ def _serve() -> None:
     os.dup2(2, 1)  # what jobs print is no answer
     for line in sys.stdin:
         asked = json.loads(line)
-        log, started = Path(asked["folder"]).with_suffix(".log"), time.monotonic()
+        log, started = Path(asked["inputs"]).with_name("job.log"), time.monotonic()
         child = os.fork()
         if child == 0:
             try:

@@ -176,10 +176,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(settings, cache, monkeypatch,
 def test_a_run_that_was_done_takes_no_step_more(settings) -> None:
     steps = {"max_steps": 5, "save_steps": 5, "lr_scheduler_type": "constant"}
     whole = train(settings(RewardTraining, **steps))
-    before = weights(whole.checkpoint)
-    again = train(settings(RewardTraining, resume=True, **steps))
-    assert again.metrics["steps"] == 5 and again.curve("loss") == whole.curve("loss")
-    assert again.metrics["pairs_per_second"] == 0
+    before, again = weights(whole.checkpoint), train(settings(RewardTraining, resume=True, **steps))
+    assert again.metrics["steps"] == 5 and again.metrics["pairs_per_second"] == 0
+    assert again.curve("loss") == whole.curve("loss")
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(again.checkpoint).items())
 
 
@@ -212,8 +211,8 @@ def test_resumed_steps_stand_once_in_tensorboard(settings, tmp_path, monkeypatch
         patched.setattr(Progress, "on_step_end", stop)
         train(settings(RewardTraining, **steps))
     train(settings(RewardTraining, resume=True, **steps))
-    events = EventAccumulator(str(tmp_path / "logs")).Reload()
-    assert [e.step for e in events.Scalars("train/loss")] == [1, 2, 3, 4]
+    told = EventAccumulator(str(tmp_path / "logs")).Reload().Scalars("train/loss")
+    assert [e.step for e in told] == [1, 2, 3, 4]
 
 
 def test_a_new_run_does_not_mix_with_an_older_one_in_its_folder(settings, tmp_path) -> None:
