@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import torch  # noqa: E402
+from systems import ON_GPU, SYSTEMS  # noqa: E402
 from tables import (  # noqa: E402
     exactness_rows,
     inference_rows,
@@ -33,14 +34,13 @@ from workloads import HH, Workload  # noqa: E402
 from rlhf_hw.models.loading import pick_dtype  # noqa: E402
 from rlhf_hw.pipeline.machine import describe_machine, installed_versions  # noqa: E402
 
-TRAINING = [(task, system) for task in ("rm", "dpo") for system in ("ours", "trl", "trl-best")]
 INFERENCE = [(task, system) for task in ("score", "generate") for system in ("ours", "transformers")]
 LEARNING_RATES = {"rm": 1e-4, "dpo": 1e-5}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run of the benchmark does."""
+    """What a run of the benchmark does; after so many `seconds` no further job of training begins."""
 
     workloads: tuple[Workload, ...]
     rounds: int
@@ -48,11 +48,14 @@ class Plan:
     exact_steps: int
     peak_sizes: tuple[int, ...] = (1024, 2048, 4096)
     short: bool = False
+    systems: tuple[str, ...] = SYSTEMS
+    seconds: float = float("inf")
 
 
 FULL = Plan(
     workloads=(
         Workload("7M", 8192, batch=8, steps=40, score=1800, generate=256, base_steps=60),
+        Workload("135M", 0, batch=4, steps=10, model="smollm2-135m"),
         Workload("0.5B", 8192, batch=2, steps=5),
     ),
     rounds=3,
@@ -65,6 +68,17 @@ QUICK = Plan(
     source=HH,
     exact_steps=3,
     peak_sizes=(2048,),
+)
+GPU = Plan(
+    workloads=(
+        Workload("135M", 0, batch=32, steps=40, model="smollm2-135m"),
+        Workload("0.5B", 8192, batch=32, steps=20),
+    ),
+    rounds=1,
+    source=HH,
+    exact_steps=5,
+    peak_sizes=(4096, 8192),
+    systems=SYSTEMS + ON_GPU,
 )
 SHORT = Plan(
     workloads=(Workload("tiny", 400, batch=2, steps=3, score=8, generate=6, new_tokens=8),),
@@ -88,6 +102,7 @@ class Runner:
 
     def __init__(self, folder: Path, threads: int = 0, here: bool = False, before=lambda: None):
         self.folder, self.threads, self.here, self.before = folder, threads, here, before
+        self.started = time.perf_counter()
 
     def __call__(self, **job) -> dict:
         self.before()
@@ -102,6 +117,14 @@ class Runner:
         numbers = {k: f"{v:.4g}" for k, v in result.items() if isinstance(v, float)}
         print(f"  {what}: {time.perf_counter() - start:.0f} s {numbers}", file=sys.stderr, flush=True)
         return result
+
+    def if_it_can(self, job: dict) -> list[dict]:
+        """The result of a job that not every machine can do; none where it fails, with the reason printed."""
+        try:
+            return [self(**job)]
+        except Exception as error:
+            print(f"  {job['task']}/{job['system']}: {type(error).__name__}: {error}", file=sys.stderr)
+            return []
 
     def _in_a_process(self, job: dict) -> dict:
         with tempfile.TemporaryDirectory(dir=self.folder) as temporary:
@@ -122,13 +145,15 @@ def run_workload(run: Runner, workload: Workload, plan: Plan, only: set[str], re
     """All jobs of one workload, put into `result`; the systems' order turns round every round."""
     folder = str(run.folder / workload.name)
     run(task="prepare", workload=asdict(workload), source=plan.source, folder=folder)
-    training = {f"{task}/{system}": [] for task, system in TRAINING if task in only}
+    training = {f"{task}/{system}": [] for task in ("rm", "dpo") for system in plan.systems if task in only}
     inference = {f"{task}/{system}": [] for task, system in INFERENCE if task in only and workload.score}
     exact = {}
     result |= {"workload": asdict(workload), "training": training, "inference": inference, "exact": exact}
     for number in range(plan.rounds):
         for name in sorted(training, reverse=number % 2 == 1):
-            training[name].append(run(**training_job(name, folder, workload, same_order=False)))
+            if time.perf_counter() - run.started < plan.seconds:
+                job = training_job(name, folder, workload, same_order=False)
+                training[name] += run.if_it_can(job) if name.endswith(ON_GPU) else [run(**job)]
         for name in sorted(inference, reverse=number % 2 == 1):
             task, system = name.split("/")
             inference[name].append(
@@ -181,10 +206,11 @@ def report(results: dict) -> str:
     for name, result in results["workloads"].items():
         workload = result["workload"]
         title = f"{name}, batch {workload['batch']}, {workload['steps']} steps, {workload['dtype']}"
-        if result["training"]:
-            tokens = next(iter(result["training"].values()))[0]["tokens"]
+        training = {name: rounds for name, rounds in result["training"].items() if rounds}
+        if training:
+            tokens = next(iter(training.values()))[0]["tokens"]
             mean = ", ".join(f"{n:.0f}" for n in (tokens["prompt"], *tokens["replies"]))
-            rows = training_rows(result["training"], results["peak"][workload["dtype"]])
+            rows = training_rows(training, results["peak"][workload["dtype"]])
             parts.append(
                 f"## Training: {title} (mean tokens of prompt, chosen, rejected: {mean})\n\n{table(rows)}"
             )
@@ -236,6 +262,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--quick", action="store_true", help="7M only, few steps, one round: some minutes")
     parser.add_argument("--short", action="store_true", help="a tiny model on made-up pairs, as in the tests")
+    parser.add_argument("--gpu", action="store_true", help="the plan for a GPU: 135M and 0.5B")
+    parser.add_argument("--here", action="store_true", help="all jobs in this process: no start of each")
+    parser.add_argument("--seconds", type=float, help="after so many no further training job begins")
+    parser.add_argument("--batch", type=int, help="pairs in a step")
     parser.add_argument("--workloads", help="names of some of the plan's workloads, by commas")
     parser.add_argument("--only", default=",".join(parts), help=f"some of {','.join(parts)}")
     parser.add_argument("--source", help="made-up, or a source of HH transcripts; default: as in the plan")
@@ -245,17 +275,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=0, help="threads of each job; default: torch's choice")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark.json"), help="where the JSON goes")
     options = parser.parse_args(arguments)
-    plan = SHORT if options.short else QUICK if options.quick else FULL
-    chosen = {k: v for k, v in (("steps", options.steps), ("dtype", options.dtype)) if v}
+    plan = SHORT if options.short else QUICK if options.quick else GPU if options.gpu else FULL
+    given = {"steps": options.steps, "dtype": options.dtype, "batch": options.batch}
+    chosen = {k: v for k, v in given.items() if v}
     names = options.workloads.split(",") if options.workloads else [w.name for w in plan.workloads]
     plan = replace(
         plan,
         workloads=tuple(replace(w, **chosen) for w in plan.workloads if w.name in names),
         rounds=options.rounds or plan.rounds,
         source=options.source or plan.source,
+        seconds=options.seconds or plan.seconds,
     )
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    results = benchmark(plan, set(options.only.split(",")), options.threads, out=options.out)
+    results = benchmark(plan, set(options.only.split(",")), options.threads, options.here, options.out)
     print(report(results))
 
 

@@ -10,12 +10,20 @@ import profiling
 import scaling
 import systems
 import torch
-from measuring import matrix_peak, peak_memory, steady_seconds, useful_flops, watch_steps
+from measuring import (
+    forget_memory,
+    matrix_peak,
+    peak_memory,
+    steady_seconds,
+    useful_flops,
+    watch_steps,
+)
 
 
 def training_job(job: dict) -> dict:
     """Train, and add rates to what `systems.train` measured."""
     watch_steps()
+    forget_memory()
     with tempfile.TemporaryDirectory(dir=Path(job["folder"]).parent) as output:
         result = systems.train(job | {"output": output})
     result["memory_gib"] = peak_memory()

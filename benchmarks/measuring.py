@@ -1,5 +1,6 @@
 """Clocks, memory, the machine's own limit, and how much arithmetic a pair needs at the least."""
 
+import gc
 import resource
 import time
 from pathlib import Path
@@ -21,7 +22,15 @@ class StepClock(TrainerCallback):
         StepClock.ends = [(time.perf_counter(), time.process_time())]
 
     def on_step_end(self, args, state, control, **kwargs):
+        # a GPU works on behind the program: waited for only where a measured stretch begins or ends
+        if torch.cuda.is_available() and state.global_step in (settled(state.max_steps), state.max_steps):
+            torch.cuda.synchronize()
         StepClock.ends.append((time.perf_counter(), time.process_time()))
+
+
+def settled(steps: int) -> int:
+    """Steps after which things have settled: the first fifth, at least one."""
+    return max(1, steps // 5)
 
 
 def watch_steps() -> None:
@@ -37,8 +46,16 @@ def steady_seconds() -> tuple[float, float]:
         By the clock, and of processor time, which says more on a machine that others use too.
     """
     durations = np.diff(np.array(StepClock.ends), axis=0)
-    clock, processor = durations[max(1, len(durations) // 5) :].mean(axis=0)
+    clock, processor = durations[settled(len(durations)) :].mean(axis=0)
     return float(clock), float(processor)
+
+
+def forget_memory() -> None:
+    """Free what earlier jobs of this process left on the GPU, and count its peak anew."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def peak_memory() -> float:

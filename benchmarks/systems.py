@@ -2,6 +2,7 @@
 
 "ours" is `rlhf_hw`. "trl" is TRL at its defaults, "trl-best" with the settings it offers that help: no
 activation checkpointing, batches grouped by length, reference log-probabilities beforehand in larger batches.
+On a GPU two more: "trl-liger", the same with Liger's kernels, and "ours-compiled" with compiled layers.
 """
 
 import time
@@ -14,6 +15,7 @@ from measuring import StepClock
 from torch.utils.data import SequentialSampler
 
 SYSTEMS = ("ours", "trl", "trl-best")
+ON_GPU = ("ours-compiled", "trl-liger")
 
 
 def train(job: dict) -> dict:
@@ -27,12 +29,12 @@ def train(job: dict) -> dict:
     Returns:
         Seconds of the reference pass and of everything together, and the logged losses.
     """
-    if job["system"] == "ours":  # importing is no part of the work
+    if job["system"].startswith("ours"):  # importing is no part of the work
         import rlhf_hw.training  # noqa: F401
     else:
         from trl import DPOTrainer, RewardTrainer  # noqa: F401
     started = time.perf_counter()
-    run = _ours if job["system"] == "ours" else _trl
+    run = _ours if job["system"].startswith("ours") else _trl
     history, reference_seconds = run(job, Path(job["folder"]), Path(job["output"]))
     seconds = time.perf_counter() - started
     training = StepClock.ends[-1][0] - StepClock.ends[0][0]
@@ -66,6 +68,7 @@ def _ours(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
         "learning_rate": job["learning_rate"],
         "logging_steps": _logging_steps(job),
         "dtype": job["dtype"],
+        "compile_layers": job["system"] == "ours-compiled",
         "report_to": "none",
     }
     with ExitStack() as stack:
@@ -111,7 +114,7 @@ def _trl(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
         trainer.train()
         trainer.save_model(str(output / "checkpoint"))
         return trainer.state.log_history, 0.0
-    if job["system"] == "trl-best":
+    if job["system"] != "trl":
         settings |= {"precompute_ref_log_probs": True, "precompute_ref_batch_size": 4 * job["batch"]}
     # without a reference model TRL loads the policy's checkpoint a second time, unless it reads it beforehand
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
@@ -145,7 +148,9 @@ def _trl_settings(job: dict, output: Path) -> dict:
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
-    if job["system"] == "trl-best":
+    if job["system"] == "trl-liger":
+        settings |= {"use_liger_kernel": True}
+    if job["system"] != "trl":
         # the column with the lengths has to survive
         settings |= {"gradient_checkpointing": False, "remove_unused_columns": False}
         settings |= {"train_sampling_strategy": "group_by_length", "length_column_name": "length"}

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
-from rlhf_hw.models.loading import load_reward_model
-from rlhf_hw.models.rendering import Renderer
+from rlhf_hw.models.loading import load_policy, load_reward_model
+from rlhf_hw.models.pretrained import locate
+from rlhf_hw.models.rendering import Renderer, load_tokenizer
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.templates import Conversation, Message, Preference
 from rlhf_hw.training.base_model import new_language_model, train_tokenizer
@@ -32,7 +33,7 @@ class Workload:
     """One model and what is done with it.
 
     Attributes:
-        name: A key of `SHAPES`.
+        name: A key of `SHAPES`, or of a pretrained model.
         vocabulary: Size of the tokenizer.
         batch: Pairs in a step.
         steps: Steps of a training job; batch * steps pairs are read.
@@ -40,6 +41,7 @@ class Workload:
         generate: Replies to sample, each of at most `new_tokens` tokens.
         base_steps: Steps of language-model training before everything else, so that replies come to an end.
         dtype: "bf16" or "fp32".
+        model: A pretrained model with its tokenizer, in place of a new one of a shape in `SHAPES`.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Workload:
     new_tokens: int = 128
     base_steps: int = 0
     dtype: str = "bf16"
+    model: str = ""
 
 
 def made_up_pairs(count: int, seed: int = 0) -> list[Preference]:
@@ -78,7 +81,10 @@ def prepare(workload: Workload, source: str, folder: Path) -> None:
     preferences = read_pairs(source, needed + needed // 2 + 50)
     texts = [m.content for p in preferences for m in p.prompt]
     texts += [reply for p in preferences for reply in (p.chosen, p.rejected)]
-    tokenizer = train_tokenizer(texts, workload.vocabulary)
+    pretrained = locate(workload.model) if workload.model else None
+    tokenizer = (
+        train_tokenizer(texts, workload.vocabulary) if pretrained is None else load_tokenizer(pretrained)
+    )
     renderer = Renderer(tokenizer)
     kept = [p for p in preferences if _same_ids(p, tokenizer, renderer)]
     random.Random(0).shuffle(kept)
@@ -87,7 +93,7 @@ def prepare(workload: Workload, source: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "pairs.jsonl", [_as_messages(p) for p in kept[:needed]])
     _write(folder / "text.jsonl", [_as_text(p, tokenizer) for p in kept[:needed]])
-    model = _policy(workload, tokenizer)
+    model = load_policy(pretrained) if pretrained else _policy(workload, tokenizer)
     if workload.base_steps:
         examples = [Conversation(p.prompt, p.chosen) for p in kept]
         config = LanguageModelTraining(

@@ -213,6 +213,20 @@ def use_pair_forward(model: PreTrainedModel, forward) -> PreTrainedModel:
     return model
 
 
+def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
+    """Let torch compile the layers, once for rows of all lengths; checkpoints stay as they are.
+
+    On a GPU the small operations between products are then few (docs/benchmarks.md); on a processor nothing
+    is gained. The last layer is left out: its MLP is another for each batch (`last_mlp_at`).
+
+    Args:
+        model: Any model with a head, whose backbone has `layers`.
+        backend: Of `torch.compile`.
+    """
+    for layer in backbone(model).layers[:-1]:
+        layer.compile(dynamic=True, backend=backend)
+
+
 @contextmanager
 def inference(model: PreTrainedModel, dtype: str = "auto"):
     """Evaluation mode, no gradients, matrix products in `dtype`; restores the model's mode."""

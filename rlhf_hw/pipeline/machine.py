@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rlhf_hw.paths import ROOT
@@ -44,7 +44,14 @@ def processor_name() -> str:
 
 def installed_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that shape the results."""
-    return {"python": platform.python_version()} | {name: version(name) for name in RECORDED_PACKAGES}
+    return {"python": platform.python_version()} | {name: _version(name) for name in RECORDED_PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # DeepSpeed, say, where nothing needs it
+        return "not installed"
 
 
 def git_commit() -> str:

@@ -23,6 +23,7 @@ from transformers.trainer_utils import EvalPrediction
 from rlhf_hw.errors import RunFailed
 from rlhf_hw.models.attention import refuse_beyond_window
 from rlhf_hw.models.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
+from rlhf_hw.models.forward import compile_layers
 from rlhf_hw.training.activations import Sizes, parts_of_batch
 from rlhf_hw.training.checkpoints import mark_whole
 from rlhf_hw.training.config import Training
@@ -121,6 +122,8 @@ class GroupTrainer(Trainer):
             callbacks=[Progress(title), KeepNewestSteps()],
         )
         self.remove_callback(PrinterCallback)
+        if config.compile_layers:
+            compile_layers(model)
 
     def collate(self, groups: TokenizedGroups, part: str, indices: list[int]) -> dict[str, Tensor]:
         """Build the batch of some indices."""

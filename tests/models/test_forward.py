@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from rlhf_hw.models import forward
 from rlhf_hw.models.attention import ATTENTION
 from rlhf_hw.models.batches import build_batch, group_tokens
-from rlhf_hw.models.forward import log_prob_batch, score_batch, use_pair_forward
+from rlhf_hw.models.forward import compile_layers, log_prob_batch, score_batch, use_pair_forward
 from rlhf_hw.models.loading import load_policy, load_reward_model, pick_dtype
 from rlhf_hw.training import losses
 
@@ -109,6 +109,19 @@ def test_the_last_mlp_works_where_it_is_read(groups, reward_folder, policy_folde
         assert seen == [read, batch["input_ids"].numel()] and read < seen[1]
         torch.testing.assert_close(some, every, **CLOSE)
         assert_same_gradients(gradients(model, some.sum()), gradients(model, every.sum()))
+
+
+def test_compiled_layers_compute_the_same(groups, reward_folder, renderer) -> None:
+    plain, compiled = (load_reward_model(reward_folder).train() for _ in range(2))
+    compile_layers(compiled, backend="eager")  # what is traced, without the minute of a C++ compiler
+    calls = [layer._compiled_call_impl is not None for layer in compiled.model.layers]
+    assert calls == [True] * (len(calls) - 1) + [False]
+    for indices in (INDICES, INDICES[:2]):  # rows of other lengths, the same code
+        batch = build_batch(groups, indices, renderer.pad_id)
+        ours, theirs = (score_batch(model, **batch) for model in (compiled, plain))
+        torch.testing.assert_close(ours, theirs, **CLOSE)
+        assert_same_gradients(gradients(compiled, ours.sum()), gradients(plain, theirs.sum()))
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
 
 
 def test_more_than_two_replies(groups, reward_folder, renderer) -> None:

