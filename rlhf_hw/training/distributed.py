@@ -193,9 +193,7 @@ def deepspeed_file(name: str | None) -> str | None:
     own = Path(__file__).parent / "deepspeed" / f"{name}.json"
     if not own.exists():
         known = sorted(p.stem for p in own.parent.glob("*.json"))
-        raise FileNotFoundError(
-            f"deepspeed: no file {name!r}; choose from {', '.join(known)}, or give a file"
-        )
+        raise FileNotFoundError(f"deepspeed: no file {name!r}; give one, or one of {', '.join(known)}")
     return str(own)
 
 

@@ -149,7 +149,12 @@ class GroupTrainer(Trainer):
         return parts[0] if count == 1 else {"parts": parts}
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """The batches of a step, and the units that this step holds in all processes, shape (U,)."""
+        """The batches of a step, and the units that this step holds in all processes, shape (U,).
+
+        None where all steps are done: resumed there in mid-epoch, the trainer would take one more.
+        """
+        if self.state.global_step >= self.state.max_steps:
+            return [], torch.ones(1, device=device)
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         parts = [part for batch in batches for part in batch.get("parts", [batch])]
         units = sum(part["units"].sum(0) for part in parts) if parts else torch.zeros(1)

@@ -63,7 +63,7 @@ def test_a_run_that_was_not_made_is_none(tables, tmp_path):
     assert read_other_run(tmp_path / "hh" / "metrics.json") is None
     assert "not made" in compare_runs(tables, None).reason
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(ValueError, match=r"metrics.json is not JSON"):
+    with pytest.raises(ValueError, match="metrics.json, line 1: not JSON"):
         read_numbers(tmp_path / "metrics.json")
 
 

@@ -25,10 +25,13 @@ def test_each_reward_model_scores_its_sets_and_writes_them(
         samples=1,
         max_new_tokens=4,
     )
+    second_model = RewardModel(policy_folder, seed=5, untrained=True)  # another head
+    second_model.model.save_pretrained(tmp_path / "model")
+    second_model.renderer.save(tmp_path / "model")
     first, second, third = (tmp_path / f"{name}.jsonl" for name in ("first", "second", "third"))
     jobs = [
         ScoringJob(str(reward_folder), {first: preferences[:8], second: preferences[8:12]}),
-        ScoringJob(str(policy_folder), {third: preferences[:8]}, (beside, tmp_path / "beside.jsonl")),
+        ScoringJob(str(tmp_path / "model"), {third: preferences[:8]}, (beside, tmp_path / "beside.jsonl")),
     ]
     trained, other = score_jobs(jobs, "fp32", max_prompt_tokens=64)
     assert [len(trained.pairs[path]) for path in (first, second)] == [8, 4] and trained.beside is None

@@ -65,10 +65,13 @@ def _serve() -> None:
     os.dup2(2, 1)  # what jobs print is no answer
     for line in sys.stdin:
         asked = json.loads(line)
-        log, started = Path(asked["folder"]).with_suffix(".log"), time.monotonic()
+        log, started = Path(asked["inputs"]).with_name("job.log"), time.monotonic()
         child = os.fork()
         if child == 0:
-            os._exit(_work(asked, log))
+            try:
+                _work(asked, log)
+            finally:
+                os._exit(0)
         status = _wait(child, started + asked.get("seconds", LIMIT))
         found = json.loads(log.read_text()) if status is not None and log.exists() else {}
         log.unlink(missing_ok=True)
@@ -92,7 +95,7 @@ def _wait(child: int, until: float) -> int | None:
     return None
 
 
-def _work(asked: dict, log: Path) -> int:
+def _work(asked: dict, log: Path) -> None:
     folder, made = asked["folder"], [0]
 
     def count(event: str, arguments: tuple) -> None:
@@ -108,15 +111,15 @@ def _work(asked: dict, log: Path) -> int:
 
     rlhf_hw.training.reference.RUNS = Path(folder) / "runs"  # with the references of this run alone
     if largest := asked.get("largest"):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
     sys.addaudithook(count)
     found = {}
     try:
         JOBS[asked["job"]](Path(asked["inputs"]), Path(folder))
     except BaseException:
         found["error"] = traceback.format_exc()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     log.write_text(json.dumps({**found, "changes": made[0]}))
-    return 0
 
 
 def _fill(disk: str) -> None:

@@ -12,7 +12,7 @@ from tests.faults.campaign import GOOD, plan, table, try_case
 from tests.faults.run_kinds import shielded
 from tests.faults.workshop import Case, Workshop
 
-CASES = 40
+CASES = 32
 FULL_CASES = 1200
 
 

@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from tests.faults.jobs import Forks, kills
 from tests.faults.workshop import Workshop
 
-KILLS = int(os.environ.get("RLHF_HW_KILLS", "2"))
+KILLS = int(os.environ.get("RLHF_HW_KILLS", "1"))
 CELLS = """
 import json, pathlib
 from rlhf_hw.files import write_json
@@ -26,8 +26,14 @@ for part in range(3):
     write_json(pathlib.Path(folder) / f"{name}{part}.json", {"part": part, "long": list(range(20000))})
 """
 VARYING = ("seconds", "second", "runtime", "processor", "commit")
+LONG = ("sft", "dpo", "lora", "sample", "notebook")
 # what says when, or by whom: no result
 PASSING = (".lock", "_events.json", "events.out", "rng_state", ".stamp", ".ipynb", "training_args.bin")
+
+
+def only_full(job: str):
+    """A job that takes long, or is much like another: for the full run."""
+    return pytest.param(job, marks=pytest.mark.full)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +90,7 @@ def _lasting(value: object) -> object:
     return {key: _lasting(part) for key, part in shown.items()}
 
 
-@pytest.mark.parametrize("job", ["rm", "sft", "dpo", "lora", "score", "sample", "notebook"])
+@pytest.mark.parametrize("job", ["rm", "score", *map(only_full, LONG)])
 def test_killed_and_started_again_it_ends_as_if_left_alone(forks, inputs, tmp_path, job) -> None:
     whole = forks.run(job, inputs, tmp_path / "whole")
     assert not whole.get("error") and not whole["killed"] and whole["changes"] > 2
@@ -106,7 +112,7 @@ def is_explained(error: str, folder: Path) -> bool:
     return str(folder) in last and "ree some" in last and not last.startswith(("RuntimeError", "Safetensor"))
 
 
-@pytest.mark.parametrize("job", ["rm", "score"])
+@pytest.mark.parametrize("job", ["score", only_full("rm")])
 def test_a_full_disk_loses_nothing(forks, inputs, tmp_path, small_disk, job) -> None:
     whole = forks.run(job, inputs, tmp_path / "whole")
     expected, draw = results(tmp_path / "whole"), random.Random(job)
@@ -120,7 +126,7 @@ def test_a_full_disk_loses_nothing(forks, inputs, tmp_path, small_disk, job) -> 
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("job", ["rm", "dpo", "score", "sample"])
+@pytest.mark.parametrize("job", ["rm", *map(only_full, ("dpo", "score", "sample"))])
 def test_a_file_that_cannot_grow_is_named(forks, inputs, tmp_path, job) -> None:
     folder = tmp_path / "out"
     stopped = forks.run(job, inputs, folder, largest=300)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from rlhf_hw.errors import InputError
 from rlhf_hw.models.loading import load_policy, load_reward_model
 from rlhf_hw.models.scoring import RewardModel, score_groups
 from rlhf_hw.training import activations, checkpoints, run
@@ -170,6 +171,48 @@ def test_a_resumed_run_equals_an_uninterrupted_one(settings, cache, monkeypatch,
     first, second = weights(whole.checkpoint), weights(halves.checkpoint)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not [f for kind in PICKLES for f in config.output_dir.glob(kind)]
+
+
+def test_a_run_that_was_done_takes_no_step_more(settings) -> None:
+    steps = {"max_steps": 5, "save_steps": 5, "lr_scheduler_type": "constant"}
+    whole = train(settings(RewardTraining, **steps))
+    before, again = weights(whole.checkpoint), train(settings(RewardTraining, resume=True, **steps))
+    assert again.metrics["steps"] == 5 and again.metrics["pairs_per_second"] == 0
+    assert again.curve("loss") == whole.curve("loss")
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(again.checkpoint).items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 1e-2}, "learning_rate was another .*: 0.001, now 0.01; go on with what it began"),
+        ({"seed": 7}, "seed was another"),
+        ({"batch_size": 8}, "pairs of a step was another"),
+        ({"max_train": 7}, "train_dataset was another .*; go on"),
+        ({"epochs": 3}, "epochs was another"),
+    ],
+)
+def test_a_run_goes_on_only_with_what_it_began_with(settings, changes, message) -> None:
+    train(settings(RewardTraining, max_steps=2, save_steps=2))
+    with pytest.raises(InputError, match=message):
+        train(settings(RewardTraining, **{"max_steps": 2, "resume": True} | changes))
+
+
+def test_resumed_steps_stand_once_in_tensorboard(settings, tmp_path, monkeypatch) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    steps = {"report_to": "tensorboard", "log_dir": tmp_path / "logs", "save_steps": 2, "max_steps": 4}
+
+    def stop(self, args, state, control, **kwargs):
+        if state.global_step == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Progress, "on_step_end", stop)
+        train(settings(RewardTraining, **steps))
+    train(settings(RewardTraining, resume=True, **steps))
+    told = EventAccumulator(str(tmp_path / "logs")).Reload().Scalars("train/loss")
+    assert [e.step for e in told] == [1, 2, 3, 4]
 
 
 def test_a_new_run_does_not_mix_with_an_older_one_in_its_folder(settings, tmp_path) -> None:
