@@ -29,7 +29,7 @@ from rlhf_hw.experiments.tabular.label_noise import (
     derived_margin,
     measure_noise,
     regret,
-    shown,
+    share_of_labels,
 )
 from rlhf_hw.experiments.tabular.policies import (
     Comparisons,
@@ -116,7 +116,7 @@ def test_minima_under_noise_are_those_derived_in_the_order_derived() -> None:
 @pytest.mark.parametrize("agreement", [0.55, 0.7, 0.99])
 def test_the_order_holds_for_any_agreement(agreement) -> None:
     for rate in (0.05, 0.25, 0.45):
-        q = shown(agreement, rate)
+        q = share_of_labels(agreement, rate)
         kept = [derived_margin(n, q, rate) / derived_margin(n, agreement, 0.0) for n in NOISE_LOSSES]
         assert kept == sorted(kept, reverse=True)
 

@@ -47,7 +47,7 @@ class NoiseWorld:
     labels: Sequence[int] = (10, 30, 100, 300, 1000, 3000)
 
 
-def shown(agreement: float, rate: float) -> float:
+def share_of_labels(agreement: float, rate: float) -> float:
     """How often labels say that the first reply is better."""
     return (1 - rate) * agreement + rate * (1 - agreement)
 
@@ -66,7 +66,7 @@ def derived_margin(name: str, q: np.ndarray | float, rate: float) -> np.ndarray:
     if name == "rDPO":
         q = np.clip((q - rate) / (1 - 2 * rate), 0, 1)
     if name == "cDPO":
-        q = shown(q, rate)
+        q = share_of_labels(q, rate)
     return logit(q)
 
 
@@ -78,7 +78,7 @@ def found_margin(name: str, world: NoiseWorld, rate: float) -> float:
         "rDPO": partial(robust_dpo, beta=world.beta, label_smoothing=rate),
         "IPO": partial(ipo, beta=world.beta),
     }
-    q = shown(world.agreement, rate)
+    q = share_of_labels(world.agreement, rate)
     table = PolicyClass.whole(np.log([0.5, 0.5]))
     weights = table.learn(Comparisons.of(np.array([[0, q], [1 - q, 0]])), world.beta, losses[name])
     return float(world.beta * (weights[0] - weights[1]))
@@ -125,7 +125,7 @@ def measure_noise(world: NoiseWorld) -> NoiseFound:
     rates = np.asarray(world.rates)
     found = {name: np.array([found_margin(name, world, e) for e in rates]) for name in NOISE_LOSSES}
     derived = {
-        name: np.array([derived_margin(name, shown(world.agreement, e), e) for e in rates])
+        name: np.array([derived_margin(name, share_of_labels(world.agreement, e), e) for e in rates])
         for name in NOISE_LOSSES
     }
     kept = {name: values / values[0] for name, values in found.items()}
@@ -135,7 +135,7 @@ def measure_noise(world: NoiseWorld) -> NoiseFound:
     none = []
     for labels in world.labels:
         counts = np.arange(labels + 1)
-        chances, q = binom.pmf(counts, labels, shown(world.agreement, rate)), counts / labels
+        chances, q = binom.pmf(counts, labels, share_of_labels(world.agreement, rate)), counts / labels
         for name, values in regrets.items():
             values.append(float(chances @ regret(derived_margin(name, q, rate), world)))
         none.append(float(chances[(q >= 1 - rate) | (q <= rate)].sum()))
