@@ -18,6 +18,7 @@ import pandas as pd
 from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.experiments.data_parts import SHOW_ALL, metas_of
 from rlhf_hw.experiments.explored_cases import Cases, Findings, Tables
+from rlhf_hw.experiments.explored_damage import damage_by_reply
 from rlhf_hw.paths import RUNS
 from rlhf_hw.preferences.score_files import read_pairs, read_replies
 
@@ -51,7 +52,7 @@ def explored(
 
 
 def explored_run(
-    folder: Path, show_texts: str | None = None, findings: Findings | None = None
+    folder: Path, show_texts: str | None = None, findings: Findings | None = damage_by_reply
 ) -> dict[str, Any] | None:
     """What there is to look at in a run.
 
@@ -93,7 +94,7 @@ def explored_files(
     paths: Iterable[str | Path],
     mapping: Mapping[str, str] | None = None,
     show_texts: str | None = None,
-    findings: Findings | None = None,
+    findings: Findings | None = damage_by_reply,
 ) -> dict[str, Any]:
     """What there is to look at in score files, whoever wrote them.
 
