@@ -7,13 +7,6 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from rlhf_hw.experiments.tabular.coverage import (
-    CoverageWorld,
-    draw_world,
-    measure_class,
-    measure_coverage,
-    shares_of_pairs,
-)
 from rlhf_hw.experiments.tabular.displacement import (
     DisplacementWorld,
     at_margin,
@@ -22,7 +15,7 @@ from rlhf_hw.experiments.tabular.displacement import (
     train_anchored,
 )
 from rlhf_hw.experiments.tabular.dpo_variants import ExactStudy, dpo_variants, measure_world
-from rlhf_hw.experiments.tabular.expectations import EXPECTATIONS, tabular_claims, tabular_verdicts
+from rlhf_hw.experiments.tabular.exact_expectations import EXPECTATIONS, tabular_claims, tabular_verdicts
 from rlhf_hw.experiments.tabular.label_noise import (
     NOISE_LOSSES,
     NoiseWorld,
@@ -31,7 +24,14 @@ from rlhf_hw.experiments.tabular.label_noise import (
     regret,
     share_of_labels,
 )
-from rlhf_hw.experiments.tabular.policies import (
+from rlhf_hw.experiments.tabular.pair_coverage import (
+    CoverageWorld,
+    draw_world,
+    measure_class,
+    measure_coverage,
+    shares_of_pairs,
+)
+from rlhf_hw.experiments.tabular.policy_classes import (
     Comparisons,
     PolicyClass,
     largest_difference,
