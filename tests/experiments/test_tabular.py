@@ -7,13 +7,6 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from rlhf_hw.experiments.tabular.beside_rlhf import (
-    CoverageWorld,
-    draw_world,
-    measure_class,
-    measure_coverage,
-    shares_of_pairs,
-)
 from rlhf_hw.experiments.tabular.displacement import (
     DisplacementWorld,
     at_margin,
@@ -22,15 +15,7 @@ from rlhf_hw.experiments.tabular.displacement import (
     train_anchored,
 )
 from rlhf_hw.experiments.tabular.dpo_variants import ExactStudy, dpo_variants, measure_world
-from rlhf_hw.experiments.tabular.exact_policies import (
-    Comparisons,
-    PolicyClass,
-    largest_difference,
-    objective,
-    rlhf_optimum,
-    total_variation,
-)
-from rlhf_hw.experiments.tabular.forecasts import EXPECTATIONS, tabular_claims, tabular_verdicts
+from rlhf_hw.experiments.tabular.exact_expectations import EXPECTATIONS, tabular_claims, tabular_verdicts
 from rlhf_hw.experiments.tabular.label_noise import (
     NOISE_LOSSES,
     NoiseWorld,
@@ -38,6 +23,21 @@ from rlhf_hw.experiments.tabular.label_noise import (
     measure_noise,
     regret,
     share_of_labels,
+)
+from rlhf_hw.experiments.tabular.pair_coverage import (
+    CoverageWorld,
+    draw_world,
+    measure_class,
+    measure_coverage,
+    shares_of_pairs,
+)
+from rlhf_hw.experiments.tabular.policy_classes import (
+    Comparisons,
+    PolicyClass,
+    largest_difference,
+    objective,
+    rlhf_optimum,
+    total_variation,
 )
 from rlhf_hw.experiments.tabular.rounds import RoundsWorld, measure_rounds, ordered_rightly, shares_under
 from rlhf_hw.training.losses import ipo

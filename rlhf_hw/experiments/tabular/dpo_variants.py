@@ -13,10 +13,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rlhf_hw.experiments.result import Result, prefixed
-from rlhf_hw.experiments.tabular.beside_rlhf import COVERAGES, CoverageWorld, measure_class, measure_coverage
 from rlhf_hw.experiments.tabular.displacement import ANCHORED, DisplacementWorld, measure_displacement
-from rlhf_hw.experiments.tabular.forecasts import tabular_claims
+from rlhf_hw.experiments.tabular.exact_expectations import tabular_claims
 from rlhf_hw.experiments.tabular.label_noise import NoiseFound, NoiseWorld, measure_noise
+from rlhf_hw.experiments.tabular.pair_coverage import (
+    COVERAGES,
+    CoverageWorld,
+    measure_class,
+    measure_coverage,
+)
 from rlhf_hw.experiments.tabular.rounds import SOURCES_OF_PAIRS, RoundsWorld, measure_rounds
 from rlhf_hw.stats.intervals import mean_interval
 

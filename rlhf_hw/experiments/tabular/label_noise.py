@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import expit, logit, xlogy
 from scipy.stats import binom
 
-from rlhf_hw.experiments.tabular.exact_policies import Comparisons, PolicyClass
+from rlhf_hw.experiments.tabular.policy_classes import Comparisons, PolicyClass
 from rlhf_hw.training.losses import dpo, ipo, robust_dpo
 
 NOISE_LOSSES = ("rDPO", "IPO", "DPO", "cDPO")  # in the order of what they keep

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax
 
-from rlhf_hw.experiments.tabular.exact_policies import Comparisons, PolicyClass, objective, rlhf_optimum
+from rlhf_hw.experiments.tabular.policy_classes import Comparisons, PolicyClass, objective, rlhf_optimum
 
 SOURCES_OF_PAIRS = ("offline", "iterative", "uniform")
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from rlhf_hw.experiments.tabular.exact_policies import (
+from rlhf_hw.experiments.tabular.policy_classes import (
     Comparisons,
     PolicyClass,
     largest_difference,
