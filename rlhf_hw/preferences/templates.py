@@ -120,7 +120,7 @@ def _message(item: Any, key: str) -> Message:
     if not isinstance(item, Mapping) or not {"role", "content"} <= set(item):
         raise InputError(f"key {key!r}: expected a message with 'role' and 'content', found {item!r:.60}")
     if item["role"] not in ("system", "user", "assistant"):
-        raise InputError(f"key {key!r}: role {item['role']!r:.60} is not system, user or assistant")
+        raise InputError(f"key {key!r}: role {item['role']!r:.40}: expected system, user or assistant")
     if beyond := next((name for name in BEYOND_TEXT if item.get(name)), None):
         raise InputError(f"key {key!r}: a message has {beyond!r}, and only text is read; take it out")
     if not isinstance(item["content"], str):

@@ -9,6 +9,14 @@ from safetensors.torch import load_file
 from rlhf_hw.training.config import SETTINGS, SOURCES
 from tests.faults.workshop import Case, Workshop
 
+LEFT_OUT = {
+    *SOURCES,
+    "output_dir",
+    "log_dir",
+    "resume",
+    "report_to",
+    "compile_layers",
+}  # compiling takes long
 NUMBERS = [
     "nan",
     "inf",
@@ -33,9 +41,7 @@ def hostile_setting(draw: random.Random, shop: Workshop) -> Case:
     folder, method = shop.case(), draw.choice(["rm", "sft", "dpo"])
     output = folder / "out"
     fields = SETTINGS[method].model_fields
-    name = draw.choice(
-        [n for n in fields if n not in (*SOURCES, "output_dir", "log_dir", "resume", "report_to")]
-    )
+    name = draw.choice([n for n in fields if n not in LEFT_OUT])
     numeric = fields[name].annotation in (int, float, int | None)
     flag = f"--{name.replace('_', '-')}"
     value = draw.choice(NUMBERS if numeric else WORDS)

@@ -90,7 +90,7 @@ def test_trl_replies_are_the_assistants_and_text() -> None:
     assert texts(read(sides)) == ("Q?", "chosen", "rejected")
     for key in ("tool_calls", "images"):
         more = [sides["chosen"][0], sides["chosen"][1] | {key: calls}]
-        with pytest.raises(ValueError, match=f"'chosen': a message has '{key}', and only its text"):
+        with pytest.raises(ValueError, match=f"'chosen': a message has '{key}', and only text is read"):
             read(sides | {"chosen": more})
 
 
