@@ -28,7 +28,7 @@ def pairs_of_states(
         dtype: "auto", "bf16" or "fp32".
     """
     folder = resolve(model)
-    reader = RewardModel(folder if folder.exists() else model, dtype=dtype, **limits)
+    reader = RewardModel(folder if folder.exists() else model, dtype=dtype, untrained=True, **limits)
     found: list[WorldPairs] = []
     middle = directions = None
     for preferences in sets:

@@ -6,6 +6,7 @@ import pytest
 from rlhf_hw.experiments.score_gap.edits import sentence_end_ids
 from rlhf_hw.experiments.score_gap.instruments import instruments_for
 from rlhf_hw.experiments.score_gap.policy_gap import measure_gap
+from rlhf_hw.models.loading import load_reward_model
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.preferences.reading import load_preferences
@@ -24,8 +25,12 @@ def reward_model_folder(few_preferences, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     tokenizer = train_tokenizer([p.chosen for p in few_preferences], vocabulary=600)
     shape = NewModel(hidden_size=32, layers=2, heads=2, intermediate_size=64)
-    new_language_model(tokenizer, shape).save_pretrained(folder)
-    Renderer(tokenizer).save(folder)
+    renderer, base = Renderer(tokenizer), folder / "base"
+    new_language_model(tokenizer, shape).save_pretrained(base)
+    model = load_reward_model(base)
+    model.config.pad_token_id = renderer.pad_id
+    model.save_pretrained(folder)
+    renderer.save(folder)
     return folder
 
 
