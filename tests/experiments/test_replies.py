@@ -97,7 +97,8 @@ def test_recorded_replies_need_no_model_no_gold_and_no_texts_in_the_report():
     found = compare_parts({"validation": recorded}, show_texts="none")
     elsewhere = {"validation": policies({"dpo": [(0.5, 0.2)]})}  # another system's "gold"
     shown = compare(elsewhere, world=False)
-    assert shown.metrics | {"texts.shown": "none"} == found.metrics and "gold" not in shown.cases[0]
+    rest = {key: value for key, value in found.metrics.items() if not key.startswith("damage.")}
+    assert shown.metrics | {"texts.shown": "none"} == rest and "gold" not in shown.cases[0]
     assert set(found.steps["validation"]) == {"dpo_base"} and found.tables == {} and found.order == {}
     assert not any("gold" in key or "judge" in key for key in found.metrics)
     assert not any("trainings" in key for key in found.metrics) and found.cases == []
