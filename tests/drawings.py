@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_hw.figures.dpo_settings import settings_frontier
+from rlhf_hw.figures.dpo_variants import beside_rlhf, what_variants_change
 from rlhf_hw.figures.earlier_run import riddle_at_a_look, sign_and_slope
 from rlhf_hw.figures.hard_pairs import accuracy_by_kind, gold_differences
 from rlhf_hw.figures.plural import comparisons_needed, groups_served, people_disagree
@@ -118,6 +119,13 @@ PLURAL = {
     "rules": ("single", "mean", "nash", "maxmin"),
     "voters": ("accuracy", "length_accuracy", "one_voter", "shuffled_accuracy"),
 }
+
+
+def named(key: str, value: float) -> dict[str, float]:
+    """A number with its interval, as metrics hold it."""
+    return {key: value, f"{key}_low": value - 0.1, f"{key}_high": value + 0.1}
+
+
 DRAWINGS = {
     "training_curve": lambda: training_curve(CURVE, "accuracy (share of pairs)", chance=0.5, limits=(0, 1)),
     "evaluation_curve": lambda: evaluation_curve(
@@ -214,6 +222,20 @@ DRAWINGS = {
     ),
     "settings_frontier": lambda: settings_frontier(TRIED),
     "planted_matrix": lambda: planted_matrix(np.ones((len(FAULTS), 8)), FAULTS, PARTS),
+    "beside_rlhf": lambda: beside_rlhf(
+        {
+            kind: {n: named("distance", 0.2) for n in (100, 400)}
+            for kind in ("everything", "chain", "islands")
+        },
+        {"whole": np.ones((2, 3)), "small": np.array([[0.5, -7.0, 1.0], [0.2, 0.3, 0.4]])},
+    ),
+    "what_variants_change": lambda: what_variants_change(
+        {who: {n: named("regret", 0.3) for n in (50, 100)} for who in ("offline", "iterative", "uniform")},
+        {0.0: named("change", 1.5), 0.9: named("change", -0.5)},
+        {name: named("change", 0.2) for name in ("DPO", "DPO + NLL", "DPOP")},
+        (0.0, 0.2),
+        {"rDPO": [1.0, 1.0], "IPO": [1.0, 0.6], "DPO": [1.0, 0.5], "cDPO": [1.0, 0.3]},
+    ),
     "riddle_at_a_look": lambda: riddle_at_a_look(EARLIER),
     "sign_and_slope": lambda: sign_and_slope(EARLIER),
     "recorded_distributions": lambda: recorded_distributions(

@@ -14,8 +14,8 @@ import numpy as np
 
 from rlhf_hw.experiments.data_parts import part_key, parts_of, rows_shown
 from rlhf_hw.experiments.replies import RepliesCompared, compare
-from rlhf_hw.experiments.reply_damage import damage_of_sets
 from rlhf_hw.experiments.result import Result, prefixed
+from rlhf_hw.experiments.set_damage import damage_of_sets
 from rlhf_hw.experiments.steps import (
     STEPS,
     Replicates,

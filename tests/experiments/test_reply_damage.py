@@ -3,7 +3,7 @@
 import numpy as np
 from scored_replies import policies
 
-from rlhf_hw.experiments.reply_damage import damage_of_sets
+from rlhf_hw.experiments.set_damage import damage_of_sets
 
 
 def answered(effects: dict, spoilt: range = range(0)) -> dict:

@@ -2,17 +2,14 @@
 
 import numpy as np
 import pytest
+from drawings import named
 
 from rlhf_hw.figures.dpo_variants import LOWEST_SHARE, beside_rlhf, what_variants_change
 
 
-def numbers(key: str, value: float) -> dict[str, float]:
-    return {key: value, f"{key}_low": value - 0.1, f"{key}_high": value + 0.1}
-
-
 def test_dots_of_a_class_are_cut_off_not_lost() -> None:
     distances = {
-        name: {n: numbers("distance", value) for n in (100, 400)}
+        name: {n: named("distance", value) for n in (100, 400)}
         for name, value in {"everything": 0.1, "chain": 0.2, "islands": 0.4}.items()
     }
     reached = {"whole": np.ones((2, 3)), "small": np.array([[0.5, -7.0, 1.0], [0.2, 0.3, 0.4]])}
@@ -23,9 +20,9 @@ def test_dots_of_a_class_are_cut_off_not_lost() -> None:
 
 
 def test_variants_have_a_line_each() -> None:
-    regrets = {s: {n: numbers("regret", 0.3) for n in (50, 100)} for s in ("offline", "iterative", "uniform")}
-    changes = {0.0: numbers("change", 1.5), 0.9: numbers("change", -0.5)}
-    anchored = {name: numbers("change", 0.2) for name in ("DPO", "DPO + NLL", "DPOP")}
+    regrets = {s: {n: named("regret", 0.3) for n in (50, 100)} for s in ("offline", "iterative", "uniform")}
+    changes = {0.0: named("change", 1.5), 0.9: named("change", -0.5)}
+    anchored = {name: named("change", 0.2) for name in ("DPO", "DPO + NLL", "DPOP")}
     shares = {"rDPO": 1, "IPO": 0.6, "DPO": 0.5, "cDPO": 0.3}
     kept = {name: [1.0, share] for name, share in shares.items()}
     left, middle, right = what_variants_change(regrets, changes, anchored, (0.0, 0.2), kept).axes
