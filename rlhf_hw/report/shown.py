@@ -70,7 +70,8 @@ def load_values(
     """
     values = dict(_flatten(_read_json(folder / "metrics.json")))
     for path in (path for path in hidden if path.parent.name == "metrics"):
-        values = {key: value for key, value in values.items() if key not in _read_json(path)}
+        left_out_keys = _read_json(path).keys()
+        values = {key: value for key, value in values.items() if key not in left_out_keys}
     if (folder / "run.json").exists():
         values |= _flatten(_read_json(folder / "run.json"), "run")
     own = any(key.startswith("recorded.") for key in values)
