@@ -8,7 +8,7 @@ import yaml
 from rlhf_hw.paths import ROOT
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.world.by_sentence import gold_by_sentence
-from rlhf_hw.world.gold import gold_parts
+from rlhf_hw.world.gold import examine, gold_parts
 
 RICE = "Give me two tips for cooking rice."
 
@@ -39,6 +39,7 @@ def test_it_adds_up_to_gold_and_only_what_is_of_the_whole_stands_apart() -> None
         found = gold_by_sentence(prompt, reply)
         nothing = all(s.kind == "broken" for s in found.sentences)  # gold then charges the whole
         whole = {"brevity", *(["broken"] if nothing else []), *([] if found.sentences else ["cut_off"])}
+        whole |= {"outside"} if examine(prompt, reply) is None else set()
         assert found.whole.keys() <= whole, reply
 
 
