@@ -5,10 +5,11 @@
 local WORDS = {
   en = { contents = "Contents", skip = "Skip to the text", top = "Back to top", other = "中文", ["other-tag"] = "zh-CN",
     link = "Link to this place: ", csv = "Table as CSV", copy = "Copy BibTeX", copied = "Copied",
-    scrolls = "Scrolls sideways", reference = "Reference", explorer = "Replies", explore = "Look at these cases" },
+    scrolls = "Scrolls sideways", reference = "Reference", explorer = "Replies", explore = "Look at these cases",
+    further = " (%d)" },
   zh = { contents = "目录", skip = "跳到正文", top = "回到顶部", other = "English", ["other-tag"] = "en",
     link = "本节链接：", csv = "下载表格（CSV）", copy = "复制 BibTeX", copied = "已复制",
-    scrolls = "可左右滚动", reference = "参考文献", explorer = "回复", explore = "查看这些案例" },
+    scrolls = "可左右滚动", reference = "参考文献", explorer = "回复", explore = "查看这些案例", further = "（%d）" },
 }
 local words, language, bibliography
 local explorer, views -- the page of replies beside this one, if there is one; figure -> what it shows there
@@ -158,7 +159,7 @@ end
 local function figure_link(figure)
   local links, caption = pandoc.List({}), figure.caption
   figure:walk({ Image = function(image)
-    local number = #links > 0 and " (" .. #links + 1 .. ")" or ""
+    local number = #links > 0 and words.further:format(#links + 1) or ""
     local link = case_link(image.src:match("([%w_-]+)%.%a+$"), number)
     if link then links:insert(link) end
   end })

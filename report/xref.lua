@@ -135,6 +135,25 @@ local function close_up(inlines)
   return out
 end
 
+-- Chinese marks bring their own white space, so that none stands beside them, at the end of a line neither. Not in tables,
+-- which may hold what models wrote.
+local MARKS = {}
+for _, code in utf8.codes("，。；：？！、（）《》") do MARKS[code] = true end
+
+local function around_marks(inlines)
+  if language ~= "zh" then return nil end
+  local function mark(inline, last)
+    local text = inline and inline.t ~= "Code" and inline.t ~= "Math" and pandoc.utils.stringify(inline) or ""
+    return text ~= "" and MARKS[utf8.codepoint(text, last and utf8.offset(text, -1) or 1)]
+  end
+  local out = pandoc.Inlines({})
+  for i, here in ipairs(inlines) do
+    local space = here.t == "Space" or here.t == "SoftBreak"
+    if not (space and (mark(inlines[i - 1], true) or mark(inlines[i + 1], false))) then out:insert(here) end
+  end
+  return out
+end
+
 local function reference(label, bare)
   local kind = kind_of(label)
   local before, tail = words[kind] .. "\u{a0}", ""
@@ -242,6 +261,7 @@ return {
   { Div = figures_div },
   { traverse = "topdown", Figure = add_prefix, Table = add_prefix, Header = number_header, Inlines = equations },
   { Inlines = close_up },
+  { traverse = "topdown", Inlines = around_marks, Table = function(tbl) return tbl, false end },
   { Cite = references },
   { Str = characters, Code = breakable_code, Image = screen_image },
 }

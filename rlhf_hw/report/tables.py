@@ -177,11 +177,15 @@ def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place
 
 
 def _in_words(value: Value | None, words: Mapping[str, str] | None) -> Value | None:
-    """A cell of a run's table with the words of a language in the place of its own."""
+    """A cell of a run's table with the words of a language in the place of its own, and Chinese marks."""
     if not words or not isinstance(value, str):
         return value
     known = "|".join(re.escape(word) for word in words if word != _LINE)
-    return re.sub(rf"(?:^|(?<=, ))({known})(?=$|:| -?\d)", lambda found: words[found[1]], value)
+
+    def said(found: re.Match) -> str:
+        return ("、" if found[1] else "") + words[found[2]] + ("：" if found[3] else "")
+
+    return re.sub(rf"(^|, )({known})(?:(: )|(?=$| -?\d))", said, value)
 
 
 def markdown_table(

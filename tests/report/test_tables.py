@@ -202,7 +202,7 @@ scored:
     rows = [{"case": "gains: what gains?", "parts": "reasons 1.5, off topic -0.5, new 1"}]
     for language, said in (
         ("en", ["gains: what gains?", "reasons 1.5, off topic -0.5, new 1"]),
-        ("zh", ["提高: what gains?", "理由 1.5, 跑题 -0.5, new 1"]),
+        ("zh", ["提高：what gains?", "理由 1.5、跑题 -0.5, new 1"]),
     ):
         facts = Facts({}, {"replies": rows}, language=language)
         table = fill(
