@@ -4,7 +4,7 @@ pandoc comes from the `pypandoc_binary` wheel, Typst from the `typst` wheel; onl
 Typst, a font come from the system. `report/conf.typ` (Typst), `report/header.tex` (XeLaTeX) and
 `report/style.css` (HTML) decide how it looks. All routes run `report/tables.lua` (tables kept on one page),
 `report/xref.lua` (cross-references) and citeproc, and treat every warning as an error: a report is complete
-or it is not written. Time stamps are fixed, so that the same inputs give the same bytes.
+or it is not written. Time stamps are fixed: the same inputs give the same bytes.
 """
 
 import json
@@ -150,11 +150,10 @@ def write_xelatex(document: Document, pdf: Path) -> None:
     Raises:
         RuntimeError: TeX failed, or its log tells of an undefined reference or a character that a font lacks.
     """
-    chinese = document.language == "zh"
     options = [
         "--variable=documentclass:ctexart",
         "--variable=classoption:fontset=fandol",
-        "--variable=classoption:" + ("scheme=chinese" if chinese else "scheme=plain"),
+        f"--variable=classoption:scheme={'chinese' if document.language == 'zh' else 'plain'}",
         "--variable=papersize:a4",
         f"--variable=fontsize:{10 if document.short else 11}pt",
         f"--variable=geometry:margin={2.1 if document.short else 2.5}cm",
@@ -217,6 +216,7 @@ def write_typst(document: Document, pdf: Path) -> None:
         source,
         [
             "--variable=template:conf.typ",
+            f"--variable=fontsize:{10 if document.short else 10.5}pt",
             "--variable=section-numbering:1.1",
             f"--variable=lang:{document.language}",
             f"--variable=region:{'CN' if document.language == 'zh' else 'US'}",

@@ -95,10 +95,10 @@ def run(tmp_path, drawn) -> Path:
     return tmp_path
 
 
-def prepared(run: Path, text: str, language: str = "en") -> typesetting.Document:
+def prepared(run: Path, text: str, language: str = "en", reply: str = HOSTILE) -> typesetting.Document:
     source = run / f"report.{language}.md"
     source.write_text(text, encoding="utf-8")
-    tables = {"samples": [{"prompt": start, "reply": HOSTILE, "score": -1.0} for start in STARTS]}
+    tables = {"samples": [{"prompt": start, "reply": reply, "score": -1.0} for start in STARTS]}
     facts = Facts(shown.load_values(run), tables, shown.figures(run), language)
     return build.prepare(source, facts, run)
 
@@ -209,6 +209,15 @@ def test_chinese_text_has_no_spaces_around_references_and_real_minus_signs(run):
     page = build.typeset(document, run / "report", ["html"], "auto")[0].read_text(encoding="utf-8")
     seen = re.sub(r"<[^>]*>", "", page)
     assert "见图\u00a01。" in seen and "为第\u00a01\u00a0节服务" in seen and "（−0.1，−0.2）" in seen
+
+
+def test_chinese_marks_have_no_space_beside_them(run):
+    text = TEXT["zh"] + "\n**甲。** 变好。\nSFT 为 0.1（0 至 1） 奈特 [@gao2023scaling]，见 `a` 与 `b`。\n"
+    document = prepared(run, text, "zh", reply="「はい」。 Yes， it is")
+    page = build.typeset(document, run / "report", ["html"], "auto")[0].read_text(encoding="utf-8")
+    seen = re.sub(r"<[^>]*>", "", page)
+    assert "甲。变好。SFT 为 0.1（0 至 1）奈特（Gao et al. 2023），见 a 与 b。" in seen
+    assert "「はい」。 Yes， it is" in seen  # what a model wrote stays as it is
 
 
 def inflated(pdf: bytes) -> bytes:
