@@ -216,7 +216,7 @@ def test_chinese_marks_have_no_space_beside_them(run):
     document = prepared(run, text, "zh", reply="「はい」。 Yes， it is")
     page = build.typeset(document, run / "report", ["html"], "auto")[0].read_text(encoding="utf-8")
     seen = re.sub(r"<[^>]*>", "", page)
-    assert "甲。变好。SFT 为 0.1（0 至 1）奈特（Gao et al. 2023），见 a 与 b。" in seen
+    assert "甲。变好。SFT 为 0.1（0 至 1）奈特（Gao 2023），见 a 与 b。" in seen
     assert "「はい」。 Yes， it is" in seen  # what a model wrote stays as it is
 
 
