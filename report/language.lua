@@ -14,7 +14,7 @@ local function in_brackets(inline)
   return inline and inline.t == "Cite" and inline.citations[1].mode ~= "AuthorInText"
 end
 
--- （Ji et al. 2025）, without a space before it
+-- （Ji et al. 2025）, without a space beside it
 local function citations(inlines)
   if not chinese then return nil end
   local out = pandoc.Inlines({})
@@ -25,7 +25,7 @@ local function citations(inlines)
       if last.t == "Str" then last.text = last.text:gsub("%)$", "）") end
     end
     local space = here.t == "Space" or here.t == "SoftBreak"
-    if not (space and in_brackets(inlines[i + 1])) then out:insert(here) end
+    if not (space and (in_brackets(inlines[i - 1]) or in_brackets(inlines[i + 1]))) then out:insert(here) end
   end
   return out
 end

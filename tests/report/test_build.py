@@ -212,11 +212,11 @@ def test_chinese_text_has_no_spaces_around_references_and_real_minus_signs(run):
 
 
 def test_chinese_marks_have_no_space_beside_them(run):
-    text = TEXT["zh"] + "\n**甲。** 变好。\nSFT 为 0.1（0 至 1） 奈特 [@gao2023scaling]，见 `a` 与 `b`。\n"
+    text = TEXT["zh"] + "\n**甲。** 变好。\nSFT 为 0.1（0 至 1） 奈特 [@gao2023scaling] 而见 `a` 与 `b`。\n"
     document = prepared(run, text, "zh", reply="「はい」。 Yes， it is")
     page = build.typeset(document, run / "report", ["html"], "auto")[0].read_text(encoding="utf-8")
     seen = re.sub(r"<[^>]*>", "", page)
-    assert "甲。变好。SFT 为 0.1（0 至 1）奈特（Gao 2023），见 a 与 b。" in seen
+    assert "甲。变好。SFT 为 0.1（0 至 1）奈特（Gao 2023）而见 a 与 b。" in seen
     assert "「はい」。 Yes， it is" in seen  # what a model wrote stays as it is
 
 
