@@ -46,12 +46,19 @@ def test_nothing_is_cut_off_and_nothing_too_small(name, language):
 @pytest.mark.parametrize("name", ["learning_curve", "inference_distributions"])
 def test_the_figure_is_afterwards_as_it_was(name, tmp_path):
     figure = DRAWINGS[name]()
-    first, second = (save(figure, tmp_path / part, "one") for part in ("a", "b"))
-    narrow = [path.relative_to(tmp_path / "a").as_posix() for path in first if path.parent.name == "narrow"]
-    assert narrow[:2] == ["narrow/one.pdf", "narrow/one.svg"]
-    assert (
-        f"/MediaBox [ 0 0 {72 * THIRD:.0f} {72 * LOW:.1f} ]".encode()
-        in (tmp_path / "a" / narrow[0]).read_bytes()
-    )
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+    def looks() -> list:
+        texts = [(text.get_text(), text.get_fontsize(), text.get_visible()) for text in figure.findobj(Text)]
+        names = [(axes.get_ylabel(), axes.get_title(loc="left")) for axes in figure.axes]
+        layout = figure.get_layout_engine().get()
+        return [*figure.get_size_inches(), len(figure.legends), figure.get_supylabel(), names, layout, texts]
+
+    figure.canvas.draw()
+    before = looks()
+    written = [path.relative_to(tmp_path).as_posix() for path in save(figure, tmp_path, "one")]
+    figure.canvas.draw()
+    assert looks() == before
+    assert {"narrow/one.pdf", "narrow/one.svg"} < set(written)
+    box = f"/MediaBox [ 0 0 {72 * THIRD:.0f} {72 * LOW:.1f} ]".encode()
+    assert box in (tmp_path / "narrow" / "one.pdf").read_bytes()
     plt.close("all")
