@@ -191,7 +191,7 @@ def _shortened(value: Value | None, limit: int | None) -> Value | None:
     """The text up to a limit of characters, ended at a word where there are words."""
     if limit is None or not isinstance(value, str) or len(value) <= limit:
         return value
-    return (value[:limit].rpartition(" ")[0] or value[:limit]).rstrip() + CUT
+    return (value[: limit + 1].rpartition(" ")[0] or value[:limit]).rstrip() + CUT
 
 
 def _in_words(value: Value | None, words: Mapping[str, str] | None) -> Value | None:

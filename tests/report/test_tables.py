@@ -213,10 +213,10 @@ scored:
     }
     assert shown["en"][1] == "| reply | score |"
     assert [line.split("|")[1] for line in shown["en"][3:5]] == [
-        " word by word […] *(filler -1)* ".replace("[…]", "\\[…\\]"),
+        " word by word […] *(filler \\-1)* ".replace("[…]", "\\[…\\]"),
         f" {'回' * 12} […] ".replace("[…]", "\\[…\\]"),
     ]
-    assert "*（空话 -1）*" in shown["zh"][3]
+    assert "*（空话 \\-1）*" in shown["zh"][3]
 
 
 def test_words_of_a_run_are_said_in_the_language_of_the_report(tmp_path):
