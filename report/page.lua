@@ -155,6 +155,23 @@ local function table_figure(tbl)
 end
 
 -- Figures ---------------------------------------------------------------------------------------------------------
+-- Each image in a box of its own, which scrolls where the screen is too narrow for the image's words (style.css).
+local function drawn_width(source)
+  local file = source:match("%.svg$") and io.open(source)
+  if not file then return nil end
+  local points = file:read(2000):match('<svg[^>]- width="([%d.]+)pt"')
+  file:close()
+  return points and string.format("--drawn: %.0fpx", points * 96 / 72)
+end
+
+local function panel(image)
+  local styles = pandoc.List({})
+  if image.attributes.width then styles:insert("width: " .. image.attributes.width) end
+  styles:insert(drawn_width(image.src))
+  image.attributes.width = nil
+  return pandoc.Span({ image }, { class = "panel scroll", style = table.concat(styles, "; ") })
+end
+
 -- Below the caption, the links of its panels.
 local function figure_link(figure)
   local links, caption = pandoc.List({}), figure.caption
@@ -199,5 +216,5 @@ end
 
 return {
   { Meta = read_meta },
-  { Header = heading, Math = formula, Table = table_figure, Figure = figure_link, Div = add_bibtex },
+  { Header = heading, Math = formula, Table = table_figure, Figure = figure_link, Image = panel, Div = add_bibtex },
 }

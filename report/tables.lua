@@ -33,7 +33,7 @@ local function height(tbl)
   return total
 end
 
--- A long table asks for room to start, and no figure waits until it is over. Others: placement.lua.
+-- A long table asks for room to start, and in LaTeX no figure waits until it is over. Others: placement.lua.
 local function in_latex(tbl, high)
   if high <= KEPT and #tbl.caption.long > 0 then
     tbl.attributes.kept = "yes"
@@ -44,7 +44,10 @@ local function in_latex(tbl, high)
 end
 
 local function in_typst(tbl, high)
-  if high > KEPT then return nil end
+  if high > KEPT then
+    local room = string.format("%.2fcm", (START_LINES + CAPTION_LINES) * size.line)
+    return { pandoc.RawBlock("typst", "#block(breakable: false, above: 0pt, below: 0pt, height: " .. room .. ")\n#v(-" .. room .. ")"), tbl }
+  end
   return { pandoc.RawBlock("typst", "#[#set figure(placement: auto)"), tbl, pandoc.RawBlock("typst", "]") }
 end
 

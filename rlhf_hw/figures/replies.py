@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from rlhf_hw.figures.narrow import also_narrow
 from rlhf_hw.figures.scores import SCORE, common_bins, draw_histogram
 from rlhf_hw.figures.style import (
     BASE,
@@ -68,7 +69,7 @@ def inference_distributions(groups: Mapping[str, ArrayLike], *, title: str = "")
     panels[-1, 0].set_xlabel(SCORE)
     figure.supylabel("share of replies", fontsize=8.5)
     figure.suptitle(title, fontsize=9)
-    return figure
+    return also_narrow(figure)
 
 
 def draw_forest(

@@ -2,7 +2,8 @@
 
 Okabe and Ito's palette, told apart by readers of every kind of colour vision and in grey print by line style
 or fill as well; as wide as they are printed, which is the report's text width of 16 cm (`WIDTH`) or half of
-it (`HALF`, for figures that stand in pairs), so that their text of 8 to 9 points stays legible. Figures are
+it (`HALF`, for figures that stand in pairs; three in a row: module `narrow`), so that their text of 8 to 9
+points stays legible. Figures are
 drawn inside `styled`, so that importing this library changes nothing for anybody else's plots; they work
 inline in Jupyter (the caller shows or closes them).
 """
@@ -11,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,6 +25,7 @@ from matplotlib.patheffects import Normal
 from matplotlib.text import Text
 
 from rlhf_hw.figures.labels import FONTS, language_font, speaking
+from rlhf_hw.figures.narrow import FOLDER, is_also_narrow, narrowed
 from rlhf_hw.files import replacing
 
 # Okabe and Ito (2008), "Color Universal Design"
@@ -43,6 +46,7 @@ KNOWN_COLOURS = {
 }
 
 WIDTH = 6.3  # inches: 16 cm
+SMALLEST = 8  # points: of a figure's letters where it is drawn, exponents aside
 HALF, TALL = 3.15, 2.9  # width and height of a figure that is printed beside another
 KINDS, PRINTED = ("png", "pdf", "svg"), ("pdf", "svg")  # files of a figure; those of other languages
 SCREEN_DPI, SAVED_DPI = 150, 300  # in a notebook, where half a figure stays legible; in a file
@@ -102,27 +106,38 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Writes a figure in every language: `folder/name.png`, `.pdf`, `.svg`; `folder/zh/name.pdf`, `.svg`.
 
-    PDF is for print, SVG for the web page, PNG for notebooks and README. Where there is no Chinese font, the
-    files of an earlier figure go, so that none is taken for this one.
+    PDF is for print, SVG for the web page, PNG for notebooks and README. A figure that also stands three in a
+    row (module `narrow`) has a narrow PDF and SVG in a folder `narrow` beside each PDF. Where there is no
+    Chinese font, the files of an earlier figure go, so that none is taken for this one.
 
     Returns:
         The paths written.
     """
     paths = write_figure(figure, Path(folder) / name)
+    if is_also_narrow(figure):
+        with mpl.rc_context(STYLE), narrowed(figure):
+            paths += write_figure(figure, Path(folder) / FOLDER / name, PRINTED)
     for language in FONTS:
         place = Path(folder) / language / name
         if (font := language_font(language)) is None:
-            for kind in PRINTED:
-                place.with_name(f"{name}.{kind}").unlink(missing_ok=True)
+            for kind, parent in product(PRINTED, (place.parent, place.parent / FOLDER)):
+                (parent / f"{name}.{kind}").unlink(missing_ok=True)
             continue
         fonts = {"font.sans-serif": [font, *STYLE["font.sans-serif"]]}
         with speaking(figure, language) as untranslated:
-            paths += write_figure(figure, place, ("svg",), fonts)
-            with as_outlines(figure) as outlines:
-                paths += write_figure(figure, place, ("pdf",), fonts | outlines)
+            paths += _write_translated(figure, place, fonts)
+            if is_also_narrow(figure):
+                with mpl.rc_context(STYLE | fonts), narrowed(figure):
+                    paths += _write_translated(figure, place.parent / FOLDER / name, fonts)
         if untranslated:
             log.warning("figure %s has no %s for: %s", name, language, "; ".join(dict.fromkeys(untranslated)))
     return paths
+
+
+def _write_translated(figure: Figure, place: Path, fonts: Mapping) -> list[Path]:
+    paths = write_figure(figure, place, ("svg",), fonts)
+    with as_outlines(figure) as outlines:
+        return paths + write_figure(figure, place, ("pdf",), fonts | outlines)
 
 
 def write_figure(

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.figures.narrow import also_narrow
 from rlhf_hw.figures.style import (
     BLUE,
     CHOSEN,
@@ -95,7 +96,7 @@ def training_curve(
     if chance is not None:
         note_line(axes, chance, f"{chance_name} ({chance:.3g})")
     dress(axes, ylabel, limits)
-    return figure
+    return also_narrow(figure)
 
 
 @styled
@@ -131,7 +132,7 @@ def evaluation_curve(
         axes.plot(*arrays(curve), color=ORANGE, marker="D", label=name, **hollow)
     note_line(axes, CHANCE, f"chance ({CHANCE:.3g})")
     dress(axes, "accuracy (share of pairs)", limits)
-    return figure
+    return also_narrow(figure)
 
 
 @styled
@@ -161,7 +162,7 @@ def dpo_log_probabilities(chosen: Points, rejected: Points) -> Figure:
     draw_curve(axes, rejected, REJECTED, "rejected", "s", "--")
     note_line(axes, 0, "reference model")
     dress(axes, "change of log-probability (nats)", None)
-    return figure
+    return also_narrow(figure)
 
 
 @styled
@@ -206,7 +207,7 @@ def learning_curve(
     axes.set_xlabel("training pairs (log scale)")
     axes.set_ylabel("accuracy (share of pairs)")
     legend_below(axes)
-    return figure
+    return also_narrow(figure)
 
 
 def columns_of(points: Sequence[Mapping[str, float]], interval: str = "accuracy") -> tuple[list[float], ...]:

@@ -52,8 +52,9 @@ class Stage:
         return once + [replica(name, k) for name in self.replicated if wanted[name] for k in replicates]
 
     def files(self) -> list[str]:
-        """Everything that it can leave in the run's folder, figures in all formats and languages."""
-        forms = ("{}.pdf", "{}.png", "{}.svg", "zh/{}.pdf", "zh/{}.svg")
+        """Everything that it can leave in the run's folder, figures in all formats, languages and widths."""
+        places = ("", "zh/", "narrow/", "zh/narrow/")
+        forms = ("{}.png", *(f"{place}{{}}.{kind}" for place in places for kind in ("pdf", "svg")))
         return [*self.makes, *(f"fig/{form.format(name)}" for name in self.figures for form in forms)]
 
 

@@ -5,8 +5,9 @@
 
 The texts are `report/report.<language>.md` and, in short, `report/report.short.<language>.md`; `text`,
 `tables`, `fields` and `glossary` say how their numbers and terms are written, `shown` says where they come
-from. Figures are written `![Caption](fig/NAME.pdf){#fig:NAME width=90%}`. An empty block `::: {.newpage}`
-begins a page in print.
+from. Figures are written `![Caption](fig/NAME.pdf){#fig:NAME width=90%}`, the width as a share of the text's;
+below 40% the narrow drawing is taken (`rlhf_hw.figures.narrow`). An empty block `::: {.newpage}` begins a
+page in print.
 """
 
 import json
@@ -23,12 +24,14 @@ from rlhf_hw.figures.diagrams import DIAGRAMS
 from rlhf_hw.paths import REPORT, RUNS
 from rlhf_hw.pipeline.graph import drawn_by
 from rlhf_hw.report import LANGUAGES, TEXTS, typesetting
+from rlhf_hw.report.document import Document
 from rlhf_hw.report.fields import Facts, FieldError
 from rlhf_hw.report.glossary import link_terms, read_glossary, with_glossary
+from rlhf_hw.report.letters import LARGER, LEAST_LETTERS, RUN_AGAIN, drawing_for, is_older, printed_letters
+from rlhf_hw.report.pages import report_places
 from rlhf_hw.report.shown import run_facts
 from rlhf_hw.report.tables import read_tables
 from rlhf_hw.report.text import fill
-from rlhf_hw.report.typesetting import Document
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +105,8 @@ def prepare(source: Path, facts: Facts, folder: Path) -> Document:
     bibliography = source.with_name("references.bib")
     _check_text(text, nodes, source.name)
     _check_references(text, nodes, bibliography, source.name)
-    _copy_figures(text, nodes, facts, build, source.name)
+    small = _copy_figures(text, nodes, facts, build, source.name)
+    report_places(source.name, small, folder.name == STRICT_RUN, "letters in figures are too small", LARGER)
     facts.check_marks(source.name)
     path = (build / source.name).with_suffix(".json")
     path.write_text(json.dumps(tree), encoding="utf-8")
@@ -207,11 +211,14 @@ def _labels(nodes: list[dict]) -> list[str]:
     return [label for label in found if _REFERENCE.match(label)]
 
 
-def _copy_figures(text: str, nodes: list[dict], facts: Facts, folder: Path, source: str) -> None:
-    """Copy a document's figures, PDF for print, SVG for the screen, to where it is built; lead it there."""
-    known, place_of = facts.figures, f"fig/{facts.language}"
-    (folder / place_of).mkdir(parents=True, exist_ok=True)
-    for link in (node["c"][2] for node in nodes if node.get("t") == "Image"):
+def _copy_figures(text: str, nodes: list[dict], facts: Facts, folder: Path, source: str) -> list[str]:
+    """Copy a document's figures, PDF for print, SVG for the screen, to where it is built; lead it there.
+
+    Returns:
+        the figures whose letters would be too small in print, with the size.
+    """
+    known, small = facts.figures, []
+    for (_, _, attributes), _, link in (node["c"] for node in nodes if node.get("t") == "Image"):
         target = link[0]
         place = f"{source}:{_line(text, target)}"
         match = re.fullmatch(r"fig/([\w-]+)\.pdf", target)
@@ -220,10 +227,18 @@ def _copy_figures(text: str, nodes: list[dict], facts: Facts, folder: Path, sour
         if match[1] not in known:
             raise FieldError(f"{place}: no figure '{match[1]}'; {_maker(match[1])}")
         facts.used.add(f"figure:{match[1]}")
-        drawn, link[0] = known[match[1]], f"{place_of}/{match[1]}.pdf"
+        share = float(dict(attributes).get("width", "100%").rstrip("%")) / 100
+        drawn = drawing_for(known[match[1]], share)
+        if is_older(drawn, share):
+            log.warning("%s: %s was drawn before it was drawn narrow, too; %s", place, drawn.stem, RUN_AGAIN)
+        elif (size := printed_letters(drawn, share)) < LEAST_LETTERS:
+            small.append(f"line {_line(text, target)}: {drawn.stem} at {share:.0%} has {size:.1f} points")
+        link[0] = f"fig/{facts.language}/{'narrow/' if drawn != known[match[1]] else ''}{drawn.name}"
+        (folder / link[0]).parent.mkdir(parents=True, exist_ok=True)
         screen = ".svg" if drawn.with_suffix(".svg").exists() else ".png"  # a run may be older than its SVGs
         for suffix in (".pdf", screen):
             shutil.copyfile(drawn.with_suffix(suffix), (folder / link[0]).with_suffix(suffix))
+    return small
 
 
 def _maker(figure: str) -> str:

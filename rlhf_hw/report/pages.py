@@ -20,10 +20,10 @@ from rlhf_hw.errors import RunFailed
 log = logging.getLogger(__name__)
 
 POINTS = 72 / 2.54  # in a centimetre
-MARGIN = 2.5 * POINTS
 TOO_WIDE = 2.0  # points that a TeX line may run over its width: less than a letter
 HANGING = 6.0  # points: Typst hangs punctuation into the margin, a Chinese comma has an empty half
 UPON = 2.0  # points that the frames of two words may share
+REMEDY = "Widen the column, shorten the text or let it break"
 SHOWN = 5  # places that a message names
 _OVERFULL = re.compile(r"Overfull \\([hv])box \(([\d.]+)pt too (?:wide|high)\)(.*)")
 _FONT = re.compile(r"\\[A-Z]\w*/\S+ |\[\]|\$\S*")
@@ -44,14 +44,16 @@ class Word(NamedTuple):
     text: str
 
 
-def report_places(name: str, places: Sequence[str], strict: bool) -> None:
+def report_places(
+    name: str, places: Sequence[str], strict: bool, what: str = "text does not fit", remedy: str = REMEDY
+) -> None:
     """Raise `RunFailed` for places where text does not fit, or warn where not `strict`."""
     if not places:
         return
     more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-    message = f"{name}: text does not fit: " + "; ".join(places[:SHOWN]) + more
+    message = f"{name}: {what}: " + "; ".join(places[:SHOWN]) + more
     if strict:
-        raise RunFailed(message + ". Widen the column, shorten the text or let it break")
+        raise RunFailed(f"{message}. {remedy}")
     log.warning("%s", message)
 
 
@@ -72,15 +74,17 @@ def overfull_boxes(tex_log: str, tolerance: float = TOO_WIDE) -> list[str]:
     return places
 
 
-def misplaced_words(pdf: Path) -> list[str]:
-    """Return the words of a PDF beyond the margins of its pages or upon each other, with their pages."""
+def misplaced_words(pdf: Path, margin: float) -> list[str]:
+    """Return the words of a PDF beyond its margins (in cm) or upon each other, with their pages."""
     if not shutil.which("pdftotext"):
         log.info("%s: margins not checked; apt-get install poppler-utils", pdf.name)
         return []
     places = []
     for page, on_page in groupby(_words(pdf), key=lambda word: word.page):
         words = list(on_page)
-        places += [f"page {page}: '{word.text[:40]}' in the margin" for word in words if _beyond(word)]
+        places += [
+            f"page {page}: '{word.text[:40]}' in the margin" for word in words if _beyond(word, margin)
+        ]
         places += [
             f"page {page}: '{one.text[:40]}' and '{two.text[:40]}' upon each other"
             for one, two in _overlaps(words)
@@ -98,8 +102,8 @@ def _words(pdf: Path) -> Iterator[Word]:
             yield Word(page, *size, *map(float, match.groups()[:4]), html.unescape(match[5]))
 
 
-def _beyond(word: Word) -> bool:
-    inner = MARGIN - HANGING
+def _beyond(word: Word, margin: float) -> bool:
+    inner = margin * POINTS - HANGING
     sideways = word.left < inner or word.right > word.width - inner
     return sideways or (word.bottom > word.height - inner and not word.text.isdigit())  # a page's number
 

@@ -18,11 +18,12 @@ over what.
 
 A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows that one: its columns give the
 `key`, the words of the heading, and a `format`. What stands in a column with `heading: true` is a heading
-within the table, above its row. If a column has a `cell`, its holes take what the row of that table holds
-(`{{headline:parts.<key>.rm.accuracy:.3f}}`), and all columns have a `width`; a hole in the `if` of such a
-column takes what the first row holds. Where a column gives `words`
-({language: {word: said}}), these stand for words that the run wrote into its cells, at the start or behind a
-comma, and before a number, a colon or the end.
+within the table, above its row; that of a column with `into: KEY` stands in brackets behind the cell of that
+key. `limit` is how many characters of a cell are shown. If a column has a `cell`, its holes take what the row
+of that table holds (`{{headline:parts.<key>.rm.accuracy:.3f}}`), and all columns have a `width`; a hole in
+the `if` of such a column takes what the first row holds. Where a column gives `words` ({language: {word:
+said}}), these stand for words that the run wrote into its cells, at the start or behind a comma, and before a
+number, a colon or the end.
 """
 
 import math
@@ -30,6 +31,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -39,10 +41,12 @@ from rlhf_hw.report import LANGUAGES
 from rlhf_hw.report.fields import BOTH, BRIEF, Facts, FieldError, Row, Value, escape, format_value
 
 CELL_LIMIT = 600  # characters; a longer cell could outgrow a page, where a table row cannot be broken
+CUT = " […]"  # where the rest of a text is left out
 RAGGED = 3  # characters that stay free at the end of a line, on average
 LINE = 85  # characters of usual width in a line of a table as wide as the text
 _WORDS = re.compile(r"[^\s\u200b\u2e80-\U0010ffff]+")
 _SPANS = {"Lu": 1.5, "Mn": 0, "Cf": 0}
+_BRACKETS = {"en": " *({})*", "zh": " *（{}）*"}
 _WHICH = {"en": "(intervals: prompts; trainings)", "zh": "（区间：提示；训练）"}
 _LINE = "line in the file"  # no word of a table can be this one
 _HOLE = re.compile(r"<(\w+)>")
@@ -168,12 +172,26 @@ def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place
                 f"tables.yaml:{column[_LINE]}: unknown column '{column['key']}'; "
                 f"table '{name}' has {', '.join(known)}"
             )
-    shown = [column for column in columns if not column.get("heading")]
+    shown = [column for column in columns if not column.keys() & {"heading", "into"}]
     chosen = [(column["key"], column.get("format", ""), column[facts.language]) for column in shown]
     words = {column["key"]: column.get("words", {}).get(facts.language, {}) for column in columns}
-    said = [{key: _in_words(value, words.get(key)) for key, value in row.items()} for row in rows]
+    limits = {column["key"]: column["limit"] for column in columns if "limit" in column}
+    said = [
+        {key: _shortened(_in_words(value, words.get(key)), limits.get(key)) for key, value in row.items()}
+        for row in rows
+    ]
     headings = [column["key"] for column in columns if column.get("heading")]
-    return markdown_table(said, chosen, f"{place}: table '{name}'", headings)
+    behind = {
+        column["into"]: (column["key"], _BRACKETS[facts.language]) for column in columns if "into" in column
+    }
+    return markdown_table(said, chosen, f"{place}: table '{name}'", headings, behind)
+
+
+def _shortened(value: Value | None, limit: int | None) -> Value | None:
+    """The text up to a limit of characters, ended at a word where there are words."""
+    if limit is None or not isinstance(value, str) or len(value) <= limit:
+        return value
+    return (value[: limit + 1].rpartition(" ")[0] or value[:limit]).rstrip() + CUT
 
 
 def _in_words(value: Value | None, words: Mapping[str, str] | None) -> Value | None:
@@ -193,6 +211,7 @@ def markdown_table(
     columns: Sequence[tuple[str, str, str]],
     place: str,
     headings: Sequence[str] = (),
+    behind: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> list[str]:
     """Build a pipe table of data.
 
@@ -201,6 +220,7 @@ def markdown_table(
         columns: (key, format specification, heading in Markdown).
         place: what error messages begin with.
         headings: keys of what stands above a row, over the whole width (`report/tables.lua`).
+        behind: key of a column -> key of what stands behind its cells, and the form of that.
 
     Returns:
         the lines of the table. Where a line is longer than 72 characters pandoc makes the table as wide as
@@ -210,6 +230,10 @@ def markdown_table(
         [_cell(row.get(key), spec, f"{place}, row {i}, column '{key}'") for key, spec, _ in columns]
         for i, row in enumerate(rows, 1)
     ]
+    for i, (key, *_) in enumerate(columns):
+        for row, line in zip(rows, cells, strict=True):
+            if key in behind and (more := _cell(row.get(behind[key][0]), "", place)):
+                line[i] += behind[key][1].format(more)
     heads = [heading for *_, heading in columns]
     numeric = [all(not isinstance(row.get(key), str) for row in rows) for key, *_ in columns]
     rules = [
@@ -251,7 +275,7 @@ def _cell(value: Value | None, spec: str, place: str) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return escape(value if len(value) <= CELL_LIMIT else value[:CELL_LIMIT].rstrip() + " […]")
+        return escape(value if len(value) <= CELL_LIMIT else value[:CELL_LIMIT].rstrip() + CUT)
     if isinstance(value, bool):
         return "✓" if value else ""
     return format_value(value, spec or ("" if isinstance(value, int) else ".2f"), place)

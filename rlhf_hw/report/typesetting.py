@@ -12,7 +12,7 @@ import logging
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pypandoc
@@ -20,6 +20,7 @@ import typst
 
 from rlhf_hw.errors import InputError, RunFailed
 from rlhf_hw.paths import REPORT
+from rlhf_hw.report.document import Document
 from rlhf_hw.report.explorer import explorer_options
 from rlhf_hw.report.glyphs import (
     FONT_PACKAGES,
@@ -51,27 +52,6 @@ NO_RAW = "-raw_html-raw_tex-raw_attribute-native_divs-native_spans-latex_macros"
 
 _BEFORE = re.compile(r"(?<=[\u4e00-\u9fff])(?=-?@\{?[A-Za-z])")
 _AFTER = re.compile(r"@([A-Za-z][\w:.-]*)(?=[\u4e00-\u9fff])", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Document:
-    """A checked report: its pandoc syntax tree, and the folder to build it in, with its figures in `fig/`."""
-
-    tree: Path
-    language: str
-    folder: Path
-    bibliography: Path
-    strict: bool = False  # text that leaves its place is an error, not a warning
-
-    @property
-    def name(self) -> str:
-        """File name without suffix, for example `report.en`."""
-        return self.tree.stem
-
-    @property
-    def short(self) -> bool:
-        """A few pages to hand in: no list of contents, and set closer."""
-        return self.name.startswith("report.short.")
 
 
 def pandoc(arguments: list[str], text: str | None = None, folder: Path | None = None) -> str:
@@ -156,7 +136,7 @@ def write_xelatex(document: Document, pdf: Path) -> None:
         f"--variable=classoption:scheme={'chinese' if document.language == 'zh' else 'plain'}",
         "--variable=papersize:a4",
         f"--variable=fontsize:{10 if document.short else 11}pt",
-        f"--variable=geometry:margin={2.1 if document.short else 2.5}cm",
+        f"--variable=geometry:margin={document.margin}cm",
         "--variable=colorlinks:true",
         "--variable=linkcolor:[HTML]{1B4F72}",
         "--variable=citecolor:[HTML]{1B4F72}",
@@ -219,6 +199,7 @@ def write_typst(document: Document, pdf: Path) -> None:
             f"--variable=fontsize:{10 if document.short else 10.5}pt",
             "--variable=section-numbering:1.1",
             f"--variable=lang:{document.language}",
+            f"--variable=fontsize:{10 if document.short else 10.5}pt",
             f"--variable=region:{'CN' if document.language == 'zh' else 'US'}",
         ],
     )
@@ -236,7 +217,7 @@ def write_typst(document: Document, pdf: Path) -> None:
     faults = [str(warning) for warning in warnings if "unknown font family" not in str(warning)]
     if faults:
         raise RunFailed(f"typst warns about {source.name}: " + "; ".join(faults))
-    report_places(source.name, misplaced_words(source.with_suffix(".pdf")), document.strict)
+    report_places(source.name, misplaced_words(source.with_suffix(".pdf"), document.margin), document.strict)
     shutil.copyfile(source.with_suffix(".pdf"), pdf)
 
 

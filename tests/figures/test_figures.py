@@ -16,18 +16,27 @@ from matplotlib.text import Text
 from scipy.stats import spearmanr
 
 from rlhf_hw import imports
-from rlhf_hw.figures import style
+from rlhf_hw.figures import narrow, style
 from rlhf_hw.figures.diagrams import DIAGRAMS
 from rlhf_hw.figures.replies import best_of_n_curves, inference_distributions, judged_wins, step_gains
 from rlhf_hw.figures.score_gap import planted_matrix, waterfall
 from rlhf_hw.figures.scores import margin_histogram, score_against_length, score_distribution, side_by_side
-from rlhf_hw.figures.style import save
+from rlhf_hw.figures.style import SMALLEST, save
 from rlhf_hw.figures.training import evaluation_curve, training_curve
 from rlhf_hw.imports import room
 from rlhf_hw.paths import FIG, REPORT, ROOT
+from rlhf_hw.report.letters import LEAST_LETTERS, NARROW_BELOW, TEXT_WIDTH, printed_letters
 
-SMALLEST = 8  # points
-TEXT_WIDTH = 16 / 2.54 * 72  # of the report, in points
+THREE_IN_A_ROW = {  # figures that do, and what draws them
+    "rm_train_accuracy": "training_curve",
+    "rm_train_loss": "training_curve",
+    "rm_eval_accuracy": "evaluation_curve",
+    "learning_curve": "learning_curve",
+    "dpo_train_accuracy": "evaluation_curve",
+    "dpo_train_loss": "training_curve",
+    "dpo_log_probabilities": "dpo_log_probabilities",
+    "inference_validation": "inference_distributions",
+}
 DRAWN_ONCE = {f"rlhf_hw.figures.{name}" for name in ("diagrams", "house")}  # no run draws them
 
 
@@ -70,18 +79,21 @@ def test_no_text_is_too_small_to_read(name):
     assert {text for text, size in sizes.items() if size < SMALLEST} == set()
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_figures_are_printed_nearly_as_large_as_they_are_drawn(language):
-    """So that no text is below 7 points on paper, where a figure stands largest."""
-    report = (REPORT / f"report.{language}.md").read_text(encoding="utf-8")
-    shown = re.findall(r"\(fig/([\w-]+)\.pdf\)\{[^}]*width=(\d+)%\}", report)
-    shown = [(name, width) for name, width in shown if (FIG / f"{name}.pdf").exists()]  # the default run's
-    largest = {name: max(int(width) for other, width in shown if other == name) for name, _ in shown}
-    assert len(largest) > 20
-    for name, width in largest.items():
-        box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ", (FIG / f"{name}.pdf").read_bytes())
-        printed = width / 100 * TEXT_WIDTH / float(box[1])
-        assert printed * SMALLEST >= 7, f"{name}: {printed * SMALLEST:.1f} points at {width}%"
+@pytest.mark.parametrize("text", sorted(path.name for path in REPORT.glob("report*.md")))
+def test_letters_in_figures_can_be_read_in_every_place_of_the_report(text):
+    places = re.findall(
+        r"\(fig/([\w-]+)\.pdf\)\{[^}]*?width=(\d+)%", (REPORT / text).read_text(encoding="utf-8")
+    )
+    assert len(places) >= 9
+    for name, width in places:
+        share = int(width) / 100
+        if share < NARROW_BELOW:  # three in a row
+            drawing = DRAWINGS[THREE_IN_A_ROW[name]]()
+            assert narrow.is_also_narrow(drawing), f"{name} is not drawn for {width}% of the text's width"
+            size = SMALLEST * share * TEXT_WIDTH / (72 * narrow.THIRD)
+        elif (FIG / f"{name}.pdf").exists():  # the default run's, and kept ones
+            size = printed_letters(FIG / f"{name}.pdf", share)
+        assert size >= LEAST_LETTERS, f"{name}: {size:.1f} points at {width}%"
 
 
 def test_saved_twice_the_bytes_are_equal_and_fonts_are_embedded(tmp_path):

@@ -12,7 +12,7 @@ from explored_rows import write_run
 from report_texts import HOSTILE, VALUES
 
 from rlhf_hw.experiments.explored import explored_run
-from rlhf_hw.figures.style import GREY, INK
+from rlhf_hw.figures.style import GREY, INK, WIDTH
 from rlhf_hw.paths import REPORT
 from rlhf_hw.report import build, shown
 from rlhf_hw.report.explorer import write_explorer
@@ -38,6 +38,8 @@ Accuracy {{rm.validation.accuracy:.3f}}. See @fig:one, @tbl:samples and @gao2023
 
 Two figures.
 :::
+
+![A wide figure.](fig/rm_length.pdf){#fig:wide width=90%}
 
 ## Formulas {#sec:formulas}
 
@@ -87,8 +89,8 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     """The page in both languages, with all numbered formulas of the report."""
     folder = tmp_path_factory.mktemp("page")
     (folder / "fig" / "zh").mkdir(parents=True)
-    for name, place in product(("rm_margins", "rm_calibration"), ("", "zh/")):
-        draw(folder / "fig" / f"{place}{name}")
+    for name, place in product(("rm_margins", "rm_calibration", "rm_length"), ("", "zh/")):
+        draw(folder / "fig" / f"{place}{name}", width=WIDTH if name == "rm_length" else 3)
     for name in ("references.bib", "alt.yaml"):
         shutil.copy(REPORT / name, folder)
     (folder / "metrics.json").write_text(json.dumps(VALUES))
@@ -104,8 +106,8 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     return made
 
 
-def draw(place: Path) -> None:
-    figure = plt.figure(figsize=(3, 2))
+def draw(place: Path, width: float) -> None:
+    figure = plt.figure(figsize=(width, 2))
     figure.text(0.1, 0.6, "words", color=INK, fontsize=30)
     figure.text(0.1, 0.3, "more", color="black", fontsize=30)
     figure.add_artist(plt.Line2D([0, 1], [0.2, 0.2], color=GREY))

@@ -22,6 +22,10 @@ OUTSIDE = """() => [...document.querySelectorAll("main *, .bar > *")].filter((pa
   const inner = part.parentElement.closest(".scroll, .formula, pre, .contents");
   return box.width && !inner && (box.right > innerWidth + 1 || box.left < -1);
 }).map((part) => part.outerHTML.slice(0, 100))"""
+# of a figure's smallest letters, 8 points where it is drawn
+LETTERS = (
+    "images => images.map((image) => 8 * 96 / 72 * image.getBoundingClientRect().width / image.naturalWidth)"
+)
 OVERPRINTED = """() => [...document.querySelectorAll(".equation")].filter((equation) => {
   const [formula, number] = [...equation.children].map((part) => part.getBoundingClientRect());
   return formula.right > number.left || number.right > innerWidth;
@@ -50,6 +54,17 @@ def test_on_a_phone_panels_stack_tables_fold_or_scroll_and_long_formulas_scroll(
     assert cell.evaluate("cell => getComputedStyle(cell).display") == "table-cell"
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_words_in_figures_stay_legible_and_what_is_wider_scrolls_in_its_box(visit, pages, width) -> None:
+    page = visit(pages["en"], width)
+    assert min(page.locator("figure img").evaluate_all(LETTERS)) >= 9
+    boxes = [page.locator(f"#fig\\:{name} .panel").first for name in ("one", "wide")]
+    scrolls = [
+        box.evaluate("box => box.scrollWidth > box.clientWidth && box.tabIndex === 0") for box in boxes
+    ]
+    assert scrolls == [False, width == 390]
+
+
 CASES = [("en", 390, "light"), ("en", 390, "dark"), ("en", 1440, "light"), ("en", 1440, "dark")]
 CASES += [("zh", 820, scheme) for scheme in SCHEMES]
 
@@ -67,6 +82,7 @@ def test_the_default_runs_pages_fit_every_screen(visit, language) -> None:
             page = visit(path, width, scheme)
             assert page.evaluate("document.documentElement.scrollWidth") == width
             assert page.evaluate(OUTSIDE) == [] and page.evaluate(OVERPRINTED) == []
+            assert min(page.locator("figure img").evaluate_all(LETTERS)) >= 9
             assert serious_findings(page) == []
 
 

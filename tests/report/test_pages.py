@@ -54,4 +54,4 @@ def test_words_in_the_margin_or_upon_each_other_are_found(monkeypatch, tmp_path,
     laid = [Word(1, 595.3, 841.9, *word) for word in words]
     monkeypatch.setattr("rlhf_hw.report.pages._words", lambda pdf: laid)
     monkeypatch.setattr("rlhf_hw.report.pages.shutil.which", lambda name: name)
-    assert misplaced_words(tmp_path / "a.pdf") == [f"page 1: {place}" for place in found]
+    assert misplaced_words(tmp_path / "a.pdf", 2.5) == [f"page 1: {place}" for place in found]

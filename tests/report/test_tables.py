@@ -190,6 +190,35 @@ wins:
         assert which[language] not in fill("{{table:wins}}", Facts(VALUES, language=language), tables)
 
 
+def test_a_column_stands_in_brackets_behind_another_and_long_cells_are_shortened(tmp_path):
+    declared = """\
+scored:
+  rows: replies
+  columns:
+    - {key: reply, en: reply, zh: 回复, limit: 12}
+    - {key: parts, en: parts, zh: 组成, into: reply, words: {zh: {filler: 空话}}}
+    - {key: score, en: score, zh: 得分}
+"""
+    (tmp_path / "tables.yaml").write_text(declared, encoding="utf-8")
+    rows = [
+        {"reply": "word by word by word", "parts": "filler -1", "score": 2},
+        {"reply": "回" * 20, "parts": None, "score": 1},
+    ]
+    tables = read_tables(tmp_path / "tables.yaml")
+    shown = {
+        language: fill("{{table:scored}}", Facts({}, {"replies": rows}, language=language), tables).split(
+            "\n"
+        )
+        for language in ("en", "zh")
+    }
+    assert shown["en"][1] == "| reply | score |"
+    assert [line.split("|")[1] for line in shown["en"][3:5]] == [
+        " word by word […] *(filler \\-1)* ".replace("[…]", "\\[…\\]"),
+        f" {'回' * 12} […] ".replace("[…]", "\\[…\\]"),
+    ]
+    assert "*（空话 \\-1）*" in shown["zh"][3]
+
+
 def test_words_of_a_run_are_said_in_the_language_of_the_report(tmp_path):
     declared = """\
 scored:
