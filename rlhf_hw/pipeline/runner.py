@@ -31,7 +31,7 @@ from rlhf_hw.pipeline.profiles import (
 )
 from rlhf_hw.pipeline.progress import logger
 from rlhf_hw.pipeline.run_folder import MAKE_AGAIN, Run
-from rlhf_hw.pipeline.stamps import notebook_stamp, remove_stamp, write_stamp
+from rlhf_hw.pipeline.stamps import inputs_of, notebook_stamp, remove_stamp, write_stamp
 from rlhf_hw.pipeline.warm import NextKernel, ReadyKernel
 
 
@@ -150,10 +150,11 @@ def run_notebook(
     remove_stamp(output)
     # of the inputs as they are before it runs: what changes meanwhile is seen the next time
     stamp = notebook_stamp(path, parameters, folder.path, stages)
+    inputs = inputs_of(path, parameters, folder.path, stages)
     started = time.perf_counter()
     kernel.execute(path, output, parameters, _environment(force), manager)
     seconds = time.perf_counter() - started
-    write_stamp(output, stamp, folder.path, stages)
+    write_stamp(output, stamp, inputs, folder.path, stages)
     _note(folder, parameters={path.stem: parameters}, seconds={path.stem: round(seconds, 1)})
     logger.info("%s  done in %.0f s", path.stem, seconds)
     return output
