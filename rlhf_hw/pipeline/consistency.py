@@ -1,19 +1,20 @@
 """Whether what the notebooks of a run left there belongs together: a report is made of nothing else.
 
 A run that was killed, or one of whose notebooks ran alone with other settings, holds results of two states.
-The runner sees that, and repeats what is out of date; a report must not be made before it has.
+The runner sees that, and repeats what is out of date; a report must not be made before it has. What a
+notebook no longer writes goes.
 """
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import read_json
 from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline.fingerprints import content, hash_of
 from rlhf_hw.pipeline.graph import STAGES, Stage
 from rlhf_hw.pipeline.kept_results import own_experiments
-from rlhf_hw.pipeline.profiles import Profile, default_values, resolve_parameters
+from rlhf_hw.pipeline.profiles import default_values, resolve_parameters
+from rlhf_hw.pipeline.record import read_record, recorded_profile
 from rlhf_hw.pipeline.stamps import read_stamp
 
 SHOWN = ("metrics/", "tables/")  # of what a notebook makes, what a report takes its numbers from
@@ -49,6 +50,31 @@ def refuse_mixed(folder: Path, notebooks: Path = NOTEBOOKS, stages: Mapping[str,
         )
 
 
+def shown_files(folder: Path) -> dict[Path, tuple[int, ...]]:
+    """What a run's folder has for its report, each file with what changes when it is written anew."""
+    found = (path for kind in ("metrics", "tables", "fig") for path in (folder / kind).rglob("*"))
+    return {path: _version(path) for path in found if path.is_file()}
+
+
+def remove_unwritten(before: Mapping[Path, tuple[int, ...]], stage: Stage, folder: Path) -> None:
+    """Remove what a notebook showed in an earlier run and has not written now: nobody would know it as old.
+
+    Args:
+        before: What was there when the notebook began, as `shown_files` gives it.
+        stage: What the notebook can make.
+        folder: The run's folder.
+    """
+    own = {path for pattern in stage.files() for path in folder.glob(pattern)}
+    for path in own & before.keys():
+        if _version(path) == before[path]:
+            path.unlink()
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    now = path.stat()
+    return now.st_mtime_ns, now.st_ctime_ns, now.st_size, now.st_ino
+
+
 def _of_other_files(
     folder: Path, notes: Mapping[str, Mapping | None], made: Mapping[str, str]
 ) -> Iterator[str]:
@@ -67,16 +93,14 @@ def _of_other_files(
 
 def _of_other_parameters(folder: Path, notebooks: Path, counted: Collection[str]) -> Iterator[str]:
     """Say which notebooks ran with other parameters than the run's profile, as it last ran, gives them."""
-    file = folder / "run.json"
-    record = read_json(file, remedy="remove it and run again with --force") if file.exists() else {}
-    if "profile" not in record:
+    profile, recorded = recorded_profile(folder), read_record(folder).get("parameters", {})
+    if profile is None:
         return
     paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     try:
-        given = resolve_parameters(Profile.model_validate(record["profile"]), paths)
+        given = resolve_parameters(profile, paths)
     except InputError:  # notebooks declare other names since then
         return
-    recorded = record.get("parameters", {})
     for path in (path for path in paths if path.stem in recorded and path.stem in counted):
         ran, asked = (default_values(path) | of for of in (recorded[path.stem], given[path.stem]))
         other = [name for name in sorted(ran.keys() & asked.keys()) if ran[name] != asked[name]]

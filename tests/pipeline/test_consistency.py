@@ -11,6 +11,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from rlhf_hw import cli, paths
 from rlhf_hw.errors import InputError
+from rlhf_hw.experiments.result import Result
 from rlhf_hw.pipeline import run_folder, runner
 from rlhf_hw.pipeline.consistency import refuse_mixed
 from rlhf_hw.pipeline.graph import Stage
@@ -30,6 +31,7 @@ class Small:
 
     def __init__(self, root: Path):
         self.notebooks, self.folder, self.stop = root / "notebooks", root / "runs/small", ""
+        self.writes = {}  # by notebook, where it is not all that it can make
         self.notebooks.mkdir()
         for stem in STAGES:
             cell = new_code_cell(CELL, metadata={"tags": ["parameters"]})
@@ -38,7 +40,7 @@ class Small:
 
     def execute(self, path: Path, output: Path, parameters: Mapping, *_) -> None:
         """Stands in for the kernel; stops in the notebook that is to be stopped."""
-        for name in STAGES[path.stem].makes:
+        for name in self.writes.get(path.stem, STAGES[path.stem].makes):
             file = self.folder / name if "." in name else self.folder / name / "made.json"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps({f"{path.stem}.value": parameters.get("value", 1)}))
@@ -137,6 +139,48 @@ def test_experiments_count_where_the_run_has_them(small: Small) -> None:
 
 def test_numbers_without_the_notebooks_that_made_them_are_shown(small: Small) -> None:
     shutil.rmtree(small.folder / "notebooks")
+    small.refuse_mixed()
+
+
+def test_what_a_notebook_no_longer_writes_goes(small: Small) -> None:
+    """Also where it ran by itself, as papermill runs it."""
+    others = [small.folder / name for name in ("tables/mine.json", "fig/rm_margins.pdf", "metrics/01.json")]
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    shown = ["tables/samples.json", "tables/part_steps.json", "fig/best_of_n.pdf", "fig/zh/best_of_n.svg"]
+    for name in shown[:3]:
+        run_folder.write_json(small.folder / name, [])
+    run_folder.write_json(small.folder / shown[3], [])
+    results = runner.open_run("small")
+    run_folder.write_json(small.folder / "fig/best_of_n.pdf", [])
+    results.table("part_steps", [])
+    results.record("05", Result(tables={"part_steps": []}))
+    assert [(small.folder / name).exists() for name in shown] == [False, True, True, False]
+    assert all(path.exists() for path in others)
+
+
+def test_numbers_that_a_notebook_no_longer_records_go(small: Small, monkeypatch) -> None:
+    small.writes = {"02_alone": []}
+    small.run("alone.value=2")
+    assert not (small.folder / "metrics/02.json").exists() and (small.folder / "metrics/01.json").exists()
+    assert "02_alone.value" not in json.loads((small.folder / "metrics.json").read_text())
+    small.refuse_mixed()
+
+
+@pytest.mark.parametrize("damage", ['{"profile": 7}', '{"parameters": {"00_train": 3}}', "7", "{"])
+def test_a_damaged_record_is_named(small: Small, damage: str) -> None:
+    (small.folder / "run.json").write_text(damage)
+    for use in (small.refuse_mixed, small.run):
+        with pytest.raises(InputError, match="run.json.*; remove it and run again"):
+            use()
+
+
+def test_a_record_of_no_profile_is_named_and_the_next_run_mends_it(small: Small) -> None:
+    (small.folder / "run.json").write_text('{"profile": {}}')
+    with pytest.raises(InputError, match="run.json: profile: .*; remove it and run again"):
+        small.refuse_mixed()
+    small.run()
     small.refuse_mixed()
 
 
