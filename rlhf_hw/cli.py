@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if options.debug or not isinstance(error, Explained | OSError | ValidationError):
             raise
-        told = one_line(error)
+        told = one_line(error)  # the system's own words name no remedy
         if isinstance(error, OSError) and error.errno and error.strerror == os.strerror(error.errno):
             told = f"{error.filename}: {error.strerror}; give another name, or put there what is meant"
         print(f"error: {told}", file=sys.stderr)
