@@ -4,11 +4,11 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import yaml
 
@@ -31,7 +31,9 @@ def run(command: list[str], seconds: float | None = None) -> tuple[bool, float]:
         try:
             _, said = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            started_by_it = psutil.Process(process.pid).children(recursive=True)
+            for one in (process, *started_by_it):  # workers of torchrun have sessions of their own
+                one.kill()
             process.communicate()
             return False, time.monotonic() - started
     assert process.returncode == 0, said[-3000:]
