@@ -156,8 +156,8 @@ def run_notebook(
     kernel.execute(path, output, parameters, _environment(force), manager)
     seconds = time.perf_counter() - started
     remove_unwritten(before, stages.get(path.stem, Stage()), folder.path)
-    write_stamp(output, stamp, inputs, folder.path, stages)
     note_in_record(folder.path, parameters={path.stem: parameters}, seconds={path.stem: round(seconds, 1)})
+    write_stamp(output, stamp, inputs, folder.path, stages)  # last: with it the notebook is done
     logger.info("%s  done in %.0f s", path.stem, seconds)
     return output
 

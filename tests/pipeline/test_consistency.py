@@ -16,6 +16,7 @@ from rlhf_hw.pipeline import run_folder, runner
 from rlhf_hw.pipeline.consistency import refuse_mixed
 from rlhf_hw.pipeline.graph import Stage
 from rlhf_hw.pipeline.profiles import Profile, apply_overrides
+from rlhf_hw.pipeline.record import note_in_record, read_record
 
 CELL = 'run: str = ""  # the run\nvalue: int = 1  # a number\n'
 STAGES = {
@@ -91,6 +92,19 @@ def test_a_run_that_was_stopped_is_named_until_it_has_gone_on(small: Small, stop
     small.stop = ""
     small.run("value=2")
     small.refuse_mixed()
+
+
+def test_a_notebook_killed_before_its_parameters_are_noted_runs_again(small: Small, monkeypatch) -> None:
+    def killed(folder: Path, **found) -> None:
+        if "parameters" in found:
+            raise KeyboardInterrupt
+        note_in_record(folder, **found)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(runner, "note_in_record", killed)
+        small.run("alone.value=5")
+    assert small.run("alone.value=5") == ["02_alone"]
+    assert read_record(small.folder)["parameters"]["02_alone"]["value"] == 5
 
 
 def test_a_run_of_a_part_is_named(small: Small) -> None:
