@@ -42,11 +42,11 @@ help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 report: setup system  ## run the notebooks that are out of date, then build the report (PDF and HTML, two languages)
-	$(BIN)/rlhf-hw run --profile $(PROFILE) $(RUN_ARGS)
-	$(BIN)/rlhf-hw report --profile $(PROFILE) $(REPORT_ARGS)
+	$(BIN)/rlhf-hw run --profile "$(PROFILE)" $(RUN_ARGS)
+	$(BIN)/rlhf-hw report --profile "$(PROFILE)" $(REPORT_ARGS)
 
 run: setup  ## only the notebooks
-	$(BIN)/rlhf-hw run --profile $(PROFILE) $(RUN_ARGS)
+	$(BIN)/rlhf-hw run --profile "$(PROFILE)" $(RUN_ARGS)
 
 test: lint unit nbval  ## lint, unit tests, and every notebook against its stored outputs
 

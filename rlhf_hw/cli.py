@@ -26,12 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # The deepspeed launcher puts the rank before everything else; transformers reads it from the environment.
     arguments = [a for a in arguments if not a.startswith(("--local_rank=", "--local-rank="))]
+    for stream in (sys.stdout, sys.stderr):  # a character that a terminal cannot show is no error
+        getattr(stream, "reconfigure", dict)(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.WARNING)
     main_process = os.environ.get("RANK", "0") == "0"  # of several processes one tells what happens
     logging.getLogger("rlhf_hw").setLevel(logging.INFO if main_process else logging.WARNING)
     # The flags of `train` are the fields of its settings: only built when asked for.
-    parser = train_parser(arguments[1]) if _names_trainer(arguments) else command_parser()
-    options = parser.parse_args(arguments[2:] if _names_trainer(arguments) else arguments)
+    trains = len(arguments) > 1 and arguments[0] == "train" and arguments[1] in TRAINERS
+    parser = train_parser(arguments[1]) if trains else command_parser()
+    options = parser.parse_args(arguments[2:] if trains else arguments)
     try:
         options.command(options)
     except KeyboardInterrupt:
@@ -42,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if options.debug or not isinstance(error, Explained | OSError | ValidationError):
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        told = one_line(error)  # the system's own words name no remedy
+        if isinstance(error, OSError) and error.errno and error.strerror == os.strerror(error.errno):
+            told = f"{error.filename}: {error.strerror}; give another name, or put there what is meant"
+        print(f"error: {told}", file=sys.stderr)
         return 1
     return 0
 
@@ -78,9 +84,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         metavar="key=value",
         help="set a parameter of all notebooks, or of one: dpo_training.learning_rate=1e-6",
     )
-    run.add_argument(
-        "--only", default="", help="these notebooks alone, by number or name: 02,03; what they lack is made"
-    )
+    run.add_argument("--only", default="", help="these alone, by number or name: 02,03; and what they lack")
     run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="this notebook and those after it")
     run.add_argument("--experiments", action="store_true", help="also the experiments, which it leaves out")
     run.add_argument("--force", action="store_true", help="run also what is up to date")
@@ -213,8 +217,8 @@ def build_report(options: argparse.Namespace) -> None:
     from rlhf_hw.report.current import refresh_report
 
     folder = RUNS / load_profile(options.profile).name
-    languages = options.language or LANGUAGES
-    written = refresh_report(folder, languages, options.engine, explored_run, options.force)
+    asked = (options.language or LANGUAGES, options.engine)
+    written = refresh_report(folder, *asked, explored_run, options.force)
     if written is None:
         written = [f"{folder.name}: report up to date in {folder / 'report'}"]
     print(*written, sep="\n")
@@ -250,10 +254,6 @@ def training_config(options: argparse.Namespace) -> Any:
     given = {name: getattr(options, name) for name in model.model_fields if hasattr(options, name)}
     given |= {name: from_here(given[name]) for name in SOURCES if name in given}
     return model.from_file(options.config, values, given)
-
-
-def _names_trainer(arguments: Sequence[str]) -> bool:
-    return len(arguments) > 1 and arguments[0] == "train" and arguments[1] in TRAINERS
 
 
 def train_parser(method: str) -> argparse.ArgumentParser:

@@ -8,7 +8,6 @@ Nothing is scored here: what the files say is put side by side; module `explored
 Texts that are not to be shown (`show_texts`, as in notebooks 02 and 05) are not in the data at all.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.experiments.data_parts import SHOW_ALL, metas_of
 from rlhf_hw.experiments.explored_cases import Cases, Findings, Tables
 from rlhf_hw.experiments.explored_damage import damage_by_reply
+from rlhf_hw.files import read_json
 from rlhf_hw.paths import RUNS
 from rlhf_hw.preferences.score_files import read_pairs, read_replies
 
@@ -154,17 +154,18 @@ def _policies(read: Callable[[str, Callable], list[pd.DataFrame]], file: str) ->
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
+    return read_json(path, remedy="run the notebooks again, with --force") if path.exists() else {}
 
 
 def _parameters(folder: Path) -> dict[str, Any]:
     """What notebook 05 ran with, else what the run's profile says to all."""
     record = _json(folder / "run.json")
-    general = record.get("profile", {}).get("parameters", {})
-    return general | record.get("parameters", {}).get(INFERENCE, {})
+    try:
+        return record.get("profile", {}).get("parameters", {}) | record.get("parameters", {}).get(
+            INFERENCE, {}
+        )
+    except (AttributeError, TypeError) as error:
+        raise InputError(f"{folder / 'run.json'}: no record of a run; remove it and run again") from error
 
 
 def _files(path: Path) -> list[Path]:

@@ -26,6 +26,7 @@ from rlhf_hw.paths import local_copy, real_data, resolve
 # start notebooks, choose which, show how far they are
 MACHINERY = {
     "rlhf_hw.imports",
+    "rlhf_hw.pipeline.consistency",
     "rlhf_hw.pipeline.fingerprints",
     "rlhf_hw.pipeline.graph",
     "rlhf_hw.pipeline.kept_results",
@@ -33,6 +34,7 @@ MACHINERY = {
     "rlhf_hw.pipeline.machine",
     "rlhf_hw.pipeline.profiles",
     "rlhf_hw.pipeline.progress",
+    "rlhf_hw.pipeline.record",
     "rlhf_hw.pipeline.runner",
     "rlhf_hw.pipeline.stamps",
 }

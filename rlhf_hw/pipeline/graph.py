@@ -123,7 +123,13 @@ STAGES: Mapping[str, Stage] = {
     "05_dpo_inference_analysis": Stage(
         needs={"base": REPLIES},
         replicated=dict.fromkeys(("sft", "dpo", "reward_model", "scores/validation.jsonl"), REPLIES),
-        makes=("scores/generated_*.jsonl", "tables/samples.json", "tables/part_*.json", "metrics/05.json"),
+        makes=(
+            "scores/generated_*.jsonl",
+            "tables/samples.json",
+            "tables/part_*.json",
+            "tables/damage.json",
+            "metrics/05.json",
+        ),
         figures=(
             "inference_validation",
             "inference_train",

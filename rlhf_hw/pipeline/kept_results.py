@@ -10,7 +10,6 @@ library behind them, data, versions. So a test can tell what has changed since.
     kept_results("nano")["plural_preferences"]       # for the report
 """
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 
 from rlhf_hw import paths
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import digest, write_json
+from rlhf_hw.files import digest, read_json, write_json
 from rlhf_hw.paths import NOTEBOOKS, real_data
 from rlhf_hw.pipeline.fingerprints import content, hash_of, named_files, packages, place_name, syntax
 from rlhf_hw.pipeline.graph import KEPT_RESULTS, STAGES, Stage, maker_of
@@ -32,6 +31,7 @@ from rlhf_hw.pipeline.profiles import (
     notebook_name,
     resolve_parameters,
 )
+from rlhf_hw.pipeline.record import read_record
 from rlhf_hw.pipeline.run_folder import Run
 from rlhf_hw.pipeline.stamps import code_cells, is_current, library_of, notebook_stamp
 
@@ -139,8 +139,7 @@ def experiment_name(stem: str) -> str:
 
 def own_experiments(folder: Path) -> list[str]:
     """Stems of the experiments that were up to date in a run when it last ran."""
-    record = folder / "run.json"
-    return list(_read(record).get("experiments", ())) if record.exists() else []
+    return list(read_record(folder).get("experiments", ()))
 
 
 def left_out(folder: Path, stages: Mapping[str, Stage] = STAGES) -> dict[str, list[Path]]:
@@ -244,7 +243,7 @@ def _copy(stem: str, profile: str, run: Run, stage: Stage, rests: Mapping[str, s
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         copies.append(target)
-    record = _read(run / "run.json")
+    record = read_record(run.path)
     write_json(
         folder / "record.json",
         {"profile": profile, "commit": git_commit(apart=("data/kept", "fig"))}
@@ -266,8 +265,8 @@ def _data(values: Parameters) -> Iterator[tuple[str, Any]]:
 
 
 def _read(path: Path) -> Any:
+    remedy = "take it from git, or keep again" if path.is_relative_to(KEPT_RESULTS) else "run again"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:
-        remedy = "take it from git, or keep again" if path.is_relative_to(KEPT_RESULTS) else "run again"
-        raise InputError(f"{path} is missing or no JSON ({error}): {remedy}") from None
+        return read_json(path, list if path.parent.name == "tables" else dict, remedy)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: {remedy}") from None

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.files import read_json, write_json
 from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline import kernel
+from rlhf_hw.pipeline.consistency import remove_unwritten, shown_files
 from rlhf_hw.pipeline.graph import STAGES, Stage, maker_of, missing
 from rlhf_hw.pipeline.kept_results import stage_is_current
 from rlhf_hw.pipeline.machine import describe_machine, git_commit, installed_versions
@@ -30,8 +30,9 @@ from rlhf_hw.pipeline.profiles import (
     resolve_parameters,
 )
 from rlhf_hw.pipeline.progress import logger
-from rlhf_hw.pipeline.run_folder import MAKE_AGAIN, Run
-from rlhf_hw.pipeline.stamps import notebook_stamp, remove_stamp, write_stamp
+from rlhf_hw.pipeline.record import note_in_record, read_record, recorded_profile
+from rlhf_hw.pipeline.run_folder import MAKE_AGAIN, Recordable, Run
+from rlhf_hw.pipeline.stamps import inputs_of, notebook_stamp, remove_stamp, write_stamp
 from rlhf_hw.pipeline.warm import NextKernel, ReadyKernel
 
 
@@ -76,7 +77,7 @@ def run_profile(
     if not paths:
         raise FileNotFoundError(f"no notebooks in {notebooks}: install from a checkout (pip install -e .)")
     run = Run(profile.name)
-    _note(run, profile=profile.model_dump(), experiments=[])  # none counts before all has run
+    note_in_record(run.path, profile=profile.model_dump(), experiments=[])  # none counts before all has run
     makers = _makers(paths, selected, parameters, run, stages)
     queue = [path for path in paths if path in selected or path.stem in makers]
 
@@ -91,7 +92,7 @@ def run_profile(
 
     ran = _run_queue(queue, is_due, execute, {path: force and path in selected for path in queue})
     out_of_date = _note_experiments(run, paths, parameters, stages)
-    if ran or "commit" not in _read_record(run):
+    if ran or "commit" not in read_record(run.path):
         _finish_record(run, dtype(), out_of_date)
     return ran
 
@@ -150,11 +151,13 @@ def run_notebook(
     remove_stamp(output)
     # of the inputs as they are before it runs: what changes meanwhile is seen the next time
     stamp = notebook_stamp(path, parameters, folder.path, stages)
-    started = time.perf_counter()
+    inputs = inputs_of(path, parameters, folder.path, stages)
+    before, started = shown_files(folder.path), time.perf_counter()
     kernel.execute(path, output, parameters, _environment(force), manager)
     seconds = time.perf_counter() - started
-    write_stamp(output, stamp, folder.path, stages)
-    _note(folder, parameters={path.stem: parameters}, seconds={path.stem: round(seconds, 1)})
+    remove_unwritten(before, stages.get(path.stem, Stage()), folder.path)
+    note_in_record(folder.path, parameters={path.stem: parameters}, seconds={path.stem: round(seconds, 1)})
+    write_stamp(output, stamp, inputs, folder.path, stages)  # last: with it the notebook is done
     logger.info("%s  done in %.0f s", path.stem, seconds)
     return output
 
@@ -166,7 +169,22 @@ def open_run(name: str) -> Run:
         ValueError: the notebook was given a parameter of another type than it declares.
     """
     refuse_other_types(vars(sys.modules["__main__"]))
-    return Run(name, make=lambda artefact, run: run_notebook(NOTEBOOKS / f"{maker_of(artefact)}.ipynb", run))
+    return NotebookRun(
+        name, lambda artefact, run: run_notebook(NOTEBOOKS / f"{maker_of(artefact)}.ipynb", run)
+    )
+
+
+class NotebookRun(Run):
+    """The folder of a run for a notebook: of what it showed before and shows no more nothing stays."""
+
+    def __init__(self, name: str, make: Callable[[str, str], object]):
+        super().__init__(name, make)
+        self.before = shown_files(self.path)
+
+    def record(self, stage: str, found: Mapping[str, Any] | Recordable) -> None:
+        super().record(stage, found)
+        own = (declared for stem, declared in STAGES.items() if stem.split("_")[0] == stage)
+        remove_unwritten(self.before, next(own, Stage()), self.path)
 
 
 def _environment(force: bool) -> dict[str, str]:
@@ -216,27 +234,13 @@ def _executed(run: Run, path: Path) -> Path:
     return run.path / "notebooks" / path.name
 
 
-def _read_record(run: Run) -> dict[str, Any]:
-    file = run / "run.json"
-    return read_json(file, remedy="remove it and run again with --force") if file.exists() else {}
-
-
-def _note(run: Run, **found: Any) -> None:
-    """Write into the run record; parameters and seconds of other notebooks stay."""
-    record = _read_record(run)  # anew: a notebook may have run another meanwhile
-    for key, value in found.items():
-        record[key] = record.get(key, {}) | value if key in ("parameters", "seconds") else value
-    write_json(run / "run.json", record)
-
-
 def _recorded_parameters(run: Run, path: Path) -> Parameters:
     """What a notebook last ran with here, else what the profile that was last run here says, else nothing."""
-    record = _read_record(run)
-    if path.stem in record.get("parameters", {}):
-        return record["parameters"][path.stem]
-    if "profile" not in record:
-        return {}
-    return resolve_parameters(Profile.model_validate(record["profile"]), _in_order(path.parent))[path.stem]
+    ran_with = read_record(run.path).get("parameters", {})
+    if path.stem in ran_with:
+        return ran_with[path.stem]
+    profile = recorded_profile(run.path)
+    return resolve_parameters(profile, _in_order(path.parent))[path.stem] if profile else {}
 
 
 def _note_experiments(
@@ -245,7 +249,7 @@ def _note_experiments(
     """Note which experiments this run has up to date, for its report; return those that it has otherwise."""
     here = [p for p in paths if stages.get(p.stem, Stage()).experiment and _executed(run, p).exists()]
     current = [p.stem for p in here if stage_is_current(run.path, p, parameters[p.stem], stages)]
-    _note(run, experiments=current)
+    note_in_record(run.path, experiments=current)
     out_of_date = {path.stem for path in here} - set(current)
     for stem in sorted(out_of_date):
         logger.info("%s  an experiment, out of date: `rlhf-hw run --experiments` runs it again", stem)
@@ -255,8 +259,8 @@ def _note_experiments(
 def _finish_record(run: Run, dtype: str, without: Collection[str]) -> None:
     """Add machine, versions and commit to the run record, and the same numbers to the run's metrics."""
     machine, versions, commit = describe_machine(dtype), installed_versions(), git_commit()
-    _note(run, commit=commit, versions=versions, **machine)
-    seconds = {stem: s for stem, s in _read_record(run).get("seconds", {}).items() if stem not in without}
+    note_in_record(run.path, commit=commit, versions=versions, **machine)
+    seconds = {stem: s for stem, s in read_record(run.path).get("seconds", {}).items() if stem not in without}
     run.record(
         "run",
         {f"run.{key}": value for key, value in machine.items()}

@@ -3,7 +3,8 @@
 A stamp is one hash over everything that a result depends on: the notebook's code, its parameters, the
 content of the files these name and of what it needs, the library's code that it imports and the versions of
 torch and transformers (module `fingerprints`). With a stamp stands what was made under it: if some of that is
-gone or changed, the stamp counts no more.
+gone or changed, the stamp counts no more. What the notebook read of others stands there, too, for the report
+(module `consistency`).
 """
 
 import ast
@@ -59,12 +60,39 @@ def library_of(cells: Sequence[str]) -> dict[str, Any]:
     return code_of("\n".join(cell for cell in cells if _parses(cell)))
 
 
-def write_stamp(executed: Path, stamp: str, folder: Path, stages: Mapping[str, Stage] = STAGES) -> None:
-    """Note beside an executed notebook under which stamp it ran, and what it has made in the run's folder."""
+def inputs_of(
+    notebook: Path, parameters: Mapping[str, Any], folder: Path, stages: Mapping[str, Stage] = STAGES
+) -> dict[str, str]:
+    """Hashes of what a notebook reads of others in the run's folder, as it is now, by the artefact's name."""
+    stage, values = stages.get(notebook.stem, Stage()), default_values(notebook) | dict(parameters)
+    return {name: _hash(folder / name) for name in [*stage.needed(values), *stage.uses]}
+
+
+def write_stamp(
+    executed: Path,
+    stamp: str,
+    inputs: Mapping[str, str],
+    folder: Path,
+    stages: Mapping[str, Stage] = STAGES,
+) -> None:
+    """Note beside an executed notebook under which stamp it ran, and what of the run it read and made."""
     patterns = stages.get(executed.stem, Stage()).files()
     made = sorted(str(path.relative_to(folder)) for pattern in patterns for path in folder.glob(pattern))
-    found = {name: hash_of(content=content(folder / name)) for name in made}
-    write_json(_stamp_file(executed), {"stamp": stamp, "made": found})
+    found = {name: _hash(folder / name) for name in made}
+    write_json(_stamp_file(executed), {"stamp": stamp, "read": dict(inputs), "made": found})
+
+
+def read_stamp(executed: Path) -> dict[str, Any] | None:
+    """What was noted beside an executed notebook; None where it did not run to its end, or nothing is noted.
+
+    `stamp`, `made` and, unless an older version wrote it, `read`.
+    """
+    try:
+        note = json.loads(_stamp_file(executed).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    whole = isinstance(note, dict) and isinstance(note.get("made"), dict) and executed.exists()
+    return note if whole else None
 
 
 def remove_stamp(executed: Path) -> None:
@@ -74,19 +102,10 @@ def remove_stamp(executed: Path) -> None:
 
 def is_current(executed: Path, stamp: str, folder: Path) -> bool:
     """Whether a notebook ran under this stamp, and all that it made is there as it was made."""
-    try:
-        last = json.loads(_stamp_file(executed).read_text(encoding="utf-8"))
-        made = last["made"].items()
-        same = all(hash_of(content=content(folder / name)) == digest for name, digest in made)
-        return last["stamp"] == stamp and executed.exists() and same
-    except (
-        FileNotFoundError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ):  # none, or one of another form
+    last = read_stamp(executed)
+    if last is None or last.get("stamp") != stamp:
         return False
+    return all(_hash(folder / name) == digest for name, digest in last["made"].items())
 
 
 def report_stamp(folder: Path, languages: Sequence[str], engine: str) -> str:
@@ -102,6 +121,10 @@ def report_stamp(folder: Path, languages: Sequence[str], engine: str) -> str:
         declaration=syntax(Path(graph.__file__).read_text(encoding="utf-8")),
         how=[list(languages), engine, shutil.which("xelatex")],
     )
+
+
+def _hash(path: Path) -> str:
+    return hash_of(content=content(path))
 
 
 def _stamp_file(executed: Path) -> Path:

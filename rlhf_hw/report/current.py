@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_hw.files import write_text
+from rlhf_hw.pipeline.consistency import refuse_mixed
 from rlhf_hw.pipeline.fingerprints import code_of, content, hash_of
 from rlhf_hw.pipeline.stamps import report_stamp
 from rlhf_hw.report import TEXTS, explorer
@@ -30,7 +31,11 @@ def refresh_report(
 
     Returns:
         The files written; None where there was nothing to do.
+
+    Raises:
+        InputError: the run holds results that do not fit together.
     """
+    refuse_mixed(folder)
     done = folder / "report" / f"{engine}-{'-'.join(languages)}.stamp"
     stamp = hash_of(
         report=report_stamp(folder, languages, engine),

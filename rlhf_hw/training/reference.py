@@ -1,6 +1,7 @@
 """Log-probabilities under DPO's reference model: computed once for each content and kept on disk."""
 
 import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,9 @@ def reference_log_probs(
     ids = np.concatenate([groups.ids[a:b] for a, b in groups.offsets[:, [0, -1]]])
     key = content_hash(weights, ids.tobytes(), offsets.tobytes(), str(pick_dtype(dtype)))
     path = RUNS / "cache" / f"reference-{key}.npy"
-    if all_agree(path.exists()):
-        return np.load(path)
+    kept = _kept(path, (len(groups), groups.replies))
+    if all_agree(kept is not None):
+        return kept
     result = np.zeros((len(groups), groups.replies), dtype=np.float32)
     mine = np.argsort(groups.lengths, kind="stable")[rank() :: world_size()]
     if len(mine):
@@ -59,6 +61,17 @@ def reference_log_probs(
         result[mine] = log_probs_groups(model, groups.select(mine), pad_id, dtype)
     result = total(result)
     if is_main():
+        whole = io.BytesIO()
+        np.save(whole, result)  # into a file it writes past Python, and tells of no full disk
         with replacing(path, "wb") as stream:
-            np.save(stream, result)
+            stream.write(whole.getvalue())
     return result
+
+
+def _kept(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """What is kept in a file; None where there is none, or none that is whole."""
+    try:
+        found = np.load(path)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return found if found.shape == shape else None

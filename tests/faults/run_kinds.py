@@ -263,6 +263,13 @@ def hostile_run(draw: random.Random, shop: Workshop) -> Case:
         (folder / name).write_text(json.dumps(content))
     name = draw.choice(["metrics.json", "run.json", "tables/t.json"])
     damage = ['{"a": 1', "", "[1]", "7", '{"a": NaN}', "\0", "null", '{"a": {"b": [1]}}', '{"a": null}', "é"]
+    if name == "run.json":
+        damage += [
+            '{"profile": 7}',
+            '{"parameters": []}',
+            '{"experiments": 3}',
+            '{"profile": {"parameters": 1}}',
+        ]
     text = draw.choice(damage)
     (folder / name).write_bytes(text.encode("latin-1" if text == "é" else "utf-8"))
     gone = draw.random() < 0.2

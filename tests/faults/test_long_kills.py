@@ -4,18 +4,18 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import yaml
 
 from rlhf_hw.paths import ROOT, RUNS
 from rlhf_hw.training.config import RewardTraining
 from tests.faults.jobs import Forks, kills
-from tests.faults.test_interruption import results
+from tests.faults.test_interruption import killed, results
 
 pytestmark = pytest.mark.full
 KILLS = max(2, int(os.environ.get("RLHF_HW_KILLS", "2")) // 2)
@@ -31,7 +31,9 @@ def run(command: list[str], seconds: float | None = None) -> tuple[bool, float]:
         try:
             _, said = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            started_by_it = psutil.Process(process.pid).children(recursive=True)
+            for one in (process, *started_by_it):  # workers of torchrun have sessions of their own
+                one.kill()
             process.communicate()
             return False, time.monotonic() - started
     assert process.returncode == 0, said[-3000:]
@@ -51,7 +53,8 @@ def test_two_processes_killed_and_started_again(settings, tmp_path, deepspeed) -
     _, took = run(command("whole"))
     draw = random.Random(str(deepspeed))
     for number in range(KILLS):
-        run(command(f"again{number}"), draw.uniform(0.3 * took, took))
+        ended, _ = run(command(f"again{number}"), draw.uniform(0.3 * took, took))
+        print(f"two processes, {deepspeed}: {'ended before' if ended else 'killed'}")
         run(command(f"again{number}"))
         whole, again = (tmp_path / name / "model.safetensors" for name in ("whole", f"again{number}"))
         assert whole.read_bytes() == again.read_bytes(), number
@@ -73,7 +76,8 @@ def test_a_notebook_of_a_short_run_killed_and_started_again(tmp_path) -> None:
     try:
         _, took = run(command(names[0]))
         for name in names[1:]:
-            run(command(name), draw.uniform(0, took))
+            ended, _ = run(command(name), draw.uniform(0, took))
+            print(f"notebook of a short run: {'ended before' if ended else 'killed'}")
             run(command(name))
             assert made(name) == made(names[0]), name
     finally:
@@ -90,7 +94,8 @@ def test_the_report_killed_and_started_again(tmp_path) -> None:
         assert {"report.en.html", "report.en.pdf"} <= expected.keys()
         for number, kill in enumerate(kills(whole, random.Random("report"), KILLS)):
             folder = tmp_path / f"again{number}"
-            forks.run("report", RUNS / "nano", folder, **kill)
+            stopped = killed(forks, "report", RUNS / "nano", folder, kill)
+            print(f"report: {'killed' if stopped['killed'] else 'ended before'}")
             ended = forks.run("report", RUNS / "nano", folder)
             assert not ended.get("error"), ended["error"]
             found = results(folder / "nano" / "report")

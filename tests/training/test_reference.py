@@ -1,11 +1,14 @@
 """Reference log-probabilities: computed once for each content, and read from disk afterwards."""
 
+import resource
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 
+from rlhf_hw.files import replacing
 from rlhf_hw.models.loading import load_policy
 from rlhf_hw.models.log_probs import log_probs_groups
 from rlhf_hw.training.config import DPOTraining
@@ -44,6 +47,35 @@ def test_reference_log_probs_are_kept_by_content(
         model.model.norm.weight += 0.1
     model.save_pretrained(folder)
     assert np.abs(ask(folder=folder) - first).max() > 0.01  # other weights in the same place
+
+
+@pytest.mark.parametrize("left", [-20, 50, 0])
+def test_a_torn_file_is_computed_anew(groups, renderer, policy_folder, cache, left) -> None:
+    first = reference_log_probs(policy_folder, groups, renderer.pad_id, "fp32")
+    (path,) = cache.iterdir()
+    path.write_bytes((whole := path.read_bytes())[:left])
+    np.testing.assert_array_equal(reference_log_probs(policy_folder, groups, renderer.pad_id, "fp32"), first)
+    assert path.read_bytes() == whole
+
+
+def test_of_a_disk_that_is_full_nothing_torn_is_kept(
+    groups, renderer, policy_folder, cache, monkeypatch
+) -> None:
+    @contextmanager
+    def full(path, mode):
+        """Files cannot be longer than the head of an array."""
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (130, limits[1]))
+        try:
+            with replacing(path, mode) as stream:
+                yield stream
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    monkeypatch.setattr("rlhf_hw.training.reference.replacing", full)
+    with pytest.raises(OSError, match="free some space"):
+        reference_log_probs(policy_folder, groups, renderer.pad_id, "fp32")
+    assert not list(cache.iterdir())
 
 
 def test_a_second_dpo_run_reads_the_reference_from_the_cache(settings, cache, monkeypatch) -> None:
