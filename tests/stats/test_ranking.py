@@ -19,13 +19,13 @@ def test_the_value_is_that_of_scikit_learn_with_ties_too():
 def test_its_interval_covers_the_area_of_all_prompts():
     generator, area = np.random.default_rng(1), norm.cdf(1 / np.sqrt(2))
     held = 0
-    for _ in range(400):
+    for _ in range(200):
         positive = np.arange(120) < 40
         found = influence_interval(
             *auroc_parts(generator.normal(size=120) + positive, positive, np.arange(120))
         )
         held += found.low <= area <= found.high
-    assert 0.92 <= held / 400 <= 0.98
+    assert 0.91 <= held / 200 <= 0.99
 
 
 def test_rows_of_one_prompt_count_as_one():

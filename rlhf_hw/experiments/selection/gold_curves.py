@@ -24,7 +24,7 @@ import pandas as pd
 from scipy.special import xlogy
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.experiments.best_of_n import best_by_score, kl_bound
+from rlhf_hw.experiments.best_of_n import best_weights, kl_bound
 from rlhf_hw.stats.replicates import replicated_mean
 
 FITTED = 64  # largest n that the parabola is fitted to
@@ -77,22 +77,23 @@ def with_length_bonus(scores: np.ndarray, words: np.ndarray, weight: float) -> n
     return standardised(scores) + weight * standardised(np.asarray(words, dtype=float))
 
 
-def selection_kl(scores: np.ndarray, n: int) -> float:
-    """Divergence of the best of n from the policy that the scores were drawn from, in nats.
+def selection_kl(scores: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Divergence of the best of n from the policy that the scores were drawn from, in nats, for each n.
 
     Args:
         scores: Of the policy's replies to one prompt, shape (N,).
-        n: Replies chosen from.
+        sizes: n, replies chosen from.
     """
     counts = np.unique(scores, return_counts=True)[1]
     edges = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
-    low, high, tied = edges[:-1], edges[1:], counts > 1
+    low, high, tied, n = edges[:-1], edges[1:], counts > 1, np.asarray(sizes)[:, None]
     chosen = high**n - low**n
     ties = xlogy(chosen, np.where(chosen > 0, chosen, 1.0) / (high - low))
-    return float(ties[tied].sum() + (_up_to(high, n) - _up_to(low, n))[~tied].sum())
+    alone = _up_to(high, n) - _up_to(low, n)
+    return np.where(tied, ties, alone).sum(axis=1)
 
 
-def _up_to(u: np.ndarray, n: int) -> np.ndarray:
+def _up_to(u: np.ndarray, n: np.ndarray) -> np.ndarray:
     """The integral of n u^(n-1) log(n u^(n-1)) from 0 to u."""
     return (n - 1) * xlogy(u**n, u) + u**n * (np.log(n) - (n - 1) / n)
 
@@ -105,12 +106,18 @@ def gold_curve(proxy: np.ndarray, gold: np.ndarray, sizes: Sequence[int]) -> Gol
         gold: Shape (prompts, samples).
         sizes: n, the first 1.
     """
-    known = standardised(proxy)
-    own = np.array([[best_by_score(one, one, n) for n in sizes] for one in known])
-    true = np.array([[best_by_score(one, gold, n) for n in sizes] for one in known])
-    kl = [[[selection_kl(scores, n) for n in sizes] for scores in one] for one in proxy]
-    own, true = (np.moveaxis(table, 1, 2) for table in (own, true))
-    return GoldCurve(np.asarray(sizes), own - own[..., :1], true - true[..., :1], np.array(kl))
+    known, weights = standardised(proxy), np.array([best_weights(gold.shape[1], int(n)) for n in sizes])
+    own = np.array([[_best(row, row, weights) for row in one] for one in known])
+    true = np.array([[_best(*rows, weights) for rows in zip(one, gold, strict=True)] for one in known])
+    kl = np.array([[selection_kl(row, sizes) for row in one] for one in proxy])
+    return GoldCurve(np.asarray(sizes), own - own[..., :1], true - true[..., :1], kl)
+
+
+def _best(scores: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Expected value of the best by score for each n, whose weights of ranks have shape (S, N)."""
+    place, count = np.unique(scores, return_inverse=True, return_counts=True)[1:]
+    shared = np.bincount(place, weights=values) / count  # replies of equal score share their places
+    return weights @ np.repeat(shared, count)
 
 
 def after_peak(gold: np.ndarray) -> np.ndarray:

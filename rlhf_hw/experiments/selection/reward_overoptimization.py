@@ -1,7 +1,7 @@
 """All that choosing hard by a reward shows, in one result: curves, small reward models, remedies, labels.
 
     study = Replies(**arrays, ...)
-    found = reward_overoptimization(study, Variations(sizes=(40, 150, 600)))
+    found = reward_overoptimization(study, Variations(sizes=(25, 100, 400)))
     found.metrics["over.bonus.fall"], found.claims["over_bonus_turns"]
 
 "Trainings" are the run's reward models, which share neither pairs nor seed, or for the small reward models
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.experiments.best_of_n import best_by_score
+from rlhf_hw.experiments.best_of_n import best_by_score, kl_bound
 from rlhf_hw.experiments.result import Result, prefixed
 from rlhf_hw.experiments.selection.gold_curves import (
     FITTED,
@@ -79,11 +79,11 @@ class Variations:
         flip_rate: Share of flipped labels that are to be found, and of those whose calibration is looked at.
     """
 
-    sizes: Sequence[int] = (40, 150, 600)
+    sizes: Sequence[int] = (25, 100, 400)
     rates: Sequence[float] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-    draws: int = 4
+    draws: int = 6
     members: int = 4
-    member_pairs: int = 150
+    member_pairs: int = 100
     member_flips: float = 0.25
     flip_rate: float = 0.2
 
@@ -178,6 +178,10 @@ def proxy_curves(
     numbers: dict[str, float] = {}
     for name, curve in curves.items():
         numbers |= prefixed(name, curve_numbers(curve, fitted, seed=seed))
+        middle_gain = curve.gold[..., -1 - min(3, len(sizes) - 1)]
+        numbers |= replicated_mean(middle_gain, seed=seed).named(f"{name}.gold_middle")
+        numbers[f"{name}.divergence"] = float(curve.kl[..., -1].mean())
+    numbers |= {"most": int(sizes[-1]), "formula": kl_bound(int(sizes[-1]))}
     below = curves["gold"].gold[..., -1] - curves["model"].gold[..., -1]
     numbers |= replicated_mean(below, seed=seed).named("model.below_gold")
     for name, proxy in proxies.items():

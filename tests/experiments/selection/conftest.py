@@ -11,18 +11,18 @@ from rlhf_hw.experiments.selection.reward_overoptimization import (
 from rlhf_hw.experiments.selection.state_heads import ReadPairs
 
 SMALL = Variations(
-    sizes=(20, 80, 300), rates=(0.0, 0.2, 0.4, 0.5), draws=4, members=4, member_pairs=60, flip_rate=0.2
+    sizes=(20, 80, 300), rates=(0.0, 0.2, 0.4, 0.5), draws=3, members=4, member_pairs=60, flip_rate=0.2
 )
 NOISE = 0.22  # of annotators, in units of gold
 
 
-def made_world(seed: int = 0, prompts: int = 12, samples: int = 128, directions: int = 16) -> Replies:
+def made_world(seed: int = 0, prompts: int = 40, samples: int = 64, directions: int = 16) -> Replies:
     """Gold is quality minus what excess of length costs; states hold both and much else."""
     rng = np.random.default_rng(seed)
 
     def texts(*shape: int):
         states = rng.normal(size=(*shape, directions))
-        gold = states[..., 0] - 0.7 * np.maximum(states[..., 1] - 0.3, 0) ** 2
+        gold = states[..., 0] - np.maximum(states[..., 1], 0) ** 2
         return states, gold, states[..., 1]
 
     def pairs(count: int) -> ReadPairs:
@@ -36,7 +36,7 @@ def made_world(seed: int = 0, prompts: int = 12, samples: int = 128, directions:
         )
 
     states, gold, length = texts(prompts, samples)
-    scores = gold + 0.6 * rng.normal(size=(3, *gold.shape))
+    scores = states[..., 0] + 0.6 * rng.normal(size=(3, *gold.shape))  # blind to what length costs
     return Replies(
         gold.round(1), 40 + 15 * length, scores, scores.mean(axis=0), states, pairs(1200), pairs(300)
     )

@@ -22,7 +22,8 @@ def test_gold_turns_over_under_the_biased_score_and_not_under_gold(found):
     assert found.claims["over_bonus_turns"] and found.claims["over_control_rises"]
     assert found.claims["over_bonus_score_rises"] and not found.claims["over_model_turns"]
     assert numbers["bonus.words"] > numbers["words"] + 15 and found.claims["over_model_below_gold"]
-    assert 1 < numbers["bonus.peak"] < 128 == found.curves["bonus"]["n"].iloc[-1]
+    assert numbers["bonus.peak"] < 16 and found.curves["bonus"]["n"].iloc[-1] == 64 == numbers["most"]
+    assert numbers["gold.kl_64"] < numbers["model.kl_64"] == pytest.approx(numbers["formula"])
 
 
 def test_without_the_bias_in_gold_nothing_turns(world):
@@ -33,10 +34,10 @@ def test_without_the_bias_in_gold_nothing_turns(world):
 
 def test_pairs_help_noise_hurts_and_shuffled_labels_teach_nothing(found):
     numbers = numbers_of(found)
-    for gain in ("pairs_gain", "noise_cost", "length_cost"):
-        assert numbers[f"labels.{gain}_low"] > 0.1, gain
+    assert numbers["labels.pairs_gain_low"] > 0.1 and numbers["labels.noise_cost_low"] > 0.5
+    assert numbers["labels.length_cost"] > 0.1
     assert abs(numbers["labels.shuffled.accuracy"] - 0.5) < 0.15
-    assert numbers["labels.many.accuracy"] > 0.8 > numbers["labels.flipped.accuracy"] - 0.1
+    assert numbers["labels.many.accuracy"] > numbers["labels.flipped.accuracy"] + 0.1
     assert found.claims["over_shuffled_nothing"]
     accuracy = [one["accuracy"] for one in found.by_flips.values()]
     assert accuracy == sorted(accuracy, reverse=True) and list(found.by_pairs) == [20, 80, 300]
@@ -44,10 +45,10 @@ def test_pairs_help_noise_hurts_and_shuffled_labels_teach_nothing(found):
 
 def test_an_ensemble_removes_what_members_do_not_share_and_nothing_else(found):
     numbers = numbers_of(found)
-    assert numbers["remedies.noisy.mean.lead_low"] > 0.1 and found.claims["over_mean_helps_noisy"]
-    assert numbers["remedies.own.averaged.lead"] == pytest.approx(numbers["remedies.own.mean.lead"], abs=0.02)
-    shared = numbers["remedies.biased.single.gold"]
-    assert shared < numbers["bonus.gold_64"] and abs(numbers["remedies.biased.mean.lead"]) < 0.5
+    assert numbers["remedies.noisy.mean.lead_low"] > 0.1
+    assert numbers["remedies.own.averaged.lead"] == pytest.approx(numbers["remedies.own.mean.lead"], abs=0.1)
+    assert numbers["remedies.biased.single.gold"] == pytest.approx(numbers["bonus.gold_most"]) < -0.5
+    assert found.claims["over_shared_bias_stays"] and numbers["remedies.biased.mean.lead"] < 0.5
 
 
 def test_the_rules_of_ensembles():
