@@ -37,7 +37,7 @@ CASES = {
 RULE_NAMES = {
     "mean": "mean",
     "worst": "worst case",
-    "uncertainty": "priced disagreement",
+    "uncertainty": "priced spread",
     "averaged": "weights averaged",
 }
 EVERY = 3  # n of the upper axis that are named
@@ -98,7 +98,7 @@ def labels_and_remedies(
         favoured: The same of one whose labels favour length.
         remedies: Case of `CASES` -> `<rule>.lead` with intervals.
     """
-    figure, (left, right) = canvas(1, 2, height=3.4, width_ratios=(1.1, 1))
+    figure, (left, right) = canvas(1, 2, height=3.5, width_ratios=(1.2, 1))
     kinds = (
         ("by number of pairs", BLUE, "o", {f"{size:,}": found for size, found in by_pairs.items()}),
         (
@@ -116,10 +116,11 @@ def labels_and_remedies(
         left.errorbar(across, up, yerr=reach, fmt="none", ecolor=colour, elinewidth=0.8, capsize=0, alpha=0.6)
         left.plot(across, up, mark, color=colour, markersize=5, label=name, zorder=4)
         for text, at in zip(found, zip(across, up, strict=True), strict=True):
-            left.annotate(text, at, xytext=(4, 3), textcoords="offset points", fontsize=7.5, color=colour)
+            shift = (4, 3) if mark == "o" else (4, -9)
+            left.annotate(text, at, xytext=shift, textcoords="offset points", fontsize=7.5, color=colour)
     left.axhline(0, color=GREY, linewidth=0.9)
     left.set_xlabel("accuracy on held-out pairs")
-    left.set_ylabel("gold of the best (gain)")
+    left.set_ylabel("gain in gold")
     left.margins(x=0.12)
     legend_below(left, columns=1)
     rows = {rule: place for place, rule in enumerate(reversed(RULE_NAMES))}
@@ -134,6 +135,6 @@ def labels_and_remedies(
     right.set_yticks(list(rows.values()), [RULE_NAMES[rule] for rule in rows])
     right.set_ylim(-0.6, len(rows) - 0.4)
     right.grid(axis="y", visible=False)
-    right.set_xlabel("gold of the best, beyond one model's")
+    right.set_xlabel("gold beyond one model's")
     legend_below(right, columns=1)
     return figure

@@ -74,6 +74,7 @@ def over_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
         "over_noise_hurts": side("labels.noise_cost") > 0,
         "over_shuffled_nothing": side("labels.shuffled.accuracy", 0.5) == 0
         and side("labels.shuffled.gold_most") <= 0,
+        "over_shuffled_loses": side("labels.shuffled.gold_most") < 0,
         "over_length_labels_cost": side("labels.length_cost") > 0,
         "over_length_labels_turn": side("labels.favour_length.fall") < 0,
         "over_mean_helps_noisy": side("remedies.noisy.mean.lead") > 0,

@@ -211,7 +211,7 @@ def label_numbers(
 
     Returns:
         Number of pairs -> numbers; share of flips -> numbers; and as metrics: `few.*`, `many.*` (pairs),
-        `flipped.*` (the largest share below one half), `shuffled.*`, `favour_length.*`, each with `accuracy`,
+        `noisy.*` (those that are to be found), `flipped.*` (the largest share below one half), `shuffled.*`, `favour_length.*`, each with `accuracy`,
         `gold_most`, `fall`; `pairs_gain`, `noise_cost`, `length_cost`: differences of `gold_most`.
     """
     by_pairs = {size: head_numbers(found[size]) for size in wanted.sizes}
@@ -219,14 +219,16 @@ def label_numbers(
     kinds = {
         "few": wanted.sizes[0],
         "many": wanted.sizes[-1],
+        "noisy": Labels(wanted.flip_rate),
         "flipped": Labels(wanted.rates[-2]),
         "shuffled": Labels(wanted.rates[-1]),
         "favour_length": Labels(favour_length=True),
     }
-    numbers = {
+    numbers: dict[str, float] = {
         "few_pairs": wanted.sizes[0],
         "many_pairs": wanted.sizes[-1],
         "flipped_share": wanted.rates[-2],
+        "noisy_share": wanted.flip_rate,
     }
     for name, kind in kinds.items():
         numbers |= prefixed(name, head_numbers(found[kind]))

