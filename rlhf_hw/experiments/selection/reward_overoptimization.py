@@ -211,8 +211,9 @@ def label_numbers(
 
     Returns:
         Number of pairs -> numbers; share of flips -> numbers; and as metrics: `few.*`, `many.*` (pairs),
-        `noisy.*` (those that are to be found), `flipped.*` (the largest share below one half), `shuffled.*`, `favour_length.*`, each with `accuracy`,
-        `gold_most`, `fall`; `pairs_gain`, `noise_cost`, `length_cost`: differences of `gold_most`.
+        `noisy.*` (flips that are to be found), `flipped.*` (the largest share below one half), `shuffled.*`,
+        `favour_length.*`, each with `accuracy`, `gold_most`, `fall`; `pairs_gain`, `noise_cost`,
+        `length_cost`: differences of `gold_most`.
     """
     by_pairs = {size: head_numbers(found[size]) for size in wanted.sizes}
     by_flips = {rate: head_numbers(found[Labels(rate)]) for rate in wanted.rates}
