@@ -153,7 +153,7 @@ def parabola(curve: GoldCurve, fitted: int = FITTED) -> tuple[np.ndarray, np.nda
     return found, found @ basis.T
 
 
-def curve_numbers(curve: GoldCurve, fitted: int = FITTED, *, seed: int = 0) -> dict[str, float]:
+def proxy_numbers(curve: GoldCurve, fitted: int = FITTED, *, seed: int = 0) -> dict[str, float]:
     """One proxy's numbers, with both intervals where they are means over prompts.
 
     Returns:

@@ -1,6 +1,6 @@
 """All that choosing hard by a reward shows, in one result: curves, small reward models, remedies, labels.
 
-    study = Replies(**arrays, ...)
+    study = ManyReplies(**arrays, ...)
     found = reward_overoptimization(study, Variations(sizes=(25, 100, 400)))
     found.metrics["over.bonus.fall"], found.claims["over_bonus_turns"]
 
@@ -19,10 +19,10 @@ from rlhf_hw.experiments.best_of_n import best_by_score, kl_bound
 from rlhf_hw.experiments.result import Result, prefixed
 from rlhf_hw.experiments.selection.gold_curves import (
     FITTED,
-    curve_numbers,
     curve_rows,
     doublings,
     gold_curve,
+    proxy_numbers,
     with_length_bonus,
 )
 from rlhf_hw.experiments.selection.over_expectations import over_claims
@@ -45,7 +45,7 @@ BONUS = 1.0  # planted: a deviation of length counts as much as a deviation of t
 
 
 @dataclass(frozen=True)
-class Replies:
+class ManyReplies:
     """Many replies to a few prompts, and pairs to learn from.
 
     Attributes:
@@ -115,7 +115,7 @@ class OverOptimization(Result):
 
 
 def reward_overoptimization(
-    replies: Replies, variations: Variations | None = None, *, fitted: int = FITTED, seed: int = 0
+    replies: ManyReplies, variations: Variations | None = None, *, fitted: int = FITTED, seed: int = 0
 ) -> OverOptimization:
     """Everything; models are not needed any more.
 
@@ -126,7 +126,7 @@ def reward_overoptimization(
         seed: Of draws.
 
     Returns:
-        Metrics `over.model.*`, `over.bonus.*`, `over.gold.*` (keys of `curve_numbers`), `over.labels.*`
+        Metrics `over.model.*`, `over.bonus.*`, `over.gold.*` (keys of `proxy_numbers`), `over.labels.*`
         (`label_numbers`), `over.remedies.<case>.*`, `over.calibration.*`, `over.flips.*`.
     """
     wanted = variations or Variations()
@@ -159,13 +159,13 @@ def reward_overoptimization(
     )
 
 
-def middle(replies: Replies) -> int:
+def middle(replies: ManyReplies) -> int:
     """The n that remedies are also looked at, an eighth of the largest."""
     return max(1, int(doublings(replies.gold.shape[1])[-1]) // 8)
 
 
 def proxy_curves(
-    replies: Replies, fitted: int, seed: int = 0
+    replies: ManyReplies, fitted: int, seed: int = 0
 ) -> tuple[dict[str, pd.DataFrame], dict[str, float]]:
     """The run's reward models, the same with a planted bonus for length, and gold itself."""
     gold, sizes = replies.gold, doublings(replies.gold.shape[1])
@@ -177,7 +177,7 @@ def proxy_curves(
     curves = {name: gold_curve(proxy, gold, sizes) for name, proxy in proxies.items()}
     numbers: dict[str, float] = {}
     for name, curve in curves.items():
-        numbers |= prefixed(name, curve_numbers(curve, fitted, seed=seed))
+        numbers |= prefixed(name, proxy_numbers(curve, fitted, seed=seed))
         middle_gain = curve.gold[..., -1 - min(3, len(sizes) - 1)]
         numbers |= replicated_mean(middle_gain, seed=seed).named(f"{name}.gold_middle")
         numbers[f"{name}.divergence"] = float(curve.kl[..., -1].mean())
@@ -191,7 +191,7 @@ def proxy_curves(
     return {name: curve_rows(curve, fitted) for name, curve in curves.items()}, numbers
 
 
-def judge_labels(replies: Replies, wanted: Variations, seed: int = 0) -> dict[Labels | int, JudgedHeads]:
+def judge_labels(replies: ManyReplies, wanted: Variations, seed: int = 0) -> dict[Labels | int, JudgedHeads]:
     """Small reward models by who labelled their pairs, and by how many there are."""
     size, sizes = wanted.sizes[-1], doublings(replies.gold.shape[1])
 
@@ -242,11 +242,11 @@ def label_numbers(
 def head_numbers(heads: JudgedHeads) -> dict[str, float]:
     """`accuracy` on held-out pairs, `gold_most` and `fall` of best-of-n, with both intervals."""
     numbers = replicated_rate(heads.right).named("accuracy")
-    curve = curve_numbers(heads.curve)
+    curve = proxy_numbers(heads.curve)
     return numbers | {k: v for k, v in curve.items() if k.startswith(("gold_most", "fall"))}
 
 
-def remedy_cases(replies: Replies, wanted: Variations, seed: int = 0) -> dict[str, dict[str, float]]:
+def remedy_cases(replies: ManyReplies, wanted: Variations, seed: int = 0) -> dict[str, dict[str, float]]:
     """Ensembles of the run's reward models, of these with a bias that all share, and of small noisy ones."""
     gold, sizes = replies.gold, (middle(replies), int(doublings(replies.gold.shape[1])[-1]))
     biased = with_length_bonus(replies.scores, replies.words, BONUS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlhf_hw.experiments.selection.reward_overoptimization import (
-    Replies,
+    ManyReplies,
     Variations,
     reward_overoptimization,
 )
@@ -16,7 +16,7 @@ SMALL = Variations(
 NOISE = 0.22  # of annotators, in units of gold
 
 
-def made_world(seed: int = 0, prompts: int = 40, samples: int = 64, directions: int = 16) -> Replies:
+def made_world(seed: int = 0, prompts: int = 40, samples: int = 64, directions: int = 16) -> ManyReplies:
     """Gold is quality minus what excess of length costs; states hold both and much else."""
     rng = np.random.default_rng(seed)
 
@@ -37,13 +37,13 @@ def made_world(seed: int = 0, prompts: int = 40, samples: int = 64, directions: 
 
     states, gold, length = texts(prompts, samples)
     scores = states[..., 0] + 0.6 * rng.normal(size=(3, *gold.shape))  # blind to what length costs
-    return Replies(
+    return ManyReplies(
         gold.round(1), 40 + 15 * length, scores, scores.mean(axis=0), states, pairs(1200), pairs(300)
     )
 
 
 @pytest.fixture(scope="session")
-def world() -> Replies:
+def world() -> ManyReplies:
     return made_world()
 
 

@@ -9,10 +9,10 @@ from rlhf_hw.experiments.best_of_n import kl_bound
 from rlhf_hw.experiments.selection.gold_curves import (
     GoldCurve,
     after_peak,
-    curve_numbers,
     doublings,
     gold_curve,
     parabola,
+    proxy_numbers,
     selection_kl,
     standardised,
     with_length_bonus,
@@ -76,7 +76,7 @@ def test_a_parabola_is_found_again_and_foretells_itself():
     coefficients, forecast = parabola(curve, fitted=8)
     assert coefficients[0] == pytest.approx(np.array([[2, 1], [3, 0.5]]))
     assert forecast == pytest.approx(gold)
-    numbers = curve_numbers(curve, fitted=8)
+    numbers = proxy_numbers(curve, fitted=8)
     assert numbers["forecast_error"] == pytest.approx(0) and numbers["beta"] == pytest.approx(0.75)
 
 
