@@ -27,6 +27,7 @@ from rlhf_hw.figures.replies import (
     step_gains,
     win_rate_forest,
 )
+from rlhf_hw.figures.reward_overoptimization import gold_against_proxy, labels_and_remedies
 from rlhf_hw.figures.score_gap import planted_matrix, step_waterfall, waterfall
 from rlhf_hw.figures.scores import (
     accuracy_by_length,
@@ -113,6 +114,12 @@ TRIED = SimpleNamespace(
     chosen=1,
     budget=1.84,
 )
+PROXY_CURVES = {}  # choosing hard: proxy -> rows, of which gold falls under a bonus for length
+for proxy, gold in (("model", [0.0, 0.5, 0.8]), ("bonus", [0.0, 0.4, -0.2]), ("gold", [0.0, 0.8, 1.4])):
+    PROXY_CURVES[proxy] = pd.DataFrame({"n": [1, 2, 4], "formula": [0, 0.19, 0.64], "forecast": gold})
+    for end, shift in (("", 0), ("_low", -0.1), ("_high", 0.1)):
+        PROXY_CURVES[proxy][f"gold{end}"] = [value + shift for value in gold]
+        PROXY_CURVES[proxy][f"own{end}"] = [0.0, 0.6 + shift, 1.1 + shift]
 PLURAL = {
     "groups": ("single", "mean and variance", "mixture", "known groups", "shuffled labels"),
     "users": ("single", "alone", "low rank", "user variable"),
@@ -124,6 +131,11 @@ PLURAL = {
 def named(key: str, value: float) -> dict[str, float]:
     """A number with its interval, as metrics hold it."""
     return {key: value, f"{key}_low": value - 0.1, f"{key}_high": value + 0.1}
+
+
+def small_model(accuracy: float) -> dict[str, float]:
+    """What is known of a small reward model."""
+    return {"accuracy": accuracy, **named("gold_most", 2 * accuracy - 1)}
 
 
 DRAWINGS = {
@@ -219,6 +231,20 @@ DRAWINGS = {
     "people_disagree": lambda: people_disagree(
         [{"foretold": 0.3, **RATE.named("real")}, {"foretold": 0.4, **RATE.named("real")}],
         {key: number for name in PLURAL["voters"] for key, number in RATE.named(name).items()},
+    ),
+    "gold_against_proxy": lambda: gold_against_proxy(PROXY_CURVES, fitted=2),
+    "labels_and_remedies": lambda: labels_and_remedies(
+        {20: small_model(0.6), 600: small_model(0.8)},
+        {0.0: small_model(0.8), 0.2: small_model(0.75), 0.5: small_model(0.5)},
+        small_model(0.7),
+        {
+            case: {
+                key: value
+                for rule in ("mean", "worst", "uncertainty", *(["averaged"] if case == "own" else []))
+                for key, value in RATE.named(f"{rule}.lead").items()
+            }
+            for case in ("own", "noisy", "biased")
+        },
     ),
     "settings_frontier": lambda: settings_frontier(TRIED),
     "planted_matrix": lambda: planted_matrix(np.ones((len(FAULTS), 8)), FAULTS, PARTS),

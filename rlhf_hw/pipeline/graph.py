@@ -155,6 +155,13 @@ STAGES: Mapping[str, Stage] = {
         makes=("metrics/07.json",),
         figures=("recorded_distributions", "recorded_accuracy", "recorded_length", "recorded_win_rate"),
     ),
+    "08_reward_overoptimization": Stage(
+        needs={"base": (), "sft": ()},
+        replicated={"reward_model": ()},
+        makes=("many_replies", "metrics/08.json"),
+        figures=("over_gold_proxy", "over_labels_remedies"),
+        experiment=True,
+    ),
     "10_plural_preferences": Stage(
         makes=("metrics/10.json",),
         figures=("plural_groups", "plural_users", "plural_people"),
