@@ -148,6 +148,11 @@ STAGES: Mapping[str, Stage] = {
         makes=("metrics/07.json",),
         figures=("recorded_distributions", "recorded_accuracy", "recorded_length", "recorded_win_rate"),
     ),
+    "09_length_bias": Stage(
+        makes=("length_bias", "metrics/09.json"),
+        figures=("length_remedies", "length_strength"),
+        experiment=True,
+    ),
     "10_plural_preferences": Stage(
         makes=("metrics/10.json",),
         figures=("plural_groups", "plural_users", "plural_people"),

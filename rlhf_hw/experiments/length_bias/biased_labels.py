@@ -138,8 +138,13 @@ def in_parts(reader: RewardModel, asked: Sequence[Preference], texts: Sequence[S
 
 
 def _reader(model: str, limits: Mapping[str, Any], dtype: str) -> RewardModel:
+    return RewardModel(found_model(model), dtype=dtype, untrained=True, **limits)
+
+
+def found_model(model: str) -> str:
+    """A folder, looked up from the project's root, as an absolute path; a hub id as it is."""
     folder = resolve(model)
-    return RewardModel(folder if folder.exists() else model, dtype=dtype, untrained=True, **limits)
+    return str(folder) if folder.exists() else model
 
 
 def biased_labels(pairs: SeenReplies, share: float, rng: np.random.Generator) -> np.ndarray:

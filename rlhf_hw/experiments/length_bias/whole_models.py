@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlhf_hw.experiments.length_bias.biased_labels import SeenReplies, biased_labels, in_parts
+from rlhf_hw.experiments.length_bias.biased_labels import SeenReplies, biased_labels, found_model, in_parts
 from rlhf_hw.experiments.length_bias.length_bias import Judged, LengthStudy, judge_rewards
 from rlhf_hw.experiments.length_bias.remedies import BINS, balanced_rows
 from rlhf_hw.experiments.plural.crowd import in_order
@@ -73,7 +73,8 @@ def whole_models(
         files = labelled_sets(preferences, study.share, seed + k, settings.output_dir)
         for name, path in files.items():
             change = {"train_dataset": str(path), "output_dir": settings.output_dir / f"{name}-{seed + k}"}
-            jobs.append(settings.model_copy(update=change | {"seed": seed + k}))
+            change |= {"model": found_model(settings.model), "seed": seed + k}
+            jobs.append(settings.model_copy(update=change))
     judged = iter(in_workers(trained_and_judged, [(job, study) for job in jobs], "whole reward models"))
     return [{name: next(judged) for name in WHOLE} for _ in sets]
 
