@@ -46,17 +46,18 @@ def remedies_compared(
     """
     known = {REMEDY_ROWS[key]: (models[key], _colour(key), "o") for key in REMEDY_ROWS if key in models}
     known |= {WHOLE_ROWS[key]: (whole[key], _colour(key), "D") for key in WHOLE_ROWS if key in whole}
-    figure, (left, right) = canvas(1, 2, height=1.1 + 0.26 * len(known), sharey=True)
+    figure, (left, right) = canvas(1, 2, height=1.1 + 0.26 * len(known))
     rows = np.arange(len(known))[::-1]
     for row, (numbers, colour, mark) in zip(rows, known.values(), strict=True):
         draw_whiskers(left, Replicated.of(numbers, "coefficient"), row, colour, mark)
         draw_whiskers(right, Replicated.of(numbers, "gold"), row, colour, mark)
     note_line(left, 0.0, "", vertical=True)
     left.set_yticks(rows, list(known))
-    left.set_ylim(-0.6, len(rows) - 0.4)
+    right.set_yticks(rows, [""] * len(rows))
     left.set_xlabel("score by length, at equal gold (SD a SD)")
     right.set_xlabel("gold of the best of many")
     for axes in (left, right):
+        axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.grid(axis="y", visible=False)
     figure.supxlabel(INTERVALS, fontsize=8)
     return figure
