@@ -6,12 +6,19 @@ import pytest
 from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.length_bias.biased_labels import SeenReplies, biased_labels
 from rlhf_hw.experiments.length_bias.length_bias import LengthStudy, length_bias, measure_remedies
-from rlhf_hw.experiments.length_bias.length_expectations import EXPECTATIONS, MARGIN, length_verdicts
+from rlhf_hw.experiments.length_bias.length_expectations import (
+    EXPECTATIONS,
+    MARGIN,
+    covers_zero,
+    length_verdicts,
+)
 from rlhf_hw.experiments.length_bias.remedies import REMEDIES, balanced_rows, balancing_weights
 from rlhf_hw.experiments.length_bias.two_heads import fit_two_heads
 from rlhf_hw.experiments.length_bias.whole_models import labelled_sets
+from rlhf_hw.pipeline.kept_results import kept_results
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.templates import Message, Preference
+from rlhf_hw.stats.replicates import beyond
 from rlhf_hw.world.annotators import Features
 
 SHARE = 0.4
@@ -145,3 +152,18 @@ def test_whole_models_get_as_many_pairs_biased_and_balanced(tmp_path) -> None:
 
 def test_all_remedies_have_a_row(found) -> None:
     assert list(found.models) == ["control", *REMEDIES]
+
+
+def test_what_is_kept_shows_a_remedy_that_works() -> None:
+    """Of the default profile: the interval of one coefficient lies over 0, without loss of gold."""
+    kept = kept_results("nano")["length_bias"].metrics
+    numbers = {key.removeprefix("length_bias."): value for key, value in kept.items()}
+    working = [
+        name
+        for name in REMEDIES
+        if name != "none"
+        and covers_zero(numbers, f"{name}.coefficient")
+        and numbers[f"{name}.gold_lead_low"] > -MARGIN
+    ]
+    assert working and beyond(numbers, "none.coefficient", 0.2) > 0
+    assert numbers["grows"] > 0.2 and numbers["strongest.coefficient_high"] < -0.2

@@ -73,14 +73,15 @@ def people_lengths(parts: Mapping[str, PeoplePairs], draws: int = 3, seed: int =
 
     Returns:
         Metrics under `length_bias.people.`: those of `part_numbers` for each part. And the claims
-        `people_<part>_splits`, `people_<part>_balance_lowers`, `people_<part>_balance_costs`.
+        `people_<part>_splits`, `people_<part>_balance_narrows`, `people_<part>_balance_costs`.
     """
     metrics, claims = {}, {}
     found = {part: part_numbers(pairs, draws, seed) for part, pairs in parts.items()}
     for part, numbers in found.items():
         metrics |= prefixed(f"length_bias.people.{part}", numbers)
         claims[f"people_{part}_splits"] = beyond(numbers, "all.split") > 0
-        claims[f"people_{part}_balance_lowers"] = beyond(numbers, "lowered") > 0
+        way = 1 if numbers["random.split"] > 0 else -1
+        claims[f"people_{part}_balance_narrows"] = way * beyond(numbers, "lowered") > 0
         claims[f"people_{part}_balance_costs"] = beyond(numbers, "cost") > 0
     return PeopleLengths(metrics=metrics, claims=claims, parts=found)
 
@@ -93,7 +94,7 @@ def part_numbers(pairs: PeoplePairs, draws: int, seed: int) -> dict[str, float]:
         of unequal length whose longer reply was chosen, which is the accuracy of the length rule;
         `<trained on>.accuracy`, `.longer`, `.shorter`, `.split` of a bag of words, trained on one of
         `TRAINED_ON`: on held-out pairs, on those whose chosen reply is the longer one, on the others, and the
-        difference; `lowered`, by how much balancing lowers the split against as many pairs at random; `cost`,
+        difference; `lowered`, the split with as many pairs at random minus that with balanced ones; `cost`,
         accuracy lost against them; all with their intervals.
     """
     rng = np.random.default_rng(seed)
