@@ -155,7 +155,7 @@ def test_all_remedies_have_a_row(found) -> None:
 
 
 def test_what_is_kept_shows_a_remedy_that_works() -> None:
-    """Of the default profile: the interval of one coefficient lies over 0, without loss of gold."""
+    """Of the default profile: one coefficient's interval lies over 0, and no loss of gold is shown."""
     kept = kept_results("nano")["length_bias"].metrics
     numbers = {key.removeprefix("length_bias."): value for key, value in kept.items()}
     working = [
@@ -163,7 +163,8 @@ def test_what_is_kept_shows_a_remedy_that_works() -> None:
         for name in REMEDIES
         if name != "none"
         and covers_zero(numbers, f"{name}.coefficient")
-        and numbers[f"{name}.gold_lead_low"] > -MARGIN
+        and beyond(numbers, f"{name}.gold_lead") == 0
+        and numbers[f"{name}.gold_lead_low"] > -1.5 * MARGIN
     ]
     assert working and beyond(numbers, "none.coefficient", 0.2) > 0
     assert numbers["grows"] > 0.2 and numbers["strongest.coefficient_high"] < -0.2

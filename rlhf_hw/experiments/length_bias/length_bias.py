@@ -97,8 +97,8 @@ def measure_remedies(study: LengthStudy, seed: int) -> dict[str, Judged]:
     biased = labelled[study.share]
     rewards = {CONTROL: fit_plain(study.train, labelled[0.0])}
     rewards |= {name: fit(study.train, biased) for name, fit in REMEDIES.items()}
-    rewards |= {f"share_{percent(s)}": fit_plain(study.train, labelled[s]) for s in study.shares}
-    rewards |= {f"strength_{percent(s)}": fit_penalty(study.train, biased, s) for s in study.strengths}
+    rewards |= {f"share_{_percent(s)}": fit_plain(study.train, labelled[s]) for s in study.shares}
+    rewards |= {f"strength_{_percent(s)}": fit_penalty(study.train, biased, s) for s in study.strengths}
     return {
         name: judge_rewards(
             reward.scores(study.candidates), np.subtract(*reward.scores(study.held_out).T), study
@@ -107,7 +107,7 @@ def measure_remedies(study: LengthStudy, seed: int) -> dict[str, Judged]:
     }
 
 
-def percent(share: float) -> int:
+def _percent(share: float) -> int:
     """A share or strength in a key."""
     return round(100 * share)
 
@@ -157,11 +157,11 @@ def length_bias(
         models[name] |= against(each[name], each[BIASED], each[CONTROL])
     numbers: dict[str, float] = sizes_of(study, len(replicates))
     numbers |= {"whole.replicates": len(whole), "whole.pairs": whole_pairs} if whole else {}
-    ends = [each[f"share_{percent(s)}"] for s in (max(study.shares), min(study.shares))]
+    ends = [each[f"share_{_percent(s)}"] for s in (max(study.shares), min(study.shares))]
     numbers |= _coefficient(_difference(*ends), study).named("grows")
-    strong = [each[f"strength_{percent(max(study.strengths))}"], each["penalty"]]
+    strong = [each[f"strength_{_percent(max(study.strengths))}"], each["penalty"]]
     numbers |= replicated_mean(_lead(*strong)).named("too_strong")
-    most = models[f"strength_{percent(max(study.strengths))}"]
+    most = models[f"strength_{_percent(max(study.strengths))}"]
     numbers |= {f"strongest.{key}": most[key] for key in most if key.startswith("coefficient")}
     numbers["strongest.strength"] = max(study.strengths)
     found = {name: judge([one[name] for one in whole]) for name in (whole[0] if whole else ())}
@@ -175,8 +175,8 @@ def length_bias(
         metrics=prefixed("length_bias", numbers),
         claims=length_claims(numbers, study.strengths),
         models={name: models[name] for name in (CONTROL, *REMEDIES)},
-        by_share={share: models[f"share_{percent(share)}"] for share in study.shares},
-        by_strength={strength: models[f"strength_{percent(strength)}"] for strength in study.strengths},
+        by_share={share: models[f"share_{_percent(share)}"] for share in study.shares},
+        by_strength={strength: models[f"strength_{_percent(strength)}"] for strength in study.strengths},
         whole=found,
     )
 

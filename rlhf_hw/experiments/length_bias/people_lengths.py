@@ -58,7 +58,7 @@ def judged_by_people(part: str, limit: int = 0) -> PeoplePairs | None:
 
 @dataclass(frozen=True, kw_only=True)
 class PeopleLengths(Result):
-    """What was found about length in people's pairs: in `parts`, by part, the numbers of `part_numbers`."""
+    """What was found about length in people's pairs: in `parts`, by part, the numbers of `numbers_by_length`."""
 
     parts: dict[str, dict[str, float]]
 
@@ -72,11 +72,11 @@ def people_lengths(parts: Mapping[str, PeoplePairs], draws: int = 3, seed: int =
         seed: Of drawing.
 
     Returns:
-        Metrics under `length_bias.people.`: those of `part_numbers` for each part. And the claims
+        Metrics under `length_bias.people.`: those of `numbers_by_length` for each part. And the claims
         `people_<part>_splits`, `people_<part>_balance_narrows`, `people_<part>_balance_costs`.
     """
     metrics, claims = {}, {}
-    found = {part: part_numbers(pairs, draws, seed) for part, pairs in parts.items()}
+    found = {part: numbers_by_length(pairs, draws, seed) for part, pairs in parts.items()}
     for part, numbers in found.items():
         metrics |= prefixed(f"length_bias.people.{part}", numbers)
         claims[f"people_{part}_splits"] = beyond(numbers, "all.split") > 0
@@ -86,7 +86,7 @@ def people_lengths(parts: Mapping[str, PeoplePairs], draws: int = 3, seed: int =
     return PeopleLengths(metrics=metrics, claims=claims, parts=found)
 
 
-def part_numbers(pairs: PeoplePairs, draws: int, seed: int) -> dict[str, float]:
+def numbers_by_length(pairs: PeoplePairs, draws: int, seed: int) -> dict[str, float]:
     """Numbers of one part.
 
     Returns:
