@@ -19,6 +19,8 @@ RUN_ARGS = $(if $(SET),--set $(SET)) $(if $(filter-out no,$(EXPERIMENTS)),--expe
 TYPESETTING := { command -v xelatex && command -v latexmk && kpsewhich ctexart.cls lmodern.sty pzdr.tfm && \
                  { fc-list | grep "Noto Serif CJK SC" || ls /usr/share/fonts/opentype/noto/NotoSerifCJK*; }; \
                } >/dev/null 2>&1
+# unit tests run beside each other, those of a file in one process, which may take 2 GiB
+BESIDE := -n logical --maxprocesses 4 --dist loadfile
 # nbval compares cells only when nothing random or local slips into their output
 NBVAL_ENV := TQDM_DISABLE=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
@@ -57,7 +59,7 @@ lint: setup-test
 	$(BIN)/ruff format --check .
 
 unit: setup-test
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests $(BESIDE) $(ARGS)
 
 nbval: setup-test
 	rm -rf runs/smoke

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Protocol, TypeVar
@@ -108,7 +108,7 @@ class Run:
     def kept_all(
         self,
         artefacts: Sequence[str],
-        make: Callable[[list[int]], list[T]],
+        make: Callable[[list[int]], Iterable[T]],
         load: Callable[[Path], T],
         settings: Sequence[Mapping[str, Any]],
         of: Callable | None = None,
@@ -120,7 +120,8 @@ class Run:
 
         Args:
             artefacts: Files or folders of the run.
-            make: Makes those whose numbers it is given, and returns their results in that order.
+            make: Makes those whose numbers it is given; its results come in that order, and each is noted as
+                it comes, so that an end in the middle loses only what was not made yet.
             load: Reads a result back from its artefact's path.
             settings: Of each.
             of: The function whose names count as the call; default: `make`.
@@ -140,9 +141,8 @@ class Run:
             else:
                 note.unlink(missing_ok=True)
                 left.append(number)
-        if left:
-            found |= dict(zip(left, make(left), strict=True))
-        for number in left:
+        for number, result in zip(left, make(left) if left else (), strict=True):
+            found[number] = result
             if not settings[number].get("resume"):
                 written = {"key": keys[number], "content": content(self.path / artefacts[number])}
                 write_json(self._note(artefacts[number]), written)

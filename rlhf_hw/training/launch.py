@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -49,8 +49,11 @@ def run_training(kind: str, config: Training, num_processes: int = 1) -> Trainin
 
 def run_trainings(
     kind: str, configs: Sequence[Training], num_processes: int = 1, title: str = ""
-) -> list[TrainingResult]:
+) -> Iterator[TrainingResult]:
     """Trainings that do not depend on each other: small models side by side, else one after the other.
+
+    Each result comes as soon as it is there, in the order of the settings, so that what has ended can be
+    noted before the next begins.
 
     Args:
         kind: As in `run_training`.
@@ -59,8 +62,10 @@ def run_trainings(
         title: What the progress bar calls them.
     """
     if num_processes != 1 or not all(is_small(config.model) for config in configs):
-        return [run_training(kind, config, num_processes) for config in configs]
-    return in_workers(run_training, [(kind, config) for config in configs], title)
+        for config in configs:
+            yield run_training(kind, config, num_processes)
+    else:
+        yield from in_workers(run_training, [(kind, config) for config in configs], title)
 
 
 def is_small(model: str) -> bool:

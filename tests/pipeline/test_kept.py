@@ -1,6 +1,7 @@
 """`Run.kept`: made once, and again after something that counts has changed."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,22 @@ def test_of_several_only_those_are_made_that_changed(trials: Trials) -> None:
     (run / "model-2").unlink()
     assert keep(1, 5, 3) == ["1 epochs", "5 epochs", "3 epochs"]
     assert made == [[0, 1, 2], [1], [2]]
+
+
+def test_what_was_made_before_an_end_in_the_middle_is_not_made_again(trials: Trials) -> None:
+    run, made = trials.run, []
+
+    def keep(end_at: int | None) -> None:
+        def make(which: list[int]) -> Iterator[None]:
+            for number in which:
+                if number == end_at:
+                    raise KeyboardInterrupt
+                made.append(number)
+                yield write_text(run / f"model-{number}", str(number))
+
+        run.kept_all(["model-0", "model-1", "model-2"], make, Path, [{"seed": n} for n in range(3)])
+
+    with pytest.raises(KeyboardInterrupt):
+        keep(2)
+    keep(None)
+    assert made == [0, 1, 2]

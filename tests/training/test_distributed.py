@@ -126,9 +126,9 @@ def test_a_killed_process_ends_the_run_and_another_number_resumes_it(settings) -
         "rm", "killed", 2, max_steps=100000, save_steps=2, lr_scheduler_type="constant", eval_dataset=None
     )
     folder, killed = stopped.output_dir, []
-    watcher = threading.Thread(
-        target=kill_a_worker_when, args=(folder / "checkpoint-2" / "trainer_state.json", killed)
-    )
+    # not the first checkpoint's: a kill may come before the last of its files
+    sign = folder / "checkpoint-4" / "trainer_state.json"
+    watcher = threading.Thread(target=kill_a_worker_when, args=(sign, killed))
     watcher.start()
     with pytest.raises(RuntimeError, match="training on 2 processes ended with status") as error:
         launch.launch_training("rm", stopped, 2)

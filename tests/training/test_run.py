@@ -294,7 +294,7 @@ def test_trainings_side_by_side_are_those_one_after_the_other(settings, cache, m
     parts = [{"max_train": 8, "skip_train": 8 * k, "seed": k} for k in range(2)]
     configs = [settings(RewardTraining, f"rm-{k}", **part) for k, part in enumerate(parts)]
     assert is_small(configs[0].model) and not is_small("org/model-of-the-hub")
-    beside = run_trainings("rm", configs)
+    beside = list(run_trainings("rm", configs))
     alone = [run.train_reward_model(settings(RewardTraining, f"one-{k}", **p)) for k, p in enumerate(parts)]
     losses = [[result.metrics["loss_last"] for result in side] for side in (beside, alone)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[0][0] != losses[0][1]
