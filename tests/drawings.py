@@ -12,6 +12,7 @@ from rlhf_hw.figures.dpo_settings import settings_frontier
 from rlhf_hw.figures.dpo_variants import beside_rlhf, what_variants_change
 from rlhf_hw.figures.earlier_run import riddle_at_a_look, sign_and_slope
 from rlhf_hw.figures.hard_pairs import accuracy_by_kind, gold_differences
+from rlhf_hw.figures.length_bias import REMEDY_ROWS, WHOLE_ROWS, bias_and_strength, remedies_compared
 from rlhf_hw.figures.plural import comparisons_needed, groups_served, people_disagree
 from rlhf_hw.figures.recorded import (
     WIN_RATES,
@@ -261,6 +262,16 @@ DRAWINGS = {
         {name: named("change", 0.2) for name in ("DPO", "DPO + NLL", "DPOP")},
         (0.0, 0.2),
         {"rDPO": [1.0, 1.0], "IPO": [1.0, 0.6], "DPO": [1.0, 0.5], "cDPO": [1.0, 0.3]},
+    ),
+    "remedies_compared": lambda: remedies_compared(
+        *(
+            {key: MORE.named("coefficient") | LESS.named("gold") for key in rows}
+            for rows in (REMEDY_ROWS, WHOLE_ROWS)
+        )
+    ),
+    "bias_and_strength": lambda: bias_and_strength(
+        {share: MORE.named("coefficient") for share in (0.0, 0.3)},
+        {strength: MORE.named("coefficient") | LESS.named("gold") for strength in (0.0, 1.0, 2.0)},
     ),
     "riddle_at_a_look": lambda: riddle_at_a_look(EARLIER),
     "sign_and_slope": lambda: sign_and_slope(EARLIER),

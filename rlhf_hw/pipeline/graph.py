@@ -162,6 +162,11 @@ STAGES: Mapping[str, Stage] = {
         figures=("over_gold_proxy", "over_labels_remedies"),
         experiment=True,
     ),
+    "09_length_bias": Stage(
+        makes=("length_bias", "metrics/09.json"),
+        figures=("length_remedies", "length_strength"),
+        experiment=True,
+    ),
     "10_plural_preferences": Stage(
         makes=("metrics/10.json",),
         figures=("plural_groups", "plural_users", "plural_people"),

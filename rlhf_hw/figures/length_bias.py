@@ -1,0 +1,98 @@
+"""Figures of length bias: what each remedy leaves of it, how it grows with the labels and falls too far."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from rlhf_hw.figures.replies import draw_whiskers
+from rlhf_hw.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INTERVALS,
+    ORANGE,
+    PURPLE,
+    canvas,
+    legend_below,
+    note_line,
+    styled,
+)
+from rlhf_hw.stats.intervals import Estimate
+from rlhf_hw.stats.replicates import Replicated
+
+REMEDY_ROWS = {
+    "control": "honest labels (control)",
+    "none": "no remedy",
+    "balanced": "balanced",
+    "bins": "balanced in bins",
+    "experts": "product of experts",
+    "penalty": "penalty, own slope",
+    "two_heads": "two heads",
+    "calibrated": "calibrated afterwards",
+}
+WHOLE_ROWS = {"biased": "whole model, no remedy", "balanced": "whole model, balanced in bins"}
+
+
+@styled
+def remedies_compared(
+    models: Mapping[str, Mapping[str, float]], whole: Mapping[str, Mapping[str, float]]
+) -> Figure:
+    """Left: what length is worth at equal gold. Right: gold of the best of many. One row a model.
+
+    Args:
+        models: Keys of `REMEDY_ROWS` -> numbers with `coefficient` and `gold` and their intervals.
+        whole: Keys of `WHOLE_ROWS` -> the same, of models that were trained as a whole; may be empty.
+    """
+    known = {REMEDY_ROWS[key]: (models[key], _colour(key), "o") for key in REMEDY_ROWS if key in models}
+    known |= {WHOLE_ROWS[key]: (whole[key], _colour(key), "D") for key in WHOLE_ROWS if key in whole}
+    figure, (left, right) = canvas(1, 2, height=1.1 + 0.26 * len(known))
+    rows = np.arange(len(known))[::-1]
+    for row, (numbers, colour, mark) in zip(rows, known.values(), strict=True):
+        draw_whiskers(left, Replicated.of(numbers, "coefficient"), row, colour, mark)
+        draw_whiskers(right, Replicated.of(numbers, "gold"), row, colour, mark)
+    note_line(left, 0.0, "", vertical=True)
+    left.set_yticks(rows, list(known))
+    right.set_yticks(rows, [""] * len(rows))
+    left.set_xlabel("score by length, at equal gold (SD a SD)")
+    right.set_xlabel("gold of the best of many")
+    for axes in (left, right):
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.grid(axis="y", visible=False)
+    figure.supxlabel(INTERVALS, fontsize=8)
+    return figure
+
+
+def _colour(key: str) -> str:
+    return {"control": GREEN, "none": ORANGE, "biased": ORANGE}.get(key, BLUE)
+
+
+@styled
+def bias_and_strength(
+    by_share: Mapping[float, Mapping[str, float]], by_strength: Mapping[float, Mapping[str, float]]
+) -> Figure:
+    """Left: the coefficient by the share of labels by length. Right: coefficient and gold by the penalty.
+
+    Args:
+        by_share: Share -> numbers with `coefficient` and its interval.
+        by_strength: Strength -> numbers with `coefficient` and `gold` and their intervals.
+    """
+    figure, (left, right) = canvas(1, 2, height=2.8)
+    _draw_over(left, by_share, "coefficient", ("no remedy", ORANGE, "-", "o"))
+    left.axhline(0, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    left.set_xlabel("share of labels that length decides")
+    left.set_ylabel("score by length, at equal gold")
+    _draw_over(right, by_strength, "coefficient", ("score by length", BLUE, "-", "o"))
+    _draw_over(right, by_strength, "gold", ("gold of the best of many", PURPLE, (0, (5, 1)), "D"))
+    note_line(right, 0.0, "nothing paid for length")
+    right.set_xlabel("strength of the penalty")
+    right.set_ylabel("SD a SD; gold")
+    legend_below(right, columns=1)
+    return figure
+
+
+def _draw_over(axes, found: Mapping[float, Mapping[str, float]], key: str, style) -> None:
+    label, colour, line, mark = style
+    values = np.array([tuple(Estimate.of(numbers, key)) for numbers in found.values()])
+    axes.plot(list(found), values[:, 0], color=colour, linestyle=line, marker=mark, markersize=4, label=label)
+    axes.fill_between(list(found), *values[:, 1:].T, color=colour, alpha=0.15, linewidth=0)
