@@ -58,7 +58,7 @@ def judged_by_people(part: str, limit: int = 0) -> PeoplePairs | None:
 
 @dataclass(frozen=True, kw_only=True)
 class PeopleLengths(Result):
-    """What was found about length in people's pairs: in `parts`, by part, the numbers of `numbers_by_length`."""
+    """Length in people's pairs: in `parts`, by part, the numbers of `numbers_by_length`."""
 
     parts: dict[str, dict[str, float]]
 

@@ -17,6 +17,7 @@ import pandas as pd
 from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.best_of_n import best_by_score, kl_bound
 from rlhf_hw.experiments.result import Result, prefixed
+from rlhf_hw.experiments.selection.ensembles import remedy_numbers
 from rlhf_hw.experiments.selection.gold_curves import (
     FITTED,
     curve_rows,
@@ -26,7 +27,6 @@ from rlhf_hw.experiments.selection.gold_curves import (
     with_length_bonus,
 )
 from rlhf_hw.experiments.selection.over_expectations import over_claims
-from rlhf_hw.experiments.selection.remedies import remedy_numbers
 from rlhf_hw.experiments.selection.state_heads import (
     JudgedHeads,
     Labels,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rlhf_hw.experiments.selection.ensembles import combine, remedy_numbers
 from rlhf_hw.experiments.selection.over_expectations import EXPECTATIONS, over_claims, over_verdicts
-from rlhf_hw.experiments.selection.remedies import combine, remedy_numbers
 from rlhf_hw.experiments.selection.reward_overoptimization import Variations, proxy_curves
 from rlhf_hw.experiments.selection.state_heads import Labels, draw_heads, fit_head, flipped, rows_of
 
