@@ -117,7 +117,7 @@ def labels_and_remedies(
         left.plot(across, up, mark, color=colour, markersize=5, label=name, zorder=4)
         for text, at in zip(found, zip(across, up, strict=True), strict=True):
             shift = (4, 3) if mark == "o" else (4, -9)
-            left.annotate(text, at, xytext=shift, textcoords="offset points", fontsize=7.5, color=colour)
+            left.annotate(text, at, xytext=shift, textcoords="offset points", fontsize=8, color=colour)
     left.axhline(0, color=GREY, linewidth=0.9)
     left.set_xlabel("accuracy on held-out pairs")
     left.set_ylabel("gain in gold")

@@ -199,7 +199,6 @@ def write_typst(document: Document, pdf: Path) -> None:
             f"--variable=fontsize:{10 if document.short else 10.5}pt",
             "--variable=section-numbering:1.1",
             f"--variable=lang:{document.language}",
-            f"--variable=fontsize:{10 if document.short else 10.5}pt",
             f"--variable=region:{'CN' if document.language == 'zh' else 'US'}",
         ],
     )

@@ -72,6 +72,7 @@ def test_figure_is_labelled_and_leaves_no_setting_behind(name):
         "recorded_win_rate",
         "waterfall",
         "step_waterfall",
+        "remedies_compared",
     )
     assert any([figure.get_supylabel(), *(axes.get_ylabel() for axes in figure.axes)]) or name in rows
 
