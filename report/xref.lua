@@ -233,7 +233,7 @@ end
 local function characters(str)
   local text = str.text:gsub("^%-(%.?%d)", "−%1"):gsub("([%[%(,])%-(%.?%d)", "%1−%2")
   -- the last is the zero-width space in front of a text of the run
-  for _, mark in ipairs({ "（", "，", "：", "；", "\u{200b}" }) do text = text:gsub(mark .. "%-(%.?%d)", mark .. "−%1") end
+  for _, mark in ipairs({ "（", "，", "、", "：", "；", "\u{200b}" }) do text = text:gsub(mark .. "%-(%.?%d)", mark .. "−%1") end
   if FORMAT ~= "latex" then return pandoc.Str(text) end
   return latex_characters(text)
 end
