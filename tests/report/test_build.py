@@ -274,7 +274,7 @@ def test_each_language_shows_its_own_figures_and_english_ones_where_it_has_none(
     (run / "fig" / "zh").mkdir()
     for suffix in (".svg", ".pdf"):
         shutil.copy(run / "fig" / f"one{suffix}", run / "fig" / f"two{suffix}")
-        (run / "fig" / "zh" / f"one{suffix}").write_text("Chinese")
+        (run / "fig" / "zh" / f"one{suffix}").write_text("Chinese /MediaBox [0 0 300 200]")
     assert shown.figures(run)["one"] == run / "fig" / "one.pdf" and caplog.text == ""
     found = shown.figures(run, "zh")
     assert found["one"] == run / "fig" / "zh" / "one.pdf" and found["two"] == run / "fig" / "two.pdf"
@@ -284,4 +284,4 @@ def test_each_language_shows_its_own_figures_and_english_ones_where_it_has_none(
     source.write_text("![一](fig/one.pdf){#fig:one} ![二](fig/two.pdf){#fig:two}", encoding="utf-8")
     tree = build.prepare(source, facts, run).tree.read_text(encoding="utf-8")
     assert "fig/zh/one.pdf" in tree and "fig/zh/two.pdf" in tree
-    assert (run / "report" / "build" / "fig" / "zh" / "one.svg").read_text() == "Chinese"
+    assert (run / "report" / "build" / "fig" / "zh" / "one.svg").read_text().startswith("Chinese")

@@ -47,7 +47,8 @@ def test_figures_lead_to_the_cases_that_they_count(pages, language) -> None:
     page = pages[language].read_text(encoding="utf-8")
     views = yaml.safe_load((REPORT / "explorer/views.yaml").read_text(encoding="utf-8"))["views"]
     links = re.findall(r'href="explorer\.html#lang=(\w+)&amp;([^"]+)"', page)
-    wanted = ["rm_margins", *(["rm_calibration", "rm_margins"] if language == "en" else []), "tbl:samples"]
+    rest = ["rm_calibration", "rm_margins", "rm_length"] if language == "en" else []
+    wanted = ["rm_margins", *rest, "tbl:samples"]
     assert links == [(language, views[name].replace("&", "&amp;")) for name in wanted]
     assert page.count(f'href="explorer.html#lang={language}"') == 1
 

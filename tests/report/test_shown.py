@@ -28,6 +28,7 @@ Right on {{asked.accuracy:.2f}}.
 <!-- endif -->
 """
 MARK = "{{kept:asked}}\n"
+SIZE = "/MediaBox [0 0 300 200] "  # what a report asks of a figure
 WORDS = {
     "en": "The numbers and figures of notebook 91 are kept from the run of commit abc1 on A CPU\\, fast "
     "(2 threads, float32).",
@@ -62,7 +63,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, content in files.items():
         write(tmp_path / name, json.dumps(content))
     for form in ("groups.pdf", "groups.svg", "zh/groups.pdf", "zh/groups.svg", "further.pdf"):
-        write(tmp_path / "fig" / form, "kept")
+        write(tmp_path / "fig" / form, f"{SIZE}kept")
     write(tmp_path / "references.bib", "")
     return tmp_path / "runs/tiny"
 
@@ -78,7 +79,7 @@ def own_results(run: Path) -> None:
     write(run / "metrics/91.json", json.dumps({"asked.accuracy": 0.25}))
     write(run / "tables/groups.json", json.dumps([{"group": "own", "share": 0.5}]))
     for form in ("groups.pdf", "groups.svg", "zh/groups.pdf", "zh/groups.svg"):
-        write(run / "fig" / form, "own")
+        write(run / "fig" / form, f"{SIZE}own")
 
 
 def filled(run: Path, language: str = "en", text: str = TEXT) -> str:
@@ -91,7 +92,7 @@ def filled(run: Path, language: str = "en", text: str = TEXT) -> str:
 
 
 def drawn(run: Path, language: str) -> str:
-    return (run / f"report/build/fig/{language}/groups.pdf").read_text()
+    return (run / f"report/build/fig/{language}/groups.pdf").read_text().removeprefix(SIZE)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
