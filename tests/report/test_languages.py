@@ -125,3 +125,11 @@ NOT_PROSE = re.compile(r"\]\(\S+?\)|`.*?`|\[@.*?\]|\$.*?\$")
 def test_chinese_punctuation_is_full_width() -> None:
     lines = (REPORT / "report.zh.md").read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if HALF_WIDTH.search(NOT_PROSE.sub("", line))]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_text_names_every_figure_and_table(name, language) -> None:
+    text = "\n".join(READ[name, language].values())
+    labels = set(re.findall(r"#((?:fig|tbl):[\w-]+)", text))
+    assert labels and labels == labels & set(PARTS["citations"].findall(text))
