@@ -41,6 +41,12 @@ def prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}.{key}": value for key, value in metrics.items()}
 
 
+def verdicts(expectations: Mapping[str, str], claims: Mapping[str, bool]) -> list[dict[str, str]]:
+    """Every expectation, in words, and whether the claim of its name was borne out."""
+    said = {True: "borne out", False: "not borne out"}
+    return [{"expected": text, "found": said[claims[name]]} for name, text in expectations.items()]
+
+
 def averaged(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean of each number over several trainings; whole numbers that are alike in all stay whole.
 

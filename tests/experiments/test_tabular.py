@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
+from rlhf_hw.experiments.result import verdicts
 from rlhf_hw.experiments.tabular.displacement import (
     DisplacementWorld,
     at_margin,
@@ -15,7 +16,7 @@ from rlhf_hw.experiments.tabular.displacement import (
     train_anchored,
 )
 from rlhf_hw.experiments.tabular.dpo_variants import ExactStudy, dpo_variants, measure_world
-from rlhf_hw.experiments.tabular.exact_expectations import EXPECTATIONS, tabular_claims, tabular_verdicts
+from rlhf_hw.experiments.tabular.exact_expectations import EXPECTATIONS, tabular_claims
 from rlhf_hw.experiments.tabular.label_noise import (
     NOISE_LOSSES,
     NoiseWorld,
@@ -191,7 +192,7 @@ def test_an_anchor_keeps_the_chosen_reply_from_falling() -> None:
 def test_every_number_is_recorded_and_every_expectation_has_its_verdict(found) -> None:
     assert EXPECTATIONS.keys() <= found.claims.keys()
     assert all(np.isfinite(list(found.metrics.values()))) and found.metrics["variants.worlds"] == 3
-    assert {row["found"] for row in tabular_verdicts(found.claims)} <= {"borne out", "not borne out"}
+    assert {row["found"] for row in verdicts(EXPECTATIONS, found.claims)} <= {"borne out", "not borne out"}
     for name in ("covered_equal", "chain_equal", "whole_class_none", "noise_order", "noise_none_same"):
         assert found.claims[f"variants_{name}"]
     assert found.distances.keys() == {"everything", "chain", "islands"}

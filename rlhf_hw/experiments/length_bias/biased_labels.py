@@ -18,10 +18,9 @@ import numpy as np
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.plural.crowd import NEUTRAL, Scale, in_order
-from rlhf_hw.models.batches import tokenize_preferences
+from rlhf_hw.experiments.plural.reply_states import frozen_reader, states_of_pairs
 from rlhf_hw.models.forward import end_states
 from rlhf_hw.models.scoring import RewardModel
-from rlhf_hw.paths import resolve
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.world.annotators import Features
 from rlhf_hw.world.build import SFT_HABITS, topic_names
@@ -89,11 +88,7 @@ def pairs_read(
         limits: `max_prompt_tokens`, `max_reply_tokens`.
         dtype: "auto", "bf16" or "fp32".
     """
-    reader = _reader(model, limits, dtype)
-    groups, kept, _ = tokenize_preferences(preferences, reader.renderer)
-    states = end_states(reader.model, groups, reader.renderer.pad_id, reader.dtype).astype(float)
-    rows = [preferences[k] for k in kept]
-    turned = np.array([in_order(row)[0] != row.chosen for row in rows])
+    rows, states, turned = states_of_pairs(frozen_reader(model, limits, dtype), preferences)
     states[turned] = states[turned][:, ::-1]
     return SeenReplies.of(rows, [in_order(row) for row in rows], states)
 
@@ -116,7 +111,7 @@ def candidates_read(
     """
     rng, known = random.Random(f"{seed}/length candidates"), topic_names(False)
     texts = [[write_reply(rng, p.question, SFT_HABITS, known) for _ in range(count)] for p in asked]
-    reader, states = _reader(model, limits, dtype), np.zeros(0)
+    reader, states = frozen_reader(model, limits, dtype), np.zeros(0)
     for groups, rows in in_parts(reader, asked, texts):
         part = end_states(reader.model, groups, reader.renderer.pad_id, reader.dtype)
         states = states if states.size else np.zeros((len(asked), count, part.shape[-1]))
@@ -135,16 +130,6 @@ def in_parts(reader: RewardModel, asked: Sequence[Preference], texts: Sequence[S
     for start in range(0, len(texts[0]), TOGETHER):
         rows = slice(start, start + TOGETHER)
         yield reader.tokenize([p.prompt for p in asked], [group[rows] for group in texts]), rows
-
-
-def _reader(model: str, limits: Mapping[str, Any], dtype: str) -> RewardModel:
-    return RewardModel(found_model(model), dtype=dtype, untrained=True, **limits)
-
-
-def found_model(model: str) -> str:
-    """A folder, looked up from the project's root, as an absolute path; a hub id as it is."""
-    folder = resolve(model)
-    return str(folder) if folder.exists() else model
 
 
 def biased_labels(pairs: SeenReplies, share: float, rng: np.random.Generator) -> np.ndarray:

@@ -7,6 +7,7 @@ Huang et al. 2025, Bu et al. 2025) and stay as they were; each names the claim t
 from collections.abc import Mapping, Sequence
 
 from rlhf_hw.experiments.length_bias.remedies import INDEPENDENT, REMEDIES
+from rlhf_hw.experiments.result import verdicts
 from rlhf_hw.stats.replicates import TRAININGS, beyond
 
 MARGIN = 0.1  # of gold: a smaller loss at the best of many counts as none
@@ -31,8 +32,7 @@ EXPECTATIONS = {
 
 def length_verdicts(claims: Mapping[str, bool]) -> list[dict[str, str]]:
     """Every expectation whose claim was tried, and whether it was borne out."""
-    said = {True: "borne out", False: "not borne out"}
-    return [{"expected": t, "found": said[claims[n]]} for n, t in EXPECTATIONS.items() if n in claims]
+    return verdicts({name: text for name, text in EXPECTATIONS.items() if name in claims}, claims)
 
 
 def length_claims(numbers: Mapping[str, float], strengths: Sequence[float]) -> dict[str, bool]:

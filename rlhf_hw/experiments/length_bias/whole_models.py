@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rlhf_hw.experiments.length_bias.biased_labels import SeenReplies, biased_labels, found_model, in_parts
+from rlhf_hw.experiments.length_bias.biased_labels import SeenReplies, biased_labels, in_parts
 from rlhf_hw.experiments.length_bias.length_bias import Judged, LengthStudy, judge_rewards
 from rlhf_hw.experiments.length_bias.remedies import BINS, balanced_rows
 from rlhf_hw.experiments.plural.crowd import in_order
+from rlhf_hw.experiments.plural.reply_states import found_model
 from rlhf_hw.files import write_text
 from rlhf_hw.models.scoring import RewardModel, score_groups
 from rlhf_hw.preferences.templates import Preference

@@ -24,12 +24,6 @@ EXPECTATIONS = {
 }
 
 
-def verdicts(claims: Mapping[str, bool]) -> list[dict[str, str]]:
-    """Every expectation, and whether it was borne out beyond the intervals."""
-    said = {True: "borne out", False: "not borne out"}
-    return [{"expected": text, "found": said[claims[name]]} for name, text in EXPECTATIONS.items()]
-
-
 def plural_claims(metrics: Mapping[str, float], counts: Sequence[int]) -> dict[str, bool]:
     """What may be said: each beyond the intervals over pairs and over replicates.
 

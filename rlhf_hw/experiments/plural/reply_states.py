@@ -15,6 +15,38 @@ from rlhf_hw.preferences.templates import Preference
 DIRECTIONS = 48  # of the states that are kept: those in which replies differ most
 
 
+def found_model(model: str) -> str:
+    """A folder, looked up from the project's root, as an absolute path; a hub id as it is."""
+    folder = resolve(model)
+    return str(folder) if folder.exists() else model
+
+
+def frozen_reader(model: str, limits: Mapping[str, Any], dtype: str) -> RewardModel:
+    """The model whose states stand for texts."""
+    return RewardModel(found_model(model), dtype=dtype, untrained=True, **limits)
+
+
+def states_of_pairs(
+    reader: RewardModel, preferences: Sequence[Preference]
+) -> tuple[list[Preference], np.ndarray, np.ndarray]:
+    """Comparisons as the reader sees them; what truncation makes equal is left out.
+
+    Returns:
+        Those that are left, P of them; last hidden states at the end tokens, the chosen reply's first, shape
+        (P, 2, D); whether the chosen reply is the row's second, shape (P,).
+    """
+    groups, kept, _ = tokenize_preferences(preferences, reader.renderer)
+    states = end_states(reader.model, groups, reader.renderer.pad_id, reader.dtype).astype(float)
+    rows = [preferences[k] for k in kept]
+    return rows, states, np.array([in_order(row)[0] != row.chosen for row in rows])
+
+
+def main_directions(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of states, shape (N, D) to (D,), and the directions in which they differ most, (D, 48)."""
+    middle = states.mean(axis=0)
+    return middle, np.linalg.svd(states - middle, full_matrices=False)[2][:DIRECTIONS].T
+
+
 def pairs_of_states(
     model: str, sets: Sequence[Sequence[Preference]], limits: Mapping[str, Any], dtype: str = "auto"
 ) -> list[WorldPairs]:
@@ -27,20 +59,14 @@ def pairs_of_states(
         limits: `max_prompt_tokens`, `max_reply_tokens`.
         dtype: "auto", "bf16" or "fp32".
     """
-    folder = resolve(model)
-    reader = RewardModel(folder if folder.exists() else model, dtype=dtype, untrained=True, **limits)
+    reader = frozen_reader(model, limits, dtype)
     found: list[WorldPairs] = []
     middle = directions = None
     for preferences in sets:
-        groups, kept, _ = tokenize_preferences(preferences, reader.renderer)
-        states = end_states(reader.model, groups, reader.renderer.pad_id, reader.dtype).astype(float)
-        rows = [preferences[k] for k in kept]
+        rows, states, turned = states_of_pairs(reader, preferences)
         if directions is None:
-            flat = states.reshape(-1, states.shape[-1])
-            middle = flat.mean(axis=0)
-            directions = np.linalg.svd(flat - middle, full_matrices=False)[2][:DIRECTIONS].T
+            middle, directions = main_directions(states.reshape(-1, states.shape[-1]))
         tables = (states - middle) @ directions
-        turned = np.array([in_order(row)[0] != row.chosen for row in rows])
         first, second = np.where(turned[:, None, None], tables[:, ::-1], tables).transpose(1, 0, 2)
         found.append(WorldPairs.of(rows, found[0].scale if found else None, (first, second)))
     return found

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rlhf_hw.experiments.plural.reply_states import main_directions
 from rlhf_hw.experiments.replicate_work import TOGETHER, AnswerSettings, sample_sets
 from rlhf_hw.files import make_folder, replacing
 from rlhf_hw.models.batches import TokenizedGroups, group_tokens, tokenize_preferences
@@ -22,7 +23,6 @@ from rlhf_hw.preferences.score_files import prompt_fields, write_scores
 from rlhf_hw.preferences.templates import Message, Preference
 from rlhf_hw.workers import in_workers
 
-DIRECTIONS = 48  # of the states that are kept: those in which the pairs' replies differ most
 SHARE = 4  # prompts that one process samples for before it takes the next
 ARRAYS, TEXTS = "replies.npz", "replies.jsonl"
 
@@ -168,8 +168,7 @@ def _distinct(
 def _directions(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     """All states in the directions in which those of the training pairs differ most, in their deviations."""
     flat = train.reshape(-1, train.shape[-1]).astype(float)
-    middle = flat.mean(axis=0)
-    turned = np.linalg.svd(flat - middle, full_matrices=False)[2][:DIRECTIONS].T
+    middle, turned = main_directions(flat)
     deviation = ((flat - middle) @ turned).std(axis=0)
     turned = turned / np.where(deviation > 1e-6, deviation, np.inf)
     return [((one - middle) @ turned).astype(np.float32) for one in (train, *others)]

@@ -35,12 +35,6 @@ EXPECTATIONS = {
 }
 
 
-def over_verdicts(claims: Mapping[str, bool]) -> list[dict[str, str]]:
-    """Every expectation, and whether it was borne out beyond the intervals."""
-    said = {True: "borne out", False: "not borne out"}
-    return [{"expected": text, "found": said[claims[name]]} for name, text in EXPECTATIONS.items()]
-
-
 def over_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
     """What may be said: each beyond the intervals over prompts and over trainings.
 

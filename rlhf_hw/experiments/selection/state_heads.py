@@ -10,7 +10,7 @@ pairs, and what is the best of n replies by it worth? How many pairs it saw and 
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from rlhf_hw.experiments.selection.gold_curves import GoldCurve, gold_curve
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.stats.calibration import outcomes
 from rlhf_hw.stats.choice_models import fit_bradley_terry
-from rlhf_hw.world.annotators import Annotator, Features
+from rlhf_hw.world.annotators import Features
 
 PENALTY = 10.0  # of the ridge: a reward of deviation 1 on 48 directions costs little of the loss of 100 pairs
 FAVOURED = 1.0  # of gold that a deviation of length is worth to annotators who favour length
@@ -45,7 +45,7 @@ class ReadPairs:
     def of(cls, preferences: Sequence[Preference], states: np.ndarray, seed: int = 0) -> "ReadPairs":
         """From comparisons of the world and the states of their replies, shape (pairs, 2, D)."""
         rng, favoured, gold = random.Random(seed), [], []
-        taste = Annotator(**{**vars(NEUTRAL), "name": "favours length", "length_bias": FAVOURED})
+        taste = replace(NEUTRAL, name="favours length", length_bias=FAVOURED)
         for pair in preferences:
             first, second = in_order(pair)
             seen = Features.of(pair.question, first), Features.of(pair.question, second)

@@ -34,12 +34,6 @@ EXPECTATIONS = {
 }
 
 
-def tabular_verdicts(claims: Mapping[str, bool]) -> list[dict[str, str]]:
-    """Every expectation, and whether it was borne out."""
-    said = {True: "borne out", False: "not borne out"}
-    return [{"expected": text, "found": said[claims[name]]} for name, text in EXPECTATIONS.items()]
-
-
 def tabular_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
     """What may be said: what is exact within a tolerance, what is a mean over worlds beyond its interval.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlhf_hw.experiments.plural.crowd import NEUTRAL, Scale, WorldPairs, ask, population, right_for, typical
-from rlhf_hw.experiments.plural.expectations import EXPECTATIONS, verdicts
+from rlhf_hw.experiments.plural.expectations import EXPECTATIONS
 from rlhf_hw.experiments.plural.group_models import (
     GROUPS,
     Crowd,
@@ -20,6 +20,7 @@ from rlhf_hw.experiments.plural.group_models import (
 from rlhf_hw.experiments.plural.plural_preferences import Study, measure, plural_preferences
 from rlhf_hw.experiments.plural.user_models import Individuals
 from rlhf_hw.experiments.plural.welfare import draw_candidates
+from rlhf_hw.experiments.result import verdicts
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.stats.choice_models import TIED
 from rlhf_hw.stats.populations import Mixture
@@ -104,7 +105,7 @@ def test_all_is_reported_with_intervals_over_pairs_and_over_replicates(found):
 
 
 def test_with_a_name_for_every_expectation_there_is_a_verdict(found):
-    rows = verdicts(found.claims)
+    rows = verdicts(EXPECTATIONS, found.claims)
     assert len(rows) == len(EXPECTATIONS)
     assert all(row["found"] in ("borne out", "not borne out") for row in rows)
     assert found.metrics["plural.single.brief.disputed"] < 0.45

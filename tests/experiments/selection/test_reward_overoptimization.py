@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rlhf_hw.experiments.result import verdicts
 from rlhf_hw.experiments.selection.ensembles import combine, remedy_numbers
-from rlhf_hw.experiments.selection.over_expectations import EXPECTATIONS, over_claims, over_verdicts
+from rlhf_hw.experiments.selection.over_expectations import EXPECTATIONS, over_claims
 from rlhf_hw.experiments.selection.reward_overoptimization import Variations, proxy_curves
 from rlhf_hw.experiments.selection.state_heads import Labels, draw_heads, fit_head, flipped, rows_of
 
@@ -86,7 +87,7 @@ def test_draws_share_no_pair_and_flips_are_as_many_as_said(world):
 
 
 def test_every_expectation_has_a_claim_and_a_claim_needs_its_interval(found):
-    assert [row["expected"] for row in over_verdicts(found.claims)] == list(EXPECTATIONS.values())
+    assert [row["expected"] for row in verdicts(EXPECTATIONS, found.claims)] == list(EXPECTATIONS.values())
     assert all(np.isfinite(value) for value in found.metrics.values())
     numbers = numbers_of(found)
     wide = {"bonus.fall_high": 0.1}
