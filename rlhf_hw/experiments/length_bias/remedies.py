@@ -29,7 +29,7 @@ from rlhf_hw.stats.choice_models import fit_bradley_terry
 from rlhf_hw.stats.equal_quality import local_means
 from rlhf_hw.world.annotators import WORDS_SD
 
-RIDGE = 1 / 15  # a pair: chosen where labels were honest, and the same for every remedy
+RIDGE = 1 / 15  # a pair: chosen in a trial, on held-out pairs with honest labels; the same for all
 LOOSE = 1e-3  # of the ridge, on the length expert: what both can explain is to go to it
 BINS = 4  # of the difference of lengths
 GRID = 60  # lengths between which the calibration's curve is straight
