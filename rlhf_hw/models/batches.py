@@ -32,11 +32,13 @@ class TokenizedGroups:
         ids: Token ids of all groups, one after the other: prompt, reply 1, ..., reply K. Shape (N,).
         offsets: Where each part starts in `ids`, and where the last one ends. Shape (G, K + 2).
         columns: Further numbers that a loss reads, one a group, by name; shape (G,) each.
+        rows: Which of the pairs that were tokenized each group is, shape (G,); None: in their order.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -68,9 +70,10 @@ class TokenizedGroups:
 
     def select(self, indices: Sequence[int]) -> "TokenizedGroups":
         """A view of some groups; the ids are shared, not copied."""
-        rows = np.asarray(indices, dtype=np.int64)
-        columns = {name: values[rows] for name, values in self.columns.items()}
-        return TokenizedGroups(self.ids, self.offsets[rows], columns)
+        taken = np.asarray(indices, dtype=np.int64)
+        columns = {name: values[taken] for name, values in self.columns.items()}
+        rows = taken if self.rows is None else self.rows[taken]
+        return TokenizedGroups(self.ids, self.offsets[taken], columns, rows)
 
 
 def group_tokens(prompts: Sequence[list[int]], replies: Sequence[Sequence[list[int]]]) -> TokenizedGroups:

@@ -20,7 +20,6 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import EvalPrediction
 
-from rlhf_hw.errors import RunFailed
 from rlhf_hw.models.attention import refuse_beyond_window
 from rlhf_hw.models.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
 from rlhf_hw.models.forward import compile_layers
@@ -28,13 +27,12 @@ from rlhf_hw.training.activations import Sizes, parts_of_batch
 from rlhf_hw.training.checkpoints import mark_whole
 from rlhf_hw.training.config import Training
 from rlhf_hw.training.distributed import ShareOfBatches
+from rlhf_hw.training.finite import FiniteValues
 from rlhf_hw.training.folders import STEPS_KEPT, remove_old_steps, saving
 from rlhf_hw.training.resuming import run_identity
 
 # entries of a batch that the loss reads and the model does not
-LOSS_ONLY = ("reference", "columns", "counted", "units")
-# beyond it squares overflow in fp32, and with them norms and products
-LARGEST_WEIGHT = 1e18
+LOSS_ONLY = ("reference", "columns", "groups", "counted", "units")
 
 
 class KeepNewestSteps(TrainerCallback):
@@ -112,7 +110,7 @@ class GroupTrainer(Trainer):
         self.pad_id, self.sizes = pad_id, Sizes.of(model.config)
         self.seen: Tensor | None = None  # sums of the measurements since the last log entry, and their number
         self.measured_names: list[str] = []
-        self.unread: list[tuple[int, str, Tensor]] = []  # values that have to be finite, with their steps
+        self.finite = FiniteValues()
         super().__init__(
             model=model,
             args=args,
@@ -136,8 +134,10 @@ class GroupTrainer(Trainer):
     def collate_counted(self, groups: TokenizedGroups, part: str, indices: list[int]) -> dict[str, Tensor]:
         """Build a batch that says which groups count: not those that `ShareOfBatches` filled it up with."""
         counted = torch.tensor([float(index >= 0) for index in indices])
-        batch = self.collate(groups, part, [max(index, ~index) for index in indices])
-        return batch | {"counted": counted, "units": self.units(batch) * counted[:, None]}
+        rows = [max(index, ~index) for index in indices]
+        batch = self.collate(groups, part, rows)
+        units = self.units(batch) * counted[:, None]
+        return batch | {"groups": torch.tensor(rows), "counted": counted, "units": units}
 
     def collate_parts(self, groups: TokenizedGroups, indices: list[int]) -> dict:
         """Build a training batch; one too large for a processor as `{"parts": [batch, ...]}`."""
@@ -153,6 +153,7 @@ class GroupTrainer(Trainer):
 
         None where all steps are done: resumed there in mid-epoch, the trainer would take one more.
         """
+        self.finite.begin_step()
         if self.state.global_step >= self.state.max_steps:
             return [], torch.ones(1, device=device)
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -166,7 +167,7 @@ class GroupTrainer(Trainer):
             # processes exchange gradients once, after the last part
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(model):
                 loss += super().training_step(model, part, num_items_in_batch)
-        self.must_be_finite("loss", loss)
+        self.finite.must_be_finite(self.state.global_step + 1, "loss", loss)
         return loss
 
     def get_train_dataloader(self):
@@ -197,7 +198,7 @@ class GroupTrainer(Trainer):
         super()._save(output_dir, state_dict)
 
     def _save_checkpoint(self, model, trial):
-        self.refuse_broken_weights()
+        self.finite.refuse_weights(self.model, self.state.global_step)
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         with saving(folder):
             super()._save_checkpoint(model, trial)
@@ -235,6 +236,7 @@ class GroupTrainer(Trainer):
         measures = torch.stack(columns, dim=1) if columns else each.new_zeros(len(each), 0)
         if return_outputs:
             return None, torch.cat([counted[:, None], units, each.detach(), measures], dim=1)
+        self.finite.hold(extra["groups"], each)
         sums = torch.cat([measures * counted[:, None], counted[:, None]], dim=1).sum(0)
         self.seen = sums if self.seen is None else self.seen + sums
         # processes average their gradients, and a step's loss is a sum
@@ -243,44 +245,16 @@ class GroupTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self.seen is not None:
-            self.refuse_non_finite()
+            self.finite.refuse()
             *totals, count = self.accelerator.reduce(self.seen, reduction="sum").tolist()
             logs |= {name: t / count for name, t in sorted(zip(self.measured_names, totals, strict=True))}
             self.seen = None
         super().log(logs, start_time)
 
-    def must_be_finite(self, name: str, value: Tensor) -> None:
-        """Stop if a value is not finite; on a GPU when the next log entry reads from it anyway."""
-        self.unread.append((self.state.global_step + 1, name, value.detach()))
-        if value.device.type == "cpu":
-            self.refuse_non_finite()
-
-    def refuse_non_finite(self) -> None:
-        """Raise RunFailed for the first value that is not finite, with its step."""
-        unread, self.unread = self.unread, []
-        values = torch.stack([value.float().view(()) for _, _, value in unread]).tolist() if unread else []
-        for (step, name, _), value in zip(unread, values, strict=True):
-            if not np.isfinite(value):
-                raise RunFailed(
-                    f"step {step}: the {name} is {value}, and training stops before that spoils the weights; "
-                    "no checkpoint is written. Take a lower learning_rate, or look at the data"
-                )
-
-    def refuse_broken_weights(self) -> None:
-        """Raise RunFailed where weights to be saved are not finite, or too large to compute with."""
-        self.refuse_non_finite()
-        weights = [getattr(p, "ds_tensor", p).detach() for p in self.model.parameters()]  # ZeRO 3: a share
-        extremes = torch.stack([torch.stack(w.aminmax()).float() for w in weights if w.numel()])
-        if not bool((extremes.abs() < LARGEST_WEIGHT).all()):
-            raise RunFailed(
-                f"after step {self.state.global_step} the weights are not finite, or beyond "
-                f"{LARGEST_WEIGHT:g}; no checkpoint is written. Take a lower learning_rate"
-            )
-
     def _get_grad_norm(self, model, grad_norm=None):
         norm = super()._get_grad_norm(model, grad_norm)
         if norm is not None:
-            self.must_be_finite("gradient's norm", torch.as_tensor(norm))
+            self.finite.must_be_finite(self.state.global_step + 1, "gradient's norm", torch.as_tensor(norm))
         return norm
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):

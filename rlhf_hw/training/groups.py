@@ -13,6 +13,8 @@ from rlhf_hw.preferences.reading import DataReport, load_preferences
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.training.config import PairTraining, Training
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 def read_groups(
     config: PairTraining, renderer: Renderer
@@ -32,10 +34,9 @@ def load_groups(
         return None, None
     groups, kept, counts = tokenize_preferences(preferences, renderer)
     names = config.loss_entry.columns(config)
-    columns = {
-        name: read_column(preferences, name, f"{report.source} ({report.split})")[kept] for name in names
-    }
-    groups = replace(groups, columns=columns)
+    source = f"{report.source} ({report.split})"
+    columns = {name: read_column(preferences, name, source)[kept] for name in names}
+    groups = replace(groups, columns=columns, rows=kept)
     report.dropped["equal after truncation"] += counts.pop("equal_after_truncation")
     report.used = len(groups)
     report.statistics |= {k.replace("_", " "): float(v) for k, v in counts.items()}
@@ -57,6 +58,11 @@ def load_pairs(config: Training, part: str) -> tuple[list[Preference], DataRepor
     return load_preferences(*source, config.max_train if part == "train" else config.max_eval, skip)
 
 
+def where_it_stands(preference: Preference, source: str) -> str:
+    """A pair's file and line, or its row in the data set, as messages name it."""
+    return str(preference.place or f"{source}, row {preference.row}")
+
+
 def read_column(preferences: Sequence[Preference], key: str, source: str) -> np.ndarray:
     """One number a pair from its `meta`, shape (G,), fp32.
 
@@ -70,13 +76,14 @@ def read_column(preferences: Sequence[Preference], key: str, source: str) -> np.
         ValueError: It is no finite number.
     """
     for preference in preferences:
-        where = f"{preference.place or f'{source}, row {preference.row}'}, key {key!r}"
+        where = f"{where_it_stands(preference, source)}, key {key!r}"
         if key not in preference.meta:
             raise UnknownName(
                 f"{where}: the loss reads it from the pair's data, which has {sorted(preference.meta)}; "
                 "name one of these, or let the template put it into `meta`"
             )
         value = preference.meta[key]
-        if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(value):
+        # beyond the largest of fp32 it would become infinite
+        if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) <= LARGEST:
             raise InputError(f"{where}: the loss needs a finite number, found {value!r}")
     return np.array([preference.meta[key] for preference in preferences], dtype=np.float32)

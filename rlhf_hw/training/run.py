@@ -40,6 +40,7 @@ from rlhf_hw.training.config import (
 )
 from rlhf_hw.training.distributed import is_main, join_processes
 from rlhf_hw.training.estimate import announced
+from rlhf_hw.training.finite import naming_rows
 from rlhf_hw.training.folders import RECORD, UNFINISHED, publish, saving, take_folder, unfinished
 from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.groups import load_pairs, read_groups
@@ -231,8 +232,9 @@ def _fit(
         log.warning("resume: no checkpoint to go on from in %s; training starts anew", config.output_dir)
     begun = go_on(trainer, trainer.identity, last) if last else 0.0
     started = time.perf_counter()
-    output = trainer.train(resume_from_checkpoint=last)
-    trainer.refuse_broken_weights()
+    with naming_rows(config, trainer.train_dataset.groups.rows, from_pairs="train" in reports):
+        output = trainer.train(resume_from_checkpoint=last)
+        trainer.finite.refuse_weights(trainer.model, output.global_step)
     seconds = time.perf_counter() - started
     if adapters is not None:
         merge_lora(adapters)

@@ -100,6 +100,8 @@ def test_deepspeed_does_not_round_what_the_loss_reads() -> None:
         ),
         ("strength", {"strength": float("nan")}, "finite number, found nan"),
         ("strength", {"strength": None}, "finite number, found None"),
+        ("strength", {"strength": 1e39}, r"finite number, found 1e\+39"),  # infinite in fp32
+        ("strength", {"strength": 10**400}, "finite number, found 1000"),
     ],
 )
 def test_what_is_no_number_is_named_with_its_row(preferences, key, meta, message) -> None:

@@ -1,6 +1,7 @@
 """What training does to a model beside its steps: no dropout unless asked, and nothing broken is saved."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +11,19 @@ from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
 from rlhf_hw.errors import RunFailed
-from rlhf_hw.training.config import DPOTraining, RewardTraining
+from rlhf_hw.files import read_json
+from rlhf_hw.training.config import DPOTraining, RewardTraining, SupervisedTraining
+from rlhf_hw.training.finite import FiniteValues
 from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.launch import TRAIN
 from rlhf_hw.training.reference import reference_log_probs
-from rlhf_hw.training.trainers import DPOTrainer, RewardTrainer, reward_measures, without_dropout
+from rlhf_hw.training.trainers import (
+    DPOTrainer,
+    LanguageModelTrainer,
+    RewardTrainer,
+    reward_measures,
+    without_dropout,
+)
 
 SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 QWEN2 = Qwen2Config(**SMALL, num_key_value_heads=2, intermediate_size=8, attention_dropout=0.5)
@@ -51,7 +60,8 @@ def test_a_step_reads_nothing_back_from_its_device(kind, groups, renderer, setti
     """On a GPU each number that is read waits for all that was queued; on "meta" reading one is an error."""
     trainer = kind.__new__(kind)  # its loss alone: no training arguments, no data
     trainer.config = settings({RewardTrainer: RewardTraining, DPOTrainer: DPOTraining}[kind])
-    trainer.pad_id, trainer.references, trainer.seen, trainer.unread = renderer.pad_id, {}, None, []
+    trainer.pad_id, trainer.references, trainer.seen = renderer.pad_id, {}, None
+    trainer.finite = FiniteValues()
     trainer.args, trainer.state = SimpleNamespace(world_size=1), SimpleNamespace(global_step=0)
     trainer.model = torch.nn.Identity()
     batch = trainer.collate_counted(groups, "train", [0, 1, ~0])
@@ -61,9 +71,9 @@ def test_a_step_reads_nothing_back_from_its_device(kind, groups, renderer, setti
     loss = trainer.compute_loss(
         lambda **inputs: torch.zeros(3, 2, device="meta"), batch, num_items_in_batch=batch["units"].sum(0)
     )
-    trainer.must_be_finite("loss", loss)
+    trainer.finite.must_be_finite(1, "loss", loss)
     assert loss.device.type == trainer.seen.device.type == "meta"
-    assert [(step, name) for step, name, _ in trainer.unread] == [(1, "loss")]
+    assert [(step, name) for step, name, *_ in trainer.finite.unread] == [(1, "loss")]
 
 
 @pytest.mark.parametrize("evaluate", [False, True])
@@ -117,8 +127,50 @@ def test_a_broken_gradient_stops_before_the_weights_change(settings, monkeypatch
 
     monkeypatch.setattr(GroupTrainer, "_clip_grad_norm", broken)
     config = settings(RewardTraining, save_steps=2)
-    with pytest.raises(RunFailed, match="^step 3: the gradient's norm is nan"):
+    with pytest.raises(RunFailed, match="^step 3: the gradient's norm is nan.*; that step held: .*, line "):
         TRAIN["rm"](config)
+    found = read_json(config.output_dir / "not_finite.json")
+    assert (found["step"], found["own_loss"], len(found["rows"])) == (3, False, config.batch_size)
     assert not list(config.output_dir.glob("*.safetensors"))
     (saved,) = config.output_dir.glob("checkpoint-*/model.safetensors")
     assert all(tensor.isfinite().all() for tensor in load_file(saved).values())
+
+
+SPOILABLE = {"rm": (RewardTrainer, RewardTraining), "sft": (LanguageModelTrainer, SupervisedTraining)}
+
+
+@pytest.mark.parametrize("kind", SPOILABLE)
+@pytest.mark.parametrize("spoilt", [[9], [2, 11]])
+def test_the_pairs_whose_loss_is_not_finite_are_named(
+    settings, rows, tokenizer, tmp_path, monkeypatch, kind, spoilt
+) -> None:
+    """By the lines of their file, though steps shuffle them and truncation drops a pair."""
+    trainer, fields = SPOILABLE[kind]
+    cut = {f"response_{side}": "word " * 100 + str(side) for side in (1, 2)}
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in [rows[0], rows[1] | cut, *rows[2:]]))
+    loss = trainer.group_loss
+
+    def broken(self, outputs, batch):
+        each, measured = loss(self, outputs, batch)
+        prompts = [
+            ids[parts == 0] for ids, parts in zip(batch["input_ids"], batch["segment_ids"], strict=True)
+        ]
+        questions = [int(re.search(r"(\d+): ", tokenizer.decode(ids)).group(1)) for ids in prompts]
+        bad = torch.tensor([question in spoilt for question in questions])
+        return each.masked_fill(bad.view(-1, *[1] * (each.dim() - 1)), float("inf")), measured
+
+    data = {"train_dataset": str(file), "max_reply_tokens": 64, "batch_size": 24}
+    if kind == "sft":
+        data |= {"eval_dataset": str(file), "eval_split": "train"}
+    config = settings(fields, **data)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "group_loss", broken)
+        with pytest.raises(
+            RunFailed, match="^step 1: the loss is (inf|nan).*; its own loss is not finite in: "
+        ):
+            TRAIN[kind](config)
+    found = read_json(config.output_dir / "not_finite.json")
+    assert found["own_loss"] and found["rows"] == [f"{file}, line {number + 1}" for number in spoilt]
+    TRAIN[kind](config)
+    assert not (config.output_dir / "not_finite.json").exists()
