@@ -1,7 +1,7 @@
 """What was expected of choosing hard by a reward before it was tried, and what the numbers allow to say.
 
 The expectations were written from the literature (Gao et al. 2023, Beirami et al. 2024, Coste et al. 2024,
-Eisenstein et al. 2024, Wang et al. 2024) and stay as they were; each names the claim that bears it out.
+Eisenstein et al. 2024, Wang et al. 2024; for filters of replies Dong et al. 2023) and stay as they were; each names the claim that bears it out.
 """
 
 from collections.abc import Mapping
@@ -32,6 +32,12 @@ EXPECTATIONS = {
     "over_noise_calibrated": "and calibrated to labels that are flipped alike",
     "over_flips_found": "margins of models that have not seen a pair find flipped labels (area above 0.8)",
     "over_seen_finds_less": "the model that was trained on them finds them less well",
+    "over_directions_help": "a reward model that sees more of the states brings more gold",
+    "over_filter_labels": "dropping the labels that models of other prompts are most against raises accuracy "
+    "beyond dropping as many at random",
+    "over_filter_truth": "dropping just the flipped ones raises it more still (control)",
+    "over_filter_replies": "the replies to a prompt that the reward model scores highest have more gold than all",
+    "over_filter_bias": "kept by the score with a bonus for length, they are longer and have less gold",
 }
 
 
@@ -81,4 +87,9 @@ def over_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
         "over_flips_found": side("flips.unseen", FOUND) > 0,
         "over_flips_told": side("flips.unseen", 0.5) > 0,
         "over_seen_finds_less": side("flips.seen_less") > 0,
+        "over_directions_help": side("labels.directions_gain") > 0,
+        "over_filter_labels": side("filters.labels.lead") > 0,
+        "over_filter_truth": side("filters.labels.truth_lead") > 0,
+        "over_filter_replies": side("filters.model.gain") > 0,
+        "over_filter_bias": side("filters.bonus_longer") > 0 and side("filters.bonus_cost") > 0,
     }
