@@ -237,6 +237,7 @@ DRAWINGS = {
     "labels_and_remedies": lambda: labels_and_remedies(
         {20: small_model(0.6), 600: small_model(0.8)},
         {0.0: small_model(0.8), 0.2: small_model(0.75), 0.5: small_model(0.5)},
+        {4: small_model(0.65), 96: small_model(0.8)},
         small_model(0.7),
         {
             case: {

@@ -88,13 +88,15 @@ def gold_against_proxy(curves: Mapping[str, pd.DataFrame], fitted: int) -> Figur
 def labels_and_remedies(
     by_pairs: Mapping[int, Mapping[str, float]],
     by_flips: Mapping[float, Mapping[str, float]],
+    by_directions: Mapping[int, Mapping[str, float]],
     favoured: Mapping[str, float],
     remedies: Mapping[str, Mapping[str, float]],
 ) -> Figure:
     """Left: accuracy of small reward models against the gold of choosing by them. Right: what ensembles add.
 
     Args:
-        by_pairs, by_flips: Number of pairs, share of flips -> `accuracy`, and `gold_most` with intervals.
+        by_pairs, by_flips, by_directions: Number of pairs, share of flips, number of directions seen ->
+            `accuracy`, and `gold_most` with intervals. The largest of the first and the last are one model.
         favoured: The same of one whose labels favour length.
         remedies: Case of `CASES` -> `<rule>.lead` with intervals.
     """
@@ -106,6 +108,12 @@ def labels_and_remedies(
             PURPLE,
             "^",
             {f"{rate:.0%}": found for rate, found in by_flips.items() if rate > 0},
+        ),
+        (
+            "by directions of the states seen",
+            GREEN,
+            "v",
+            {f"{count}": found for count, found in list(by_directions.items())[:-1]},
         ),
         ("labels that favour length", ORANGE, "s", {"": favoured}),
     )

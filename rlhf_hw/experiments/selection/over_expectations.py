@@ -1,7 +1,8 @@
 """What was expected of choosing hard by a reward before it was tried, and what the numbers allow to say.
 
 The expectations were written from the literature (Gao et al. 2023, Beirami et al. 2024, Coste et al. 2024,
-Eisenstein et al. 2024, Wang et al. 2024; for filters of replies Dong et al. 2023) and stay as they were; each names the claim that bears it out.
+Eisenstein et al. 2024, Wang et al. 2024; Dong et al. 2023 for filters of replies) and stay as they were; each
+names the claim that bears it out.
 """
 
 from collections.abc import Mapping
@@ -36,7 +37,8 @@ EXPECTATIONS = {
     "over_filter_labels": "dropping the labels that models of other prompts are most against raises accuracy "
     "beyond dropping as many at random",
     "over_filter_truth": "dropping just the flipped ones raises it more still (control)",
-    "over_filter_replies": "the replies to a prompt that the reward model scores highest have more gold than all",
+    "over_filter_replies": "the replies to a prompt that the reward model scores highest have more gold than "
+    "all of them",
     "over_filter_bias": "kept by the score with a bonus for length, they are longer and have less gold",
 }
 

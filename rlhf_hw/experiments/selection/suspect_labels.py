@@ -65,16 +65,13 @@ def reliability_rows(margins: np.ndarray, prompts: Sequence[str], *, seed: int =
     return reliability_curve(margins.ravel(), codes, bins=BINS, seed=seed).to_dict("records")
 
 
-def flip_numbers(
-    pairs: ReadPairs, rate: float, draws: int, folds: int = FOLDS, *, seed: int = 0
-) -> dict[str, float]:
+def flip_numbers(pairs: ReadPairs, rate: float, draws: int, *, seed: int = 0) -> dict[str, float]:
     """How well margins tell flipped labels from others, as areas under the ROC curve.
 
     Args:
         pairs: Of which a share is flipped.
         rate: That share.
         draws: Of flips.
-        folds: By prompt; a pair's margin comes from a model of the other folds.
         seed: Of flips and folds.
 
     Returns:
@@ -82,16 +79,14 @@ def flip_numbers(
         has: what could be found), each with intervals over prompts and over draws; `seen_less`, unseen minus
         seen; `rate`, `pairs`.
     """
-    codes = cluster_codes(pairs.prompts, len(pairs.prompts))
-    fold = np.random.default_rng(seed).permutation(codes.max() + 1)[codes] % folds
+    codes, fold = cluster_codes(pairs.prompts, len(pairs.prompts)), folds_of(pairs.prompts, seed)
     areas: dict[str, list[tuple[float, np.ndarray]]] = {"unseen": [], "seen": [], "truth": []}
     for draw in range(draws):
         turned = flipped(len(codes), rate, 1000 * seed + draw)
         sign = np.where(turned, -1.0, 1.0)
         said = pairs.differences * sign[:, None]
-        margins = {"seen": said @ _fitted(said), "truth": pairs.gold * sign, "unseen": np.zeros(len(codes))}
-        for k in range(folds):
-            margins["unseen"][fold == k] = said[fold == k] @ _fitted(said[fold != k])
+        margins = {"seen": said @ fitted_head(said), "truth": pairs.gold * sign}
+        margins["unseen"] = unseen_margins(said, fold)
         for name, values in margins.items():
             areas[name].append(auroc_parts(-values, turned, codes))
     values = {name: np.array([one[0] for one in each]) for name, each in areas.items()}
@@ -104,6 +99,25 @@ def flip_numbers(
     return found
 
 
-def _fitted(differences: np.ndarray) -> np.ndarray:
-    """The head that these pairs teach, the first reply of each chosen."""
+def folds_of(prompts: Sequence[str], seed: int) -> np.ndarray:
+    """One of five folds for each pair, the same for all pairs of a prompt."""
+    codes = cluster_codes(prompts, len(prompts))
+    return np.random.default_rng(seed).permutation(codes.max() + 1)[codes] % FOLDS
+
+
+def unseen_margins(differences: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Margin of each pair's first reply by a head of the other folds, shape (pairs,).
+
+    Args:
+        differences: State of the reply that is called chosen minus the other's, shape (pairs, D).
+        fold: Of each pair.
+    """
+    margins = np.zeros(len(fold))
+    for k in np.unique(fold):
+        margins[fold == k] = differences[fold == k] @ fitted_head(differences[fold != k])
+    return margins
+
+
+def fitted_head(differences: np.ndarray) -> np.ndarray:
+    """The head that these pairs teach, the first reply of each chosen, shape (D,)."""
     return fit_bradley_terry(differences, np.ones(len(differences)), penalty=PENALTY)

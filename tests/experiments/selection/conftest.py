@@ -3,15 +3,18 @@
 import numpy as np
 import pytest
 
-from rlhf_hw.experiments.selection.reward_overoptimization import (
-    ManyReplies,
-    Variations,
-    reward_overoptimization,
-)
+from rlhf_hw.experiments.selection.over_inputs import ManyReplies, Variations
+from rlhf_hw.experiments.selection.reward_overoptimization import reward_overoptimization
 from rlhf_hw.experiments.selection.state_heads import ReadPairs
 
 SMALL = Variations(
-    sizes=(20, 80, 300), rates=(0.0, 0.2, 0.4, 0.5), draws=3, members=4, member_pairs=60, flip_rate=0.2
+    sizes=(20, 80, 300),
+    rates=(0.0, 0.2, 0.4, 0.5),
+    draws=3,
+    members=4,
+    member_pairs=60,
+    flip_rate=0.2,
+    directions=(1, 2, 99),
 )
 NOISE = 0.22  # of annotators, in units of gold
 

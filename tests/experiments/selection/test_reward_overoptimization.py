@@ -8,7 +8,8 @@ import pytest
 from rlhf_hw.experiments.result import verdicts
 from rlhf_hw.experiments.selection.ensembles import combine, remedy_numbers
 from rlhf_hw.experiments.selection.over_expectations import EXPECTATIONS, over_claims
-from rlhf_hw.experiments.selection.reward_overoptimization import Variations, proxy_curves
+from rlhf_hw.experiments.selection.over_inputs import Variations
+from rlhf_hw.experiments.selection.reward_overoptimization import proxies_of, proxy_curves
 from rlhf_hw.experiments.selection.state_heads import Labels, draw_heads, fit_head, flipped, rows_of
 
 
@@ -29,7 +30,7 @@ def test_gold_turns_over_under_the_biased_score_and_not_under_gold(found):
 
 def test_without_the_bias_in_gold_nothing_turns(world):
     harmless = replace(world, words=np.random.default_rng(0).normal(40, 15, world.words.shape))
-    numbers = proxy_curves(harmless, 16)[1]
+    numbers = proxy_curves(harmless, proxies_of(harmless), 16)[1]
     assert numbers["bonus.fall_high"] > -0.1 and numbers["bonus.gold_most_low"] > 0.5
 
 
@@ -96,5 +97,6 @@ def test_every_expectation_has_a_claim_and_a_claim_needs_its_interval(found):
     for rates in ((0.1, 0.5), (0.0, 0.4)):
         with pytest.raises(ValueError, match="the control"):
             Variations(rates=rates)
-    with pytest.raises(ValueError, match="none of the rates"):
-        Variations(flip_rate=0.17)
+    for rate in (0.17, 0):
+        with pytest.raises(ValueError, match="none of the rates above 0"):
+            Variations(flip_rate=rate)
