@@ -19,10 +19,12 @@ RUN_ARGS = $(if $(SET),--set $(SET)) $(if $(filter-out no,$(EXPERIMENTS)),--expe
 TYPESETTING := { command -v xelatex && command -v latexmk && kpsewhich ctexart.cls lmodern.sty pzdr.tfm && \
                  { fc-list | grep "Noto Serif CJK SC" || ls /usr/share/fonts/opentype/noto/NotoSerifCJK*; }; \
                } >/dev/null 2>&1
-# unit tests run beside each other, those of a file in one process, which may take 2 GiB
+# tests run beside each other, those of a file in one process, which may take 2 GiB
 BESIDE := -n logical --maxprocesses 4 --dist loadfile
-# nbval compares cells only when nothing random or local slips into their output
-NBVAL_ENV := TQDM_DISABLE=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+# notebooks/conftest.py says which of them wait for each other
+NBVAL := --nbval --nbval-cell-timeout=600
+# nothing random or local slips into stored outputs
+NOTEBOOK_ENV := TQDM_DISABLE=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 # a path from here, whatever folder a notebook's kernel works in
 ifdef RLHF_HW_REAL_DATA
@@ -48,7 +50,10 @@ report: setup system  ## run the notebooks that are out of date, then build the 
 run: setup  ## only the notebooks
 	$(BIN)/rlhf-hw run --profile "$(PROFILE)" $(RUN_ARGS)
 
-test: lint unit nbval  ## lint, unit tests, and every notebook against its stored outputs
+# in one pool, so that no processor waits for the last test of a part
+test: lint  ## lint, unit tests, and every notebook against its stored outputs
+	rm -rf runs/smoke
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests notebooks $(NBVAL) $(BESIDE) $(ARGS)
 
 # each promise of docs/reliability.md as often as it is held to; about an hour on two cores
 test-full: setup-test lint nbval  ## all tests, with those that take long: hostile input, kills, several processes
@@ -63,7 +68,7 @@ unit: setup-test
 
 nbval: setup-test
 	rm -rf runs/smoke
-	$(NBVAL_ENV) $(BIN)/python -m pytest --nbval notebooks/ -p no:cacheprovider --nbval-cell-timeout=600
+	$(BIN)/python -m pytest notebooks $(NBVAL) $(BESIDE)
 
 setup: $(STAMP)  ## make .venv and install the pinned packages
 
@@ -106,7 +111,7 @@ data: setup  ## rebuild the embedded data set from its seed
 notebooks: setup-test  ## run the notebooks at their defaults and store their outputs, for nbval
 	rm -rf runs/smoke
 	for notebook in notebooks/*.ipynb; do \
-	  $(NBVAL_ENV) $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level=WARN \
+	  $(NOTEBOOK_ENV) $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level=WARN \
 	    --KernelManager.transport_encryption=auto \
 	    --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=600 "$$notebook" || exit 1; \
 	done

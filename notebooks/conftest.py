@@ -1,4 +1,4 @@
-"""What nbval does not compare, and which notebooks it may run beside each other."""
+"""How nbval runs and compares the notebooks, and what may run beside what."""
 
 from pathlib import Path
 
@@ -7,23 +7,37 @@ import pytest
 from rlhf_hw.pipeline.graph import STAGES
 
 
+# nothing random or local slips into the cells' output
+KERNELS = {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
 def pytest_collectstart(collector):
-    """Leave out SVG (not reproducible) and standard error (progress bars, warnings)."""
-    if type(collector).__name__ == "IPyNbFile":
-        collector.skip_compare += ("image/svg+xml", "stderr")
+    """Leave out SVG (not reproducible) and standard error (warnings); give kernels their environment."""
+    if type(collector).__name__ != "IPyNbFile":
+        return
+    collector.skip_compare += ("image/svg+xml", "stderr")
+    start = collector.setup
+
+    def setup():
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in KERNELS.items():
+                patch.setenv(name, value)
+            start()
+
+    collector.setup = setup
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With pytest-xdist, one process runs the notebooks that read each other's results, in their order."""
+    """With pytest-xdist a file runs in one process, as do the notebooks that read each other's results."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class Notebooks(LoadScopeScheduling):
+    class Files(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            notebook = Path(nodeid.partition("::")[0]).stem
-            return "chain" if chained(notebook) else notebook
+            file = nodeid.partition("::")[0]
+            return "chain" if file.endswith(".ipynb") and chained(Path(file).stem) else file
 
-    return Notebooks(config, log)
+    return Files(config, log)
 
 
 def chained(notebook):
