@@ -172,3 +172,23 @@ def test_a_folder_that_cannot_be_made_is_named_with_its_setting(tmp_path: Path, 
     with pytest.raises(InputError, match="log_dir: .* cannot be made .*; choose another"):
         make_folder(tmp_path / folder, "log_dir")
     assert make_folder(tmp_path / "new" / "one", "log_dir").is_dir()
+
+
+def test_a_link_in_a_circle_and_a_folder_that_is_gone_are_refused(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for check in (check_target, lambda path: make_folder(path, "output"), lambda path: write_text(path, "x")):
+        with pytest.raises(InputError, match="output: .*loop is a link that leads in a circle"):
+            check(tmp_path / "loop")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match="the folder you are in is gone"):
+        check_target("scores.jsonl")
+    monkeypatch.chdir(tmp_path)  # pytest asks where it is
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "中" * 85])
+def test_a_name_as_long_as_the_system_allows_can_be_written(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "old")
+    write_text(tmp_path / name, "new")
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_text() == "new"

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from rlhf_hw.preferences.templates import (
 
 log = logging.getLogger(__name__)
 
-# Keys that are part of what the replies answer: a row that has more than its template reads is not used
+# Keys, in small letters, that are part of what the replies answer: rows with more than is read are not used
 CONVERSATION = ("system", "system_prompt", "history", *BEYOND_TEXT)
 
 
@@ -205,12 +205,21 @@ def _read(function: Template, row: Mapping[str, Any], report: DataReport) -> Pre
         report.editions[edition_of(row)] += 1
     unread = asked.unread()
     report.unread.update(unread)
-    if more := [key for key in unread if key in CONVERSATION]:
-        raise MoreConversation(
-            f"key {more[0]!r}: part of what the replies answer, and template {report.template} does not read "
-            "it; write it into the prompt as messages, or leave the key out where it does not matter"
-        )
+    refuse_more_conversation(unread, f"template {report.template} does not read it")
     return preference
+
+
+def refuse_more_conversation(unread: Iterable[str], why: str) -> None:
+    """Refuse a row where a key that nobody reads, of those that hold something, is part of the conversation.
+
+    Raises:
+        MoreConversation: naming the key.
+    """
+    if more := [key for key in unread if key.lower() in CONVERSATION]:
+        raise MoreConversation(
+            f"key {more[0]!r}: part of what the replies answer, and {why}; write it into the prompt as "
+            "messages, or leave the key out where it does not matter"
+        )
 
 
 def _lacking(key: str, place: Place, template: str, row: Mapping[str, Any]) -> str:

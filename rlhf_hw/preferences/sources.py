@@ -199,8 +199,9 @@ def _complete(files: Sequence[Path], split: str) -> list[Path]:
                 f"{parent}: split {split!r} could be any of {names}; name one, or move the others away"
             )
     for (parent, base, suffix, parts), numbers in sets.items():
-        if parts is not None and sorted(numbers) != list(range(int(parts))):
-            missing = sorted(set(range(int(parts))) - set(numbers))
-            what = f"part {missing[0]} is not there" if missing else "a part stands there twice"
+        there = set(numbers)
+        if parts is not None and (len(numbers) != int(parts) or there != set(range(len(numbers)))):
+            missing = next(n for n in range(len(numbers) + 1) if n not in there)  # of however many they say
+            what = f"part {missing} is not there" if missing < int(parts) else "a part too many stands there"
             raise InputError(f"{parent}: {base}-*-of-{parts}{suffix}: {what}; copy all parts anew")
     return list(files)

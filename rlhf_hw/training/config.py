@@ -1,6 +1,5 @@
 """Settings of one training run, validated; notebooks and the command line build the same objects."""
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -19,6 +18,7 @@ from rlhf_hw.errors import InputError, one_line
 from rlhf_hw.files import usable_path
 from rlhf_hw.paths import places
 from rlhf_hw.training.loss_table import POLICY_LOSSES, REWARD_LOSSES, Loss
+from rlhf_hw.training.trackers import check_trackers
 
 # those of transformers' schedules that need no settings of their own
 SCHEDULES = (
@@ -30,7 +30,6 @@ SCHEDULES = (
     "polynomial",
     "inverse_sqrt",
 )
-TRACKERS = ("tensorboard", "wandb", "mlflow")
 # settings that name files, folders or hub ids to read
 SOURCES = {"model", "reference_model", "train_dataset", "eval_dataset"}
 
@@ -149,14 +148,7 @@ class Training(Settings):
     @field_validator("report_to")
     @classmethod
     def _trackers_are_there(cls, trackers: str) -> str:
-        """transformers would say so only after the data were read and the model loaded."""
-        for name in trackers.split(",") if trackers != "none" else []:
-            if name not in TRACKERS:
-                raise InputError(
-                    f"report_to: no tracker {name!r}; choose from {', '.join(TRACKERS)}, or take none"
-                )
-            if importlib.util.find_spec(name) is None:
-                raise InputError(f"report_to: no package {name} here; pip install {name}, or take none")
+        check_trackers(trackers)
         return trackers
 
     @field_validator("output_dir", "log_dir")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from rlhf_hw.training.checkpoints import load_result
-from rlhf_hw.training.config import TRACKERS, DPOTraining, RewardTraining, SupervisedTraining
+from rlhf_hw.training.config import DPOTraining, RewardTraining, SupervisedTraining
 from rlhf_hw.training.launch import TRAIN
 from rlhf_hw.training.loss_table import POLICY_LOSSES, REWARD_LOSSES
+from rlhf_hw.training.trackers import TRACKERS
 from tests.training.several_processes import start
 
 KINDS = {"rm": RewardTraining, "dpo": DPOTraining, "sft": SupervisedTraining}
