@@ -106,6 +106,10 @@ def usable_path(path: str | Path, what: str) -> Path:
     long = len(str(path)) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST for part in path.parts)
     if long or "\0" in str(path):
         raise InputError(f"{what}: no file or folder can be called {str(path):.60}...; choose another name")
+    if str(path) != os.fsencode(path).decode(errors="replace"):
+        raise InputError(
+            f"{what}: {os.fsencode(path)!r:.200} is no UTF-8, as other programs need it; rename it"
+        )
     if str(path).startswith("~"):
         raise InputError(f"{what}: {path}: there is no such user; write the folder in full, or as ./{path}")
     try:
@@ -175,6 +179,8 @@ def read_text(path: str | Path) -> str:
         FileNotFoundError: it is not there.
         InputError: it is no text in UTF-8, or no file.
     """
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+        raise InputError(f"{path} is a pipe or a device: expected a file")
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

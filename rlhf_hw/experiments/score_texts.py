@@ -14,7 +14,8 @@ from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.files import check_target
 from rlhf_hw.models.batches import TokenizedGroups, tokenize_preferences
 from rlhf_hw.models.scoring import RewardModel, pair_records, score_groups
-from rlhf_hw.preferences.reading import AskedRow, load_preferences, refuse_more_conversation
+from rlhf_hw.preferences.asked import AskedRow, refuse_more_conversation
+from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.rows import Place
 from rlhf_hw.preferences.score_files import as_line, write_scores
 from rlhf_hw.preferences.sources import read_rows

@@ -143,6 +143,8 @@ def find_files(source: str, split: str) -> list[Path]:
         if not path.exists():
             raise FileNotFoundError(f"RLHF_HW_REAL_DATA: {path} is missing; {source} is looked up there")
     if os.path.isdir(path):
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise InputError(f"{path}: you may not read this folder; ask whose it is, or copy its files")
         return _files_of_split(path, split, everywhere)
     if not os.path.lexists(path):
         return []

@@ -15,12 +15,9 @@ import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rlhf_hw.errors import InputError
-
-if TYPE_CHECKING:
-    from rlhf_hw.training.config import Training
+from rlhf_hw.errors import InputError, RunFailed
 
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 QUIET = {
@@ -53,11 +50,11 @@ def check_trackers(names: str) -> None:
             raise InputError(f"report_to: no package {name} here; pip install {name}, or take none")
 
 
-def begin_trackers(config: "Training") -> None:
+def begin_trackers(config: Any) -> None:
     """Begin the run that each tracker holds of a training, unless that was done.
 
     Args:
-        config: The training's settings; its output folder names the run.
+        config: The training's settings (`config.Training`); its output folder names the run.
 
     Raises:
         InputError: a tracker cannot begin: nobody is logged in, or its server does not answer.
@@ -94,8 +91,14 @@ def ends_trackers(train: Callable) -> Callable:
     def trained(*arguments: Any, **named: Any) -> Any:
         try:
             result = train(*arguments, **named)
-        except BaseException:
+        except BaseException as error:
             end_trackers(failed=True)
+            if isinstance(error, OSError) and error.errno and error.filename is None:  # TensorBoard's
+                config = arguments[0]
+                raise RunFailed(
+                    f"{config.log_dir or config.output_dir}: {error.strerror}; free some space, or choose "
+                    "another log_dir. Checkpoints are as they were: start again with --resume"
+                ) from error
             raise
         end_trackers(failed=False)
         return result
