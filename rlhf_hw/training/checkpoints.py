@@ -73,7 +73,7 @@ def _rotary_of_transformers_4(rope: dict, model_type: str) -> dict:
 def mark_whole(checkpoint: str | Path, run: Mapping[str, Any]) -> None:
     """Note that a resumable checkpoint is whole: which run it belongs to, its files and their content."""
     found = (path for path in Path(checkpoint).rglob("*") if path.is_file())  # DeepSpeed's lie in a folder
-    files = {str(path.relative_to(checkpoint)): digest(path) for path in found}
+    files = {str(path.relative_to(checkpoint)): digest(path) for path in found if path.name != WHOLE}
     write_json(Path(checkpoint) / WHOLE, {"run": run, "files": files})
 
 

@@ -50,7 +50,8 @@ class Settings(BaseModel):
             return cls.model_validate({**values, **given})
         except ValidationError as error:
             read = {str(name) for name in values.keys() - given.keys()}
-            if not any(e["loc"] and str(e["loc"][0]) in read for e in error.errors()):
+            named = {str(e["loc"][0]) for e in error.errors() if e["loc"]}
+            if not read & (named or {one_line(error).partition(":")[0]}):
                 raise
             raise InputError(f"{path}: {one_line(error)}") from error
 

@@ -187,3 +187,12 @@ def test_a_setting_is_named_once(tmp_path: Path, capsys) -> None:
     ):
         assert cli.main([*call, *more]) == 1
         assert capsys.readouterr().err.startswith(told)
+
+
+@pytest.mark.parametrize("content", ["seed: true\n", "~: 4\n", "margin_key: k\n", "batch_size: 0\n"])
+def test_a_fault_in_a_settings_file_is_named_with_the_file(tmp_path: Path, content: str, capsys) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(content)
+    call = ["train", "rm", "--model", "m", "--output-dir", str(tmp_path / "o"), "--config", str(path)]
+    assert cli.main(call) == 1
+    assert capsys.readouterr().err.startswith(f"error: {path}: ")
