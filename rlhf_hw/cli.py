@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # The deepspeed launcher puts the rank before everything else; transformers reads it from the environment.
     arguments = [a for a in arguments if not a.startswith(("--local_rank=", "--local-rank="))]
-    for stream in (sys.stdout, sys.stderr):  # a character that a terminal cannot show is no error
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # what a terminal cannot show is no error
         getattr(stream, "reconfigure", dict)(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.WARNING)
     main_process = os.environ.get("RANK", "0") == "0"  # of several processes one tells what happens
@@ -37,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments[2:] if trains else arguments)
     try:
         options.command(options)
+        print(end="", flush=True)
+    except BrokenPipeError:  # who read it has read enough, `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -45,10 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if options.debug or not isinstance(error, Explained | OSError | ValidationError):
             raise
-        told = one_line(error)  # the system's own words name no remedy
-        if isinstance(error, OSError) and error.errno and error.strerror == os.strerror(error.errno):
-            told = f"{error.filename}: {error.strerror}; give another name, or put there what is meant"
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -61,9 +62,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_keep(commands)
     _add_explore(commands)
-    train = commands.add_parser(
-        "train", help="one training run: rlhf-hw train rm|sft|dpo --help lists its settings"
-    )
+    train = commands.add_parser("train", help="one training run: train rm|sft|dpo --help lists its settings")
     train.add_argument("method", choices=sorted(TRAINERS))
     _add_score(commands)
     _add_check_data(commands)

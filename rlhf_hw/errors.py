@@ -5,6 +5,8 @@ and key in the message, and the remedy.
 """
 
 import difflib
+import errno
+import os
 from collections.abc import Collection
 
 # what pydantic's messages leave out, by its types of errors
@@ -34,13 +36,20 @@ def one_line(error: Exception) -> str:
     """What an error says, as one line; of pydantic's findings each with the key it is about."""
     from pydantic import ValidationError
 
+    if isinstance(error, OSError) and error.errno and error.strerror == os.strerror(error.errno):
+        remedy = "give another name, or put there what is meant"  # the system's own words name none
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            remedy = "free some space, or choose another place"
+        return f"{error.filename or 'output'}: {error.strerror}; {remedy}"
     if not isinstance(error, ValidationError):
         return str(error)
-    found = [
-        (".".join(map(str, e["loc"])) or "content", e["msg"] + MORE.get(e["type"], ""))
-        for e in error.errors()
-    ]
-    return "; ".join(f"{key}: {message}" for key, message in found)
+    found = []
+    for e in error.errors():
+        key, message = ".".join(map(str, e["loc"])), e["msg"] + MORE.get(e["type"], "")
+        message = message.removeprefix("Value error, ")  # what comes then is ours, and names its key or keys
+        own = e["type"] == "value_error" and (not key or message.startswith(f"{key}: "))
+        found.append(message if own else f"{key or 'content'}: {message}")
+    return "; ".join(found)
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

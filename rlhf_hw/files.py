@@ -28,7 +28,7 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
         path: The file; its folder is made where it is missing.
         mode: "w" for text in UTF-8, "wb" for bytes.
     """
-    path = Path(path).resolve()  # of a link, what it leads to
+    path = usable_path(path, "output").resolve()  # of a link, what it leads to
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left(path)
     partial, stream = _part(path, mode)
@@ -50,7 +50,7 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
 def _part(path: Path, mode: str) -> tuple[Path, IO]:
     """A file beside `path` for its new content, of a name of its own: several processes may write at once."""
     while True:
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+        partial = path.with_name(f".{_short(path.name)}.{secrets.token_hex(8)}.partial")
         stream = partial.open(mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8")
         try:
             _lock(stream)
@@ -63,13 +63,19 @@ def _part(path: Path, mode: str) -> tuple[Path, IO]:
 
 def _remove_left(path: Path) -> None:
     """Remove what killed processes left of `path`; one that still writes holds a lock on its part."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 16}.partial"):
+    for left in path.parent.glob(f".{glob.escape(_short(path.name))}.{'[0-9a-f]' * 16}.partial"):
         try:
             with left.open("rb") as stream:
                 if _lock(stream):
                     left.unlink()
         except OSError:  # in use, gone meanwhile, or not ours to remove
             continue
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for what a part is called besides."""
+    raw = os.fsencode(name)
+    return name if len(raw) <= LONGEST // 2 else hashlib.sha256(raw).hexdigest()
 
 
 def _lock(stream: IO) -> bool:
@@ -93,14 +99,25 @@ def usable_path(path: str | Path, what: str) -> Path:
     """`path` with `~` as the home folder, where a file or folder can be called so.
 
     Raises:
-        InputError: no file can have that name, or it begins with a user whom the system does not know.
+        InputError: no file can have that name, it begins with a user whom the system does not know, it is a
+            link that leads in a circle, or the current folder is gone.
     """
     path = Path(os.path.expanduser(path))
     long = len(str(path)) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST for part in path.parts)
     if long or "\0" in str(path):
         raise InputError(f"{what}: no file or folder can be called {str(path):.60}...; choose another name")
+    if str(path) != os.fsencode(path).decode(errors="replace"):
+        raise InputError(
+            f"{what}: {os.fsencode(path)!r:.200} is no UTF-8, as other programs need it; rename it"
+        )
     if str(path).startswith("~"):
         raise InputError(f"{what}: {path}: there is no such user; write the folder in full, or as ./{path}")
+    try:
+        path.resolve()
+    except RuntimeError as error:
+        raise InputError(f"{what}: {path} is a link that leads in a circle; choose another name") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{what}: the folder you are in is gone; change into another, with cd") from error
     return path
 
 
@@ -162,6 +179,8 @@ def read_text(path: str | Path) -> str:
         FileNotFoundError: it is not there.
         InputError: it is no text in UTF-8, or no file.
     """
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+        raise InputError(f"{path} is a pipe or a device: expected a file")
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

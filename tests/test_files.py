@@ -141,6 +141,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_written_now_is_not(tm
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("pipe", "x.json is a pipe or a device: expected a file"),
         (b'{"a": 1,\n', r"x.json, line 2: not JSON \(.*\); mend it"),
         (b"[1]", r"x.json: expected an object, found \[1\]; mend it"),
         (b"\xff\xfe{}", "x.json: byte 1 is no UTF-8; save it"),
@@ -148,16 +149,19 @@ def test_what_a_killed_process_left_is_removed_and_what_is_written_now_is_not(tm
         (None, "x.json is a folder: expected a file"),
     ],
 )
-def test_a_small_file_is_read_whole_or_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_small_file_is_read_whole_or_named(tmp_path: Path, content, message: str) -> None:
     path = tmp_path / "x.json"
-    path.mkdir() if content is None else path.write_bytes(content)
+    if content == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_json(path)
     (tmp_path / "y.json").write_bytes(b"\xef\xbb\xbf[1]")
     assert read_json(tmp_path / "y.json", list) == [1]
 
 
-@pytest.mark.parametrize("name", ["a\0b", "~nosuchuser/x", "x" * 300, "x/" * 2500])
+@pytest.mark.parametrize("name", ["a\0b", "~nosuchuser/x", "x" * 300, "x/" * 2500, "a\udcff"])
 def test_names_that_no_file_can_have_are_refused(name: str) -> None:
     for check in (usable_path, make_folder):
         with pytest.raises(InputError, match="output_dir: "):
@@ -172,3 +176,23 @@ def test_a_folder_that_cannot_be_made_is_named_with_its_setting(tmp_path: Path, 
     with pytest.raises(InputError, match="log_dir: .* cannot be made .*; choose another"):
         make_folder(tmp_path / folder, "log_dir")
     assert make_folder(tmp_path / "new" / "one", "log_dir").is_dir()
+
+
+def test_a_link_in_a_circle_and_a_folder_that_is_gone_are_refused(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for check in (check_target, lambda path: make_folder(path, "output"), lambda path: write_text(path, "x")):
+        with pytest.raises(InputError, match="output: .*loop is a link that leads in a circle"):
+            check(tmp_path / "loop")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match="the folder you are in is gone"):
+        check_target("scores.jsonl")
+    monkeypatch.chdir(tmp_path)  # pytest asks where it is
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "中" * 85])
+def test_a_name_as_long_as_the_system_allows_can_be_written(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "old")
+    write_text(tmp_path / name, "new")
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_text() == "new"

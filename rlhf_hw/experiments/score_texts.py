@@ -1,6 +1,7 @@
 """Score the texts of files with a reward model and write them as a score file: `rlhf-hw score`."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +14,7 @@ from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.files import check_target
 from rlhf_hw.models.batches import TokenizedGroups, tokenize_preferences
 from rlhf_hw.models.scoring import RewardModel, pair_records, score_groups
+from rlhf_hw.preferences.asked import AskedRow, refuse_more_conversation
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.rows import Place
 from rlhf_hw.preferences.score_files import as_line, write_scores
@@ -72,7 +74,7 @@ def score_texts(
             as_line(pair.meta, pair.place)
     else:
         rows = (placed for source in sources for placed in read_rows(source, split))
-        replies = [asked_reply(place, row) for place, row in islice(rows, limit)]
+        replies = [asked_reply(place, row) for place, row in islice(rows, limit and min(limit, sys.maxsize))]
     reward_model = RewardModel(model, dtype=dtype, reads_at=reads_at, untrained=untrained)
     records = score_pairs_of(reward_model, pairs) if template else score_replies(reward_model, replies)
     write_scores(output, records)
@@ -91,7 +93,10 @@ def asked_reply(place: Place, row: dict[str, Any]) -> Asked:
     as_line(row, place)
     key = "conversation" if row.get("conversation") else "prompt"  # as score files once had it
     try:
-        return Asked(as_prompt(row[key], key), as_reply(row["response"], "response"), row)
+        asked = AskedRow(row)
+        reply = Asked(as_prompt(asked[key], key), as_reply(asked["response"], "response"), row)
+        refuse_more_conversation(asked.unread(), "a single reply is scored without it")
+        return reply
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
 

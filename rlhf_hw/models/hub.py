@@ -4,11 +4,13 @@ Code that comes with a checkpoint is never run, whatever its configuration asks 
 files that are missing or damaged become one that says which and what to do.
 """
 
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, dynamic_module_utils
 from transformers.utils.hub import cached_file, extract_commit_hash
 
@@ -38,6 +40,8 @@ def read_pretrained(kind: Any, model: str | Path, **options: Any) -> Any:
     """
     if Path(model).is_dir():
         _check_folder(Path(model))
+    elif Path(model).is_file():
+        raise InputError(f"{model} is a file: give the folder of the checkpoint that it belongs to")
     try:
         with _no_custom_code():
             return kind.from_pretrained(str(model), trust_remote_code=False, **options)
@@ -85,12 +89,21 @@ def _no_custom_code() -> Iterator[None]:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a checkpoint that a killed run left half replaced, or whose weights lie elsewhere."""
-    if folder.joinpath(NOTES).exists() and '"publishing": true' in (folder / NOTES).read_text(
-        encoding="utf-8"
-    ):
+    """Refuse a folder that is no whole checkpoint.
+
+    A killed run left it half replaced, it holds adapters, or its weights lie elsewhere or stand there twice.
+    """
+    notes: Any = None
+    with suppress(OSError, ValueError, RecursionError):  # damaged notes say nothing
+        notes = json.loads((folder / NOTES).read_text(encoding="utf-8"))
+    if isinstance(notes, dict) and notes.get("publishing"):
         raise InputError(
             f"{folder}: a run was killed while it wrote the checkpoint there; start that run again"
+        )
+    if folder.joinpath("adapter_config.json").exists():
+        raise InputError(
+            f"{folder}: holds adapters (adapter_config.json) for another model, which are not read; merge "
+            "them (peft: model.merge_and_unload()), and save the whole model with its tokenizer"
         )
     for index in folder.glob("*.index.json"):
         try:
@@ -101,10 +114,24 @@ def _check_folder(folder: Path) -> None:
             raise InputError(
                 f"{index}: names weights outside of its folder, such as {outside[0]!r}; take another model"
             )
+        _refuse_twice(folder, named)
+
+
+def _refuse_twice(folder: Path, files: set[str]) -> None:
+    """Refuse weights that stand in two of a checkpoint's files: which ones count is left to chance."""
+    found: dict[str, str] = {}
+    for file in sorted(name for name in files if name.endswith(".safetensors")):
+        with suppress(SafetensorError, OSError), safe_open(folder / file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118
+                if name in found:
+                    raise InputError(f"{folder}: {name} stands in {found[name]} and in {file}; {ANEW}")
+                found[name] = file
 
 
 def _unusable(error: Exception) -> str:
     if "trust_remote_code" in str(error) or CUSTOM_CODE in str(error):
         return CUSTOM_CODE
+    if "ignore_mismatched_sizes" in str(error):  # transformers names an option that nobody here can set
+        return f"the weights have other shapes than config.json gives them; restore config.json, or {ANEW}"
     first = next(iter(str(error).strip().splitlines()), "")
     return f"cannot be loaded ({type(error).__name__}: {first:.300}). The folder should hold {FILES}"

@@ -124,7 +124,7 @@ def _load(
         )
     kernel = refuse_other_attention(path, known[type(config)], config)
     model, info = read_pretrained(kind, path, attn_implementation=kernel, output_loading_info=True, **options)
-    _refuse_more_layers(path, model, info["unexpected_keys"])
+    _refuse_more_weights(path, model, info["unexpected_keys"])
     _refuse_unusable(path, model, whole_numbers(path))
     return use_attention(model), set(info["missing_keys"])
 
@@ -176,13 +176,20 @@ class _HeadInFp32(nn.Linear):
         return F.linear(hidden.float(), self.weight.float())
 
 
-def _refuse_more_layers(path: str | Path, model: PreTrainedModel, unexpected: Iterable[str]) -> None:
-    """Refuse weights of layers that the model does not have; transformers would leave them out."""
+def _refuse_more_weights(path: str | Path, model: PreTrainedModel, unexpected: Iterable[str]) -> None:
+    """Refuse weights that belong to the model's layers and that it does not have; they would be left out.
+
+    Those of further layers, and of a layer itself: a bias, or the scales of quantized weights.
+    """
     known = {re.sub(r"\d+", "#", name) for name, _ in model.named_parameters()}
-    if more := sorted(name for name in unexpected if re.sub(r"\d+", "#", name) in known):
+    owners = {name.rpartition(".")[0] for name in known}
+    shapes = {name: re.sub(r"\d+", "#", name) for name in sorted(unexpected)}
+    layers = [name for name, shape in shapes.items() if shape in known]
+    if more := layers or [name for name, shape in shapes.items() if shape.rpartition(".")[0] in owners]:
+        what = "fewer layers than the weights have" if layers else "layers without weights that are there"
         raise InputError(
-            f"{path}: config.json describes fewer layers than the weights have, such as {more[0]}; restore "
-            "config.json, or take the checkpoint anew"
+            f"{path}: config.json describes {what}, such as {more[0]}; restore config.json, or take the "
+            "checkpoint anew"
         )
 
 

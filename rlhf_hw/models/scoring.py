@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel
 
+from rlhf_hw.errors import InputError
 from rlhf_hw.models.batches import TokenizedGroups, group_tokens, tokenize_preferences
 from rlhf_hw.models.forward import inference, over_groups, score_batch
 from rlhf_hw.models.loading import load_reward_model, pick_device
@@ -32,9 +33,18 @@ def score_groups(
 
     Returns:
         Rewards, shape (G, K).
+
+    Raises:
+        InputError: a reward is not finite, which a damaged model gives.
     """
     with inference(model, dtype):
-        return over_groups(model, groups, pad_id, score_batch, "none", "scoring")
+        scores = over_groups(model, groups, pad_id, score_batch, "none", "scoring")
+    if count := int((~np.isfinite(scores)).sum()):
+        raise InputError(
+            f"{model.config.name_or_path}: {count} of {scores.size} scores are not finite; look at "
+            "config.json there, or take another checkpoint"
+        )
+    return scores
 
 
 class RewardModel:

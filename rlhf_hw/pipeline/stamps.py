@@ -89,10 +89,10 @@ def read_stamp(executed: Path) -> dict[str, Any] | None:
     """
     try:
         note = json.loads(_stamp_file(executed).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
         return None
-    whole = isinstance(note, dict) and isinstance(note.get("made"), dict) and executed.exists()
-    return note if whole else None
+    parts = [note.get("made"), note.get("read", {})] if isinstance(note, dict) else [None]
+    return note if all(isinstance(part, dict) for part in parts) and executed.exists() else None
 
 
 def remove_stamp(executed: Path) -> None:

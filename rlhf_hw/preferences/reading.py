@@ -7,20 +7,19 @@ What a source is, and which of its files are read, stands in `sources`; how a ro
 
 import json
 import logging
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from rlhf_hw.errors import InputError, UnknownName
-from rlhf_hw.preferences.labels import Dropped, Label0, MoreConversation, edition_of
+from rlhf_hw.preferences.asked import AskedRow, refuse_more_conversation
+from rlhf_hw.preferences.labels import Dropped, Label0, edition_of
 from rlhf_hw.preferences.rows import Place
 from rlhf_hw.preferences.sources import DataSource
 from rlhf_hw.preferences.templates import (
-    BEYOND_TEXT,
     TEMPLATES,
     Preference,
     Template,
@@ -28,9 +27,6 @@ from rlhf_hw.preferences.templates import (
 )
 
 log = logging.getLogger(__name__)
-
-# Keys that are part of what the replies answer: a row that has more than its template reads is not used
-CONVERSATION = ("system", "system_prompt", "history", *BEYOND_TEXT)
 
 
 @dataclass
@@ -88,37 +84,6 @@ class DataReport:
         """The report as plain data for JSON."""
         counts = {name: dict(getattr(self, name)) for name in ("dropped", "unread", "editions")}
         return {**asdict(replace(self, dropped={}, unread={}, editions={})), **counts}
-
-
-class AskedRow(Mapping):
-    """A row that remembers which of its keys were asked for."""
-
-    def __init__(self, row: Mapping[str, Any]):
-        self._row, self._asked = row, set()
-
-    def __getitem__(self, key: str) -> Any:
-        self._asked.add(key)
-        return self._row[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._row
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._row)
-
-    def __len__(self) -> int:
-        return len(self._row)
-
-    def unread(self) -> list[str]:
-        """The keys that nobody asked for and that hold something."""
-        return [k for k, v in self._row.items() if k not in self._asked and not _is_nothing(v)]
-
-
-def _is_nothing(value: Any) -> bool:
-    """Whether a value is how tables, forms or other rows' keys write that there is none."""
-    if isinstance(value, float):
-        return math.isnan(value)
-    return value is None or (isinstance(value, str | list | tuple | dict) and not value)
 
 
 def load_preferences(
@@ -205,11 +170,7 @@ def _read(function: Template, row: Mapping[str, Any], report: DataReport) -> Pre
         report.editions[edition_of(row)] += 1
     unread = asked.unread()
     report.unread.update(unread)
-    if more := [key for key in unread if key in CONVERSATION]:
-        raise MoreConversation(
-            f"key {more[0]!r}: part of what the replies answer, and template {report.template} does not read "
-            "it; write it into the prompt as messages, or leave the key out where it does not matter"
-        )
+    refuse_more_conversation(unread, f"template {report.template} does not read it")
     return preference
 
 

@@ -75,6 +75,9 @@ class RowFile:
     @cached_property
     def _kind(self) -> str:
         """What a row is in the file: a "line", a "record" of Parquet, or a "row" of any other JSON."""
+        if self.path.exists() and not self.path.is_file():  # a pipe that nobody writes to is never read
+            what = "folder" if self.path.is_dir() else "pipe or a device"
+            raise InputError(f"{self.path} is a {what}: expected a file of rows")
         if self.path.suffix.lower() == ".parquet":
             return "record"
         first = next((line for _, line in self._lines()), "").strip()

@@ -143,6 +143,8 @@ def find_files(source: str, split: str) -> list[Path]:
         if not path.exists():
             raise FileNotFoundError(f"RLHF_HW_REAL_DATA: {path} is missing; {source} is looked up there")
     if os.path.isdir(path):
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise InputError(f"{path}: you may not read this folder; ask whose it is, or copy its files")
         return _files_of_split(path, split, everywhere)
     if not os.path.lexists(path):
         return []
@@ -199,8 +201,9 @@ def _complete(files: Sequence[Path], split: str) -> list[Path]:
                 f"{parent}: split {split!r} could be any of {names}; name one, or move the others away"
             )
     for (parent, base, suffix, parts), numbers in sets.items():
-        if parts is not None and sorted(numbers) != list(range(int(parts))):
-            missing = sorted(set(range(int(parts))) - set(numbers))
-            what = f"part {missing[0]} is not there" if missing else "a part stands there twice"
+        there = set(numbers)
+        if parts is not None and (len(numbers) != int(parts) or there != set(range(len(numbers)))):
+            missing = next(n for n in range(len(numbers) + 1) if n not in there)  # of however many they say
+            what = f"part {missing} is not there" if missing < int(parts) else "a part too many stands there"
             raise InputError(f"{parent}: {base}-*-of-{parts}{suffix}: {what}; copy all parts anew")
     return list(files)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_hw.files import read_json, write_json
+from rlhf_hw.files import digest, read_json, write_json
 from rlhf_hw.preferences.reading import DataReport
 from rlhf_hw.training.folders import RECORD, steps_in
 
@@ -71,26 +71,33 @@ def _rotary_of_transformers_4(rope: dict, model_type: str) -> dict:
 
 
 def mark_whole(checkpoint: str | Path, run: Mapping[str, Any]) -> None:
-    """Note that a resumable checkpoint is whole: which run it belongs to, its files and their sizes."""
-    files = {path.name: path.stat().st_size for path in Path(checkpoint).iterdir() if path.is_file()}
+    """Note that a resumable checkpoint is whole: which run it belongs to, its files and their content."""
+    found = (path for path in Path(checkpoint).rglob("*") if path.is_file())  # DeepSpeed's lie in a folder
+    files = {str(path.relative_to(checkpoint)): digest(path) for path in found if path.name != WHOLE}
     write_json(Path(checkpoint) / WHOLE, {"run": run, "files": files})
 
 
 def last_resumable(folder: str | Path) -> str | None:
     """Return the newest `checkpoint-<step>` that was written to its end; None if there is none.
 
-    The mark is written last, so a folder without it, or with files of other sizes, was cut short or damaged.
+    The mark is written last, so a folder without it, or with other files, was cut short or damaged: a disk
+    that loses power can leave files of the right size without their content.
     """
     for path in steps_in(folder):
         try:
             files = read_json(path / WHOLE)["files"]
-            damaged = [name for name, size in files.items() if (path / name).stat().st_size != size]
+            damaged = [name for name, known in files.items() if not _is_as_noted(path / name, known)]
         except (OSError, ValueError, KeyError, AttributeError) as error:
             damaged = [str(error)]
         if not damaged:
             return str(path)
         log.warning("%s is not whole (%s): it is passed over", path, damaged[0])
     return None
+
+
+def _is_as_noted(path: Path, known: str | int) -> bool:
+    """Whether a file is the one whose digest was noted; by older versions its size."""
+    return known == (path.stat().st_size if isinstance(known, int) else digest(path))
 
 
 @dataclass

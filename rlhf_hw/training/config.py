@@ -1,6 +1,5 @@
 """Settings of one training run, validated; notebooks and the command line build the same objects."""
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -19,18 +18,12 @@ from rlhf_hw.errors import InputError, one_line
 from rlhf_hw.files import usable_path
 from rlhf_hw.paths import places
 from rlhf_hw.training.loss_table import POLICY_LOSSES, REWARD_LOSSES, Loss
+from rlhf_hw.training.trackers import check_trackers
 
 # those of transformers' schedules that need no settings of their own
-SCHEDULES = (
-    "cosine",
-    "linear",
-    "constant",
-    "constant_with_warmup",
-    "cosine_with_restarts",
-    "polynomial",
-    "inverse_sqrt",
-)
-TRACKERS = ("tensorboard", "wandb", "mlflow")
+SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup")
+SCHEDULES += ("cosine_with_restarts", "polynomial", "inverse_sqrt")
+MANY = 10**9  # beyond it no run ends, and products are no numbers of the machine
 # settings that name files, folders or hub ids to read
 SOURCES = {"model", "reference_model", "train_dataset", "eval_dataset"}
 
@@ -56,9 +49,20 @@ class Settings(BaseModel):
         try:
             return cls.model_validate({**values, **given})
         except ValidationError as error:
-            if not any(e["loc"] and e["loc"][0] in values.keys() - given.keys() for e in error.errors()):
+            read = {str(name) for name in values.keys() - given.keys()}
+            named = {str(e["loc"][0]) for e in error.errors() if e["loc"]}
+            if not read & (named or {one_line(error).partition(":")[0]}):
                 raise
             raise InputError(f"{path}: {one_line(error)}") from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_number_is_true(cls, values: Any) -> Any:
+        """pydantic would read true as 1."""
+        numbers = {n for n, f in cls.model_fields.items() if f.annotation in (int, float, int | None)}
+        for name in sorted(n for n in numbers & dict(values).keys() if isinstance(values[n], bool)):
+            raise InputError(f"{name}: expected a number, found {str(values[name]).lower()}")
+        return values
 
     @classmethod
     def describe(cls, name: str) -> str:
@@ -105,10 +109,10 @@ class Training(Settings):
     max_reply_tokens: int = Field(512, ge=2, description="longer replies lose tokens before their end token")
 
     learning_rate: float = Field(2.0e-5, gt=0, description="peak learning rate of AdamW")
-    epochs: float = Field(1.0, gt=0, description="passes over the training set")
+    epochs: float = Field(1.0, gt=0, le=MANY, description="passes over the training set")
     max_steps: int = Field(-1, ge=-1, description="stop after this many optimizer steps; -1: go by epochs")
-    batch_size: int = Field(16, ge=1, description="examples a process and step")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="batches added up before a step")
+    batch_size: int = Field(16, ge=1, le=MANY, description="examples a process and step")
+    gradient_accumulation_steps: int = Field(1, ge=1, le=MANY, description="batches added up before a step")
     lr_scheduler_type: Literal[SCHEDULES] = Field("cosine", description="learning-rate schedule")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
@@ -149,14 +153,7 @@ class Training(Settings):
     @field_validator("report_to")
     @classmethod
     def _trackers_are_there(cls, trackers: str) -> str:
-        """transformers would say so only after the data were read and the model loaded."""
-        for name in trackers.split(",") if trackers != "none" else []:
-            if name not in TRACKERS:
-                raise InputError(
-                    f"report_to: no tracker {name!r}; choose from {', '.join(TRACKERS)}, or take none"
-                )
-            if importlib.util.find_spec(name) is None:
-                raise InputError(f"report_to: no package {name} here; pip install {name}, or take none")
+        check_trackers(trackers)
         return trackers
 
     @field_validator("output_dir", "log_dir")

@@ -47,6 +47,7 @@ def join_processes(deepspeed: bool = False) -> None:
             for sums over shared memory; gloo, which is there, does them as well.
     """
     unset_hf_deepspeed_config()  # of an earlier run here: with ZeRO 3, any model would be loaded in shares
+    _refuse_half_a_launcher()
     if world_size() == 1 and not deepspeed:
         return
     on_cpu = not torch.cuda.is_available()
@@ -63,6 +64,20 @@ def join_processes(deepspeed: bool = False) -> None:
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
     PartialState(cpu=on_cpu, backend="gloo" if on_cpu and world_size() > 1 else None)
+
+
+def _refuse_half_a_launcher() -> None:
+    """Refuse what is left in the environment of a launcher: process 1 without 0 writes nothing."""
+    found = {name: os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE") if name in os.environ}
+    whole = all(re.fullmatch(r"-?\d{1,9}", value) for value in found.values())
+    alone = whole and world_size() == 1 and found.get("LOCAL_RANK", "-1") == "-1"
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ and not alone]
+    if not whole or missing or not 0 <= rank() < world_size():
+        told = ", ".join(f"{name}={value}" for name, value in found.items())
+        raise InputError(
+            f"the environment says {told}{' and no ' * bool(missing)}{', '.join(missing)}: torchrun and "
+            "deepspeed set these together, for each process; start with one of them, or unset these"
+        )
 
 
 def meet_on_this_machine(on_cpu: bool) -> None:

@@ -53,13 +53,13 @@ def take_folder(folder: str | Path) -> None:
     found = notes(folder)
     if "files" not in found and not _is_ours(folder / RECORD):
         refuse(folder, (path.name for pattern in (*MODEL_FILES, RECORD) for path in folder.glob(pattern)))
-    if (folder / UNFINISHED).is_symlink():
+    if links := [name for name in (UNFINISHED, LOCK, NOTES) if (folder / name).is_symlink()]:
         raise InputError(
-            f"output_dir: {folder / UNFINISHED} is a link, and is to hold a new checkpoint; remove it"
+            f"output_dir: {folder / links[0]} is a link; what it leads to would be written over: remove it"
         )
     make_folder(folder, "output_dir")
     _lock(folder)
-    if found.get("publishing") and (folder / UNFINISHED).is_dir():
+    if found.get("publishing") and "new" in found and (folder / UNFINISHED).is_dir():
         _move_to_its_place(folder)
         found = notes(folder)
     if "files" in found:
@@ -83,8 +83,13 @@ def refuse(folder: Path, names: Any) -> None:
 
 
 def unfinished(folder: str | Path) -> Path:
-    """Return an empty folder in which the new content of `folder` is prepared."""
-    path = Path(folder) / UNFINISHED
+    """Return an empty folder in which the new content of `folder` is prepared.
+
+    What a killed run had noted of its own is forgotten: half of the new content must not be taken for that.
+    """
+    path, known = Path(folder) / UNFINISHED, notes(Path(folder))
+    if known.pop("new", None) is not None:
+        write_json(Path(folder) / NOTES, known)
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     return path
@@ -98,7 +103,8 @@ def publish(folder: str | Path) -> None:
     files: safetensors would leave the weights to their owner alone. Another run may then take the folder.
     """
     folder = Path(folder)
-    note(folder / NOTES, publishing=True)
+    new = {path.name: _digest(path) for path in (folder / UNFINISHED).iterdir()}
+    note(folder / NOTES, publishing=True, new=new)
     (folder / RECORD).unlink(missing_ok=True)
     _move_to_its_place(folder)
     if handle := _locks.pop(folder.resolve(), None):
@@ -139,8 +145,7 @@ def copy_finished(source: str | Path, folder: str | Path) -> Path:
 def _move_to_its_place(folder: Path) -> None:
     """Move what is prepared, remove what the older checkpoint had besides, and note what is there now."""
     found, prepared = notes(folder), folder / UNFINISHED
-    new = found.get("new") or {path.name: _digest(path) for path in prepared.iterdir()}
-    note(folder / NOTES, new=new)
+    new = found["new"]
     mode = (folder / NOTES).stat().st_mode
     for name in sorted(new, key=lambda name: name == RECORD):
         if (prepared / name).exists():  # else it was moved before the run was killed
@@ -194,11 +199,11 @@ def take_events(folder: str | Path, resume: bool) -> None:
 def notes(folder: Path, name: str = NOTES) -> dict[str, Any]:
     """What runs of ours noted in a folder."""
     try:
-        found = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = dict(json.loads((folder / name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
     lists = {"files": dict, "new": dict, "writers": list}
-    return {k: v for k, v in dict(found).items() if isinstance(v, lists.get(k, object))}
+    return {k: v for k, v in found.items() if isinstance(v, lists.get(k, object))}
 
 
 def note(path: Path, **values: Any) -> None:

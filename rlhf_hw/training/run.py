@@ -48,6 +48,7 @@ from rlhf_hw.training.lora import add_lora, merge_lora
 from rlhf_hw.training.reference import reference_log_probs
 from rlhf_hw.training.resources import check_resources
 from rlhf_hw.training.resuming import go_on
+from rlhf_hw.training.trackers import begin_trackers, ends_trackers
 from rlhf_hw.training.trainers import DPOTrainer, LanguageModelTrainer, RewardTrainer
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@ends_trackers
 def train_reward_model(config: RewardTraining) -> TrainingResult:
     """Train a reward model on preference pairs; without a training set it writes the untrained one."""
     _begin(config)
@@ -91,6 +93,7 @@ def train_reward_model(config: RewardTraining) -> TrainingResult:
     return _fit(trainer, config, renderer, reports, adapters=adapters)
 
 
+@ends_trackers
 def train_dpo(config: DPOTraining) -> TrainingResult:
     """Fine-tune a policy on preference pairs, with DPO's loss or another of the table."""
     _begin(config)
@@ -122,6 +125,7 @@ def train_dpo(config: DPOTraining) -> TrainingResult:
     return _fit(trainer, config, renderer, reports, {"reference_seconds": seconds}, adapters)
 
 
+@ends_trackers
 def train_sft(config: SupervisedTraining) -> TrainingResult:
     """Fine-tune a policy on the chosen replies of preference pairs: the first step of RLHF, and DPO's start.
 
@@ -146,6 +150,7 @@ def train_sft(config: SupervisedTraining) -> TrainingResult:
     return train_language_model(config, model, renderer, said["train"], said["eval"], reports, adapters)
 
 
+@ends_trackers
 def train_language_model(
     config: LanguageModelTraining,
     model: PreTrainedModel,
@@ -170,6 +175,7 @@ def train_language_model(
     """
     if is_main():  # of several processes one holds the lock
         take_folder(config.output_dir)
+        begin_trackers(config)
     for conversation in (*examples, *held_out):
         if not (conversation.spoken or conversation.remarks):
             raise InputError("a conversation that is not spoken needs remarks: nothing else is learned of it")
@@ -201,6 +207,8 @@ def _begin(config: Training) -> None:
         if config.log_dir:
             make_folder(config.log_dir, "log_dir")
     check_resources(config)
+    if is_main():
+        begin_trackers(config)
 
 
 def _announce(config: Training, train: TokenizedGroups) -> None:

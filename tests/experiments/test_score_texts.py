@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import shutil
 from datetime import datetime
 
 import numpy as np
@@ -125,3 +126,30 @@ def test_the_first_rows_alone_are_scored(reward_folder, tmp_path):
         "2",
         "0",
     ]
+
+
+@pytest.mark.parametrize("key", ["system", "System", "history", "images"])
+def test_a_reply_to_more_than_its_prompt_is_not_scored_without_it(tmp_path, key):
+    row, source = {"prompt": "a", "response": "tea"}, tmp_path / "replies.jsonl"
+    source.write_text(
+        "".join(json.dumps(one) + "\n" for one in (row | {key: []}, row | {key: ["Be brief."]}))
+    )
+    with pytest.raises(
+        ValueError, match=f"replies.jsonl, line 2: key '{key}': part of what the replies answer"
+    ):
+        score_texts([source], "no-model", tmp_path / "scores.jsonl")
+
+
+def test_a_limit_beyond_all_numbers_of_the_machine_is_one(reward_folder, tmp_path):
+    source = tmp_path / "replies.jsonl"
+    source.write_text('{"prompt": "a", "response": "tea"}\n')
+    assert score_texts([source], str(reward_folder), tmp_path / "s.jsonl", limit=10**30, dtype="fp32") == 1
+
+
+def test_scores_that_are_not_finite_are_the_models_fault(reward_folder, tmp_path):
+    model, source = shutil.copytree(reward_folder, tmp_path / "model"), tmp_path / "replies.jsonl"
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"rms_norm_eps": float("nan")}))
+    source.write_text('{"prompt": "a", "response": "tea"}\n')
+    with pytest.raises(ValueError, match=f"{model}: 1 of 1 scores are not finite"):
+        score_texts([source], str(model), tmp_path / "scores.jsonl")

@@ -1,6 +1,7 @@
 """Cases that were found wrong once and that no test of a single module holds."""
 
 import ast
+import errno
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from rlhf_hw import cli
-from rlhf_hw.errors import InputError
+from rlhf_hw.errors import InputError, one_line
 from rlhf_hw.models.loading import load_policy, load_reward_model
 from rlhf_hw.paths import NOTEBOOKS, ROOT
 from rlhf_hw.pipeline import run_folder
@@ -158,3 +159,40 @@ def test_make_passes_a_profile_with_blanks_whole() -> None:
     ).stdout
     calls = [shlex.split(line) for line in printed.splitlines() if "rlhf-hw" in line]
     assert [call[call.index("--profile") + 1] for call in calls] == ["my profiles/a b.yaml"] * 2
+
+
+def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
+    row = {"question": "Q?", "response_1": "a", "response_2": "b", "overall_response": 1}
+    path = write_lines(tmp_path / "pairs.jsonl", [row])
+    call = f"{sys.executable} -m rlhf_hw.cli check-data {path} --template HOMEWORK | true"
+    shown = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(call, shell=True, env=shown, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_what_the_system_says_without_a_file_has_a_remedy_of_its_kind() -> None:
+    assert one_line(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))).endswith(
+        "; free some space, or choose another place"
+    )
+    told = one_line(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "x.yaml"))
+    assert told.startswith("x.yaml: ") and "give another name" in told
+
+
+def test_a_setting_is_named_once(tmp_path: Path, capsys) -> None:
+    call = ["train", "rm", "--model", "m", "--output-dir", str(tmp_path / "o")]
+    for more, told in (
+        (["--report-to", "nosuch"], "error: report_to: no tracker 'nosuch'"),
+        (["--margin-key", "k"], "error: margin_key: the loss 'bradley_terry' has no such setting"),
+        (["--batch-size", "0"], "error: batch_size: Input should be greater"),
+    ):
+        assert cli.main([*call, *more]) == 1
+        assert capsys.readouterr().err.startswith(told)
+
+
+@pytest.mark.parametrize("content", ["seed: true\n", "~: 4\n", "margin_key: k\n", "batch_size: 0\n"])
+def test_a_fault_in_a_settings_file_is_named_with_the_file(tmp_path: Path, content: str, capsys) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(content)
+    call = ["train", "rm", "--model", "m", "--output-dir", str(tmp_path / "o"), "--config", str(path)]
+    assert cli.main(call) == 1
+    assert capsys.readouterr().err.startswith(f"error: {path}: ")

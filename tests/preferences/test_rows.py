@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rlhf_hw.errors import InputError
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.rows import RowFile
 
@@ -172,3 +173,12 @@ def test_lines_pass_through_in_constant_memory(tmp_path) -> None:
     done = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
     count, megabytes = map(int, done.stdout.split())
     assert count == 2000 and megabytes < 30
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder" / name).mkdir(parents=True)
+    os.mkfifo(tmp_path / name)
+    for path, what in ((tmp_path / name, "pipe"), (tmp_path / "folder" / name, "folder")):
+        with pytest.raises(InputError, match=f"is a {what}.*expected a file of rows"):
+            list(RowFile(path))

@@ -174,3 +174,12 @@ def test_local_copies_stand_in_for_the_hub(tmp_path, monkeypatch) -> None:
     assert asked("PKU-Alignment/align-anything:text-to-text", "validation") == ["d"]
     with pytest.raises(FileNotFoundError, match="RLHF_HW_REAL_DATA"):
         asked("PKU-Alignment/PKU-SafeRLHF")
+
+
+def test_of_a_split_that_says_it_has_countless_parts_the_first_missing_one_is_named(tmp_path) -> None:
+    write(tmp_path / "train-00000-of-999999999999.jsonl", "a")
+    with pytest.raises(ValueError, match="part 1 is not there"):
+        asked(tmp_path)
+    (tmp_path / "train-00000-of-999999999999.jsonl").rename(tmp_path / "train-00000-of-00000.jsonl")
+    with pytest.raises(ValueError, match="a part too many stands there"):
+        asked(tmp_path)

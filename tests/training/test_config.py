@@ -5,6 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from rlhf_hw.errors import InputError
 from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline.profiles import declared_parameters
 from rlhf_hw.training import distributed
@@ -40,12 +41,16 @@ def test_config_reads_empty_values_as_none() -> None:
         {"beta": float("inf")},
         {"learning_rate": float("nan")},
         {"epochs": float("inf")},
+        {"epochs": 1e300},
         {"max_steps": 0},
         {"max_steps": -2},
         {"beta": 0},
         {"loss": "hinge"},
         {"label_smoothing": 0.5},
         {"batch_size": 0},
+        {"batch_size": 10**10},
+        {"seed": True},
+        {"learning_rate": True},
         {"dtype": "fp16"},
     ],
 )
@@ -78,3 +83,24 @@ def test_deepspeed_files() -> None:
     assert json.loads(open(distributed.deepspeed_file("zero2")).read())["zero_optimization"]["stage"] == 2
     with pytest.raises(FileNotFoundError, match="or one of zero0, zero2"):
         distributed.deepspeed_file("zero9")
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"RANK": "1"},
+        {"RANK": "one"},
+        {"WORLD_SIZE": "2", "RANK": "0"},
+        {"WORLD_SIZE": "0"},
+        {"LOCAL_RANK": "1"},
+        {"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
+    ],
+)
+def test_what_is_left_of_a_launcher_in_the_environment_is_refused(monkeypatch, left) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    distributed.join_processes()
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="the environment says .*start with one of them, or unset these"):
+        distributed.join_processes()

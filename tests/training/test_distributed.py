@@ -164,6 +164,10 @@ def test_a_torn_resumable_checkpoint_is_passed_over(tmp_path) -> None:
     assert last_resumable(tmp_path) == str(tmp_path / "checkpoint-10")
     (tmp_path / "checkpoint-10" / "optimizer.pt").write_text("mom")
     assert last_resumable(tmp_path) == str(tmp_path / "checkpoint-2")
+    (tmp_path / "checkpoint-2" / "optimizer.pt").write_bytes(bytes(7))  # as power that fails leaves it
+    assert last_resumable(tmp_path) is None
+    mark_whole(tmp_path / "checkpoint-2", {})
+    assert last_resumable(tmp_path) == str(tmp_path / "checkpoint-2")
     (tmp_path / "checkpoint-2" / "rlhf_hw_run.json").write_text('{"files": ')
     assert last_resumable(tmp_path) is None
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.models.loading import load_policy
+from rlhf_hw.training import folders
 from rlhf_hw.training.base_model import copy_checkpoint
 from rlhf_hw.training.config import DPOTraining, RewardTraining
 from rlhf_hw.training.folders import (
@@ -229,3 +230,34 @@ def test_a_copy_is_a_checkpoint_of_ours(tmp_path) -> None:
     (tmp_path / "b" / "config.json").write_text("somebody's own")
     with pytest.raises(ValueError, match="no run of ours wrote as it is"):
         copy_finished(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("content", ["null", "7", "[" * 100_000, '{"files": 7, "new": []}'])
+def test_damaged_notes_say_nothing(tmp_path: Path, content: str) -> None:
+    (tmp_path / folders.NOTES).write_text(content)
+    folders.take_folder(tmp_path)
+    (folders.unfinished(tmp_path) / "config.json").write_text("{}")
+    folders.publish(tmp_path)
+    assert (tmp_path / "config.json").read_text() == "{}"
+
+
+def test_notes_of_a_killed_run_whose_new_content_is_gone_do_not_count_for_the_next(tmp_path: Path) -> None:
+    stale = {"files": {}, "publishing": True, "new": {"other.json": "0" * 64}}
+    folders.note(tmp_path / folders.NOTES, **stale)
+    folders.take_folder(tmp_path)
+    (folders.unfinished(tmp_path) / "half.json").write_text("{")  # killed here: not to be taken for whole
+    folders.take_folder(tmp_path)
+    assert not (tmp_path / "half.json").exists()
+    (folders.unfinished(tmp_path) / "config.json").write_text("{}")
+    folders.publish(tmp_path)
+    assert folders.notes(tmp_path)["files"].keys() == {"config.json"}
+
+
+@pytest.mark.parametrize("name", [folders.LOCK, folders.NOTES, folders.UNFINISHED])
+def test_what_a_link_of_our_names_leads_to_is_not_written_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(InputError, match=f"{name} is a link"):
+        folders.take_folder(tmp_path / "run")
+    assert (tmp_path / "precious").read_text() == "mine"

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from rlhf_hw.training.checkpoints import load_result
-from rlhf_hw.training.config import TRACKERS, DPOTraining, RewardTraining, SupervisedTraining
+from rlhf_hw.training.config import DPOTraining, RewardTraining, SupervisedTraining
 from rlhf_hw.training.launch import TRAIN
 from rlhf_hw.training.loss_table import POLICY_LOSSES, REWARD_LOSSES
+from rlhf_hw.training.trackers import TRACKERS
 from tests.training.several_processes import start
 
 KINDS = {"rm": RewardTraining, "dpo": DPOTraining, "sft": SupervisedTraining}
@@ -94,15 +95,15 @@ def _is_there(tracker: str) -> bool:
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_a_tracker_is_told_or_refused_before_anything_begins(make, tmp_path, monkeypatch, tracker) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "told"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "told").as_uri())
-    (tmp_path / "told").mkdir()
+    for name in ("WANDB_DIR", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
     if not _is_there(tracker):
         with pytest.raises(ValueError, match=f"report_to: no package {tracker} here; pip install {tracker}"):
             make("rm", "told", 1, report_to=tracker)
         return
     TRAIN["rm"](make("rm", "told", 1, report_to=tracker, log_dir=tmp_path / "told", max_steps=1))
-    assert any(path.is_file() and path.stat().st_size for path in (tmp_path / "told").rglob("*"))
+    files = {"tensorboard": "events.out.*", "wandb": "wandb/offline-run-*/*.wandb", "mlflow": "mlflow.db"}
+    assert any(path.stat().st_size for path in (tmp_path / "told").glob(files[tracker]))
 
 
 def test_unknown_trackers_and_schedules_are_refused_by_name(make) -> None:
