@@ -16,7 +16,8 @@ end
 local function headed(tbl)
   if FORMAT ~= "typst" or not tbl.attributes.headed then return nil end
   tbl.attributes.headed = nil
-  local text = pandoc.write(pandoc.Pandoc({ tbl }), { format = "typst", extensions = PANDOC_WRITER_OPTIONS.extensions })
+  local text = pandoc.write(pandoc.Pandoc({ tbl }), { format = "typst", extensions = PANDOC_WRITER_OPTIONS.extensions },
+    { wrap_text = "wrap-none" })
   local found
   text, found = text:gsub("\n(%s*)(table%.cell%(colspan: %d+%)%[[^\n]*%]),\n", "\n%1table.header(level: 2, repeat: false, %2),\n")
   assert(found > 0, "pandoc writes headings within tables in another way now:\n" .. text)

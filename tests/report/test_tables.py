@@ -147,7 +147,8 @@ def test_a_table_stays_on_one_page_by_the_same_rule_in_both_pdfs(rows, kept, lan
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_a_heading_within_a_table_stays_with_the_row_below_it_in_both_pdfs(language):
-    rows = "| *two [x]* | |\n| one | “said” |\n| again | 1 |\n" * 20
+    long = " and so on" * 9  # longer than a line of pandoc's
+    rows = f"| *two [x]{long}* | |\n| one | “said” |\n| again | 1 |\n" * 20
     tree = typesetting.parse(f"| a | b |\n|---|---|\n{rows}\n: Said.\n", language)
     options = [f"--lua-filter={REPORT / name}" for name in ("tables.lua", "placement.lua")]
     latex, typst, page = (
@@ -158,9 +159,9 @@ def test_a_heading_within_a_table_stays_with_the_row_below_it_in_both_pdfs(langu
     )
     assert latex.count("\\noalign{\\nobreak}one &") == latex.count("\\noalign{\\nobreak}") == 20
     assert "\nagain &" in latex
-    headed = "table.header(level: 2, repeat: false, table.cell(colspan: 2)[#emph[two \\[x\\]]]),"
+    headed = f"table.header(level: 2, repeat: false, table.cell(colspan: 2)[#emph[two \\[x\\]{long}]]),"
     assert typst.count(headed) == 20 and "[one], [“said”]," in typst
-    assert page.count('<td colspan="2"><em>two [x]</em></td>') == 20 and "headed" not in page
+    assert page.count('<td colspan="2"><em>two [x]') == 20 and "headed" not in page
 
 
 def test_intervals_of_a_run_do_not_break_and_its_powers_of_ten_are_written_as_such():
