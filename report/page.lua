@@ -47,10 +47,10 @@ local function formula(math)
 end
 
 -- Tables ----------------------------------------------------------------------------------------------------------
--- A cell as a spreadsheet reads it: a plain minus sign, no marks of where a word may break, and no text that would be
--- taken for a formula.
+-- A cell as a spreadsheet reads it: a plain minus sign, no marks of where a line may break or may not, and no text that
+-- would be taken for a formula.
 local function csv_cell(text)
-  text = text:gsub("−(%.?%d)", "-%1"):gsub("\u{200B}", "")
+  text = text:gsub("−(%.?%d)", "-%1"):gsub("\u{200B}", ""):gsub("\u{A0}", " ")
   local number = text:match("^[+-]?[%d.,]+%%?$") or text:match("^[+-]?[%d.,]+%%? %(")
   if text:match("^[=+@-]") and not number then text = "'" .. text end
   return text:match('[",\n]') and '"' .. text:gsub('"', '""') .. '"' or text

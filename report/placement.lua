@@ -12,6 +12,18 @@ local function floating(tbl)
     .. "\\bottomrule\\noalign{}\n\\end{floatingtable}")
 end
 
+-- In Typst a heading within a table stays with the row below it if the table knows it for a heading.
+local function headed(tbl)
+  if FORMAT ~= "typst" or not tbl.attributes.headed then return nil end
+  tbl.attributes.headed = nil
+  local text = pandoc.write(pandoc.Pandoc({ tbl }), { format = "typst", extensions = PANDOC_WRITER_OPTIONS.extensions },
+    { wrap_text = "wrap-none" })
+  local found
+  text, found = text:gsub("\n(%s*)(table%.cell%(colspan: %d+%)%[[^\n]*%]),\n", "\n%1table.header(level: 2, repeat: false, %2),\n")
+  assert(found > 0, "pandoc writes headings within tables in another way now:\n" .. text)
+  return pandoc.RawBlock("typst", text)
+end
+
 -- Short code is not broken, and stays with the sentence before it.
 local SHORT = 25 -- lines
 local AROUND = { latex = { "\\begin{samepage}", "\\end{samepage}" }, typst = { "#block(breakable: false)[", "]" } }
@@ -45,4 +57,4 @@ local function read_aloud(figure)
   return { pandoc.RawBlock("typst", '#[#set image(alt: "' .. said .. '")'), figure, pandoc.RawBlock("typst", "]") }
 end
 
-return { { Table = floating, Figure = read_aloud }, { Blocks = with_sentence } }
+return { { Table = function(tbl) return floating(tbl) or headed(tbl) end, Figure = read_aloud }, { Blocks = with_sentence } }

@@ -55,17 +55,30 @@ end
 local function spread(row)
   local first = row.cells[1]
   for i = 2, #row.cells do
-    if #row.cells[i].contents > 0 then return end
+    if #row.cells[i].contents > 0 then return false end
   end
-  if #row.cells < 2 or #first.contents == 0 or first.col_span > 1 then return end
+  if #row.cells < 2 or #first.contents == 0 or first.col_span > 1 then return false end
   first.col_span = #row.cells
   row.cells = { first }
+  return true
+end
+
+-- Such a heading stays on the page of the row below it. Typst knows that of headings only: placement.lua.
+local function stays_with_heading(row)
+  local inside = row.cells[1].contents[1]
+  if FORMAT == "latex" and inside then inside.content:insert(1, pandoc.RawInline("latex", "\\noalign{\\nobreak}")) end
 end
 
 local function keep_together(tbl)
   for _, body in ipairs(tbl.bodies) do
-    for _, row in ipairs(body.body) do spread(row) end
+    local below = false
+    for _, row in ipairs(body.body) do
+      local heading = spread(row)
+      if heading then tbl.attributes.headed = "yes" elseif below then stays_with_heading(row) end
+      below = heading
+    end
   end
+  if FORMAT ~= "typst" then tbl.attributes.headed = nil end
   if not size then return tbl end
   return (FORMAT == "latex" and in_latex or in_typst)(tbl, height(tbl)) or tbl
 end

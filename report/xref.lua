@@ -82,6 +82,18 @@ local function equation(math, label)
     { id = label, class = "equation" })
 end
 
+-- Typst sets bars close to what stands between them only where it knows that they belong together.
+local function bars(math)
+  if FORMAT ~= "typst" then return nil end
+  local function paired(text)
+    return (text:gsub("\\lvert%f[%A]%s*(.-)\\rvert%f[%A]", function(inner)
+      return "\\left\\vert " .. inner .. "\\right\\vert "
+    end))
+  end
+  math.text = paired(math.text)
+  return math
+end
+
 -- $$ … $$ {#eq:x}, with or without the space
 local function equations(inlines)
   local out, i = pandoc.Inlines({}), 1
@@ -232,8 +244,8 @@ end
 
 local function characters(str)
   local text = str.text:gsub("^%-(%.?%d)", "−%1"):gsub("([%[%(,])%-(%.?%d)", "%1−%2")
-  -- the last is the zero-width space in front of a text of the run
-  for _, mark in ipairs({ "（", "，", "、", "：", "；", "\u{200b}" }) do text = text:gsub(mark .. "%-(%.?%d)", mark .. "−%1") end
+  -- the last are the zero-width space in front of a text of the run, and the space that keeps an interval on one line
+  for _, mark in ipairs({ "（", "，", "、", "：", "；", "\u{200b}", "\u{a0}" }) do text = text:gsub(mark .. "%-(%.?%d)", mark .. "−%1") end
   if FORMAT ~= "latex" then return pandoc.Str(text) end
   return latex_characters(text)
 end
@@ -258,7 +270,7 @@ end
 
 return {
   { Meta = function(meta) read_meta(meta); read_further(meta) end },
-  { Div = figures_div },
+  { Div = figures_div, Math = bars },
   { traverse = "topdown", Figure = add_prefix, Table = add_prefix, Header = number_header, Inlines = equations },
   { Inlines = close_up },
   { traverse = "topdown", Inlines = around_marks, Table = function(tbl) return tbl, false end },

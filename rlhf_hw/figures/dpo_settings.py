@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from rlhf_hw.figures.numbers import powers_of_ten
 from rlhf_hw.figures.style import (
     GOLD_UNIT,
     GREEN,
@@ -98,7 +99,7 @@ def name_settings(axes: Axes, found: Tried, names: Sequence[str]) -> None:
         ends = [found.gains[name][n].high if above else found.gains[name][n].low for name in names]
         setting = found.settings[n]
         axes.annotate(
-            rf"{setting.learning_rate:.0e}, $\beta$ {setting.beta:g}",
+            rf"{powers_of_ten(f'{setting.learning_rate:.0e}', 'figure')}, $\beta$ {setting.beta:g}",
             (found.kl[n], max(ends) if above else min(ends)),
             (0, 3 if above else -3),
             textcoords="offset points",

@@ -18,7 +18,6 @@ from rlhf_hw.figures.style import (
     GREEN,
     GREY,
     INK,
-    INTERVALS,
     KNOWN_COLOURS,
     LIGHT,
     ORANGE,
@@ -26,6 +25,7 @@ from rlhf_hw.figures.style import (
     PURPLE,
     WIDTH,
     canvas,
+    intervals_drawn,
     show,
     show_kept,
     styled,
@@ -79,8 +79,7 @@ def riddle_at_a_look(found, rendering: str = "plain") -> Figure:
     paired = all("pairs" in found.levels[rendering, kind] for kind in kinds)
     zero = "the run's pairs" if paired else "base replies"
     panels[0, 0].set_ylabel(f"score above {zero}\n({GOLD_UNIT})")
-    several = found.parts[rendering, kinds[0]]["dpo_base_test"]["gap"].trainings is not None
-    over = INTERVALS if several else "95% interval over prompts"
+    over = intervals_drawn([found.parts[rendering, kinds[0]]["dpo_base_test"]["gap"]])
     figure.supxlabel(f"score ({GOLD_UNIT})\n{over}", fontsize=8.5)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4)

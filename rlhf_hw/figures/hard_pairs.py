@@ -13,11 +13,11 @@ from rlhf_hw.figures.style import (
     GOLD_UNIT,
     GREEN,
     INK,
-    INTERVALS,
     ORANGE,
     PURPLE,
     SHOWN_AS,
     canvas,
+    intervals_drawn,
     note_line,
     styled,
 )
@@ -63,16 +63,18 @@ def accuracy_by_kind(accuracies: Mapping[str, Mapping[str, Mapping[str, float]]]
     judges = list(next(iter(accuracies.values())))
     figure, axes = canvas(height=1.1 + 0.42 * len(judges))
     rows = np.arange(len(judges))[::-1]
+    drawn = []
     shifts = 0.24 * ((len(accuracies) - 1) / 2 - np.arange(len(accuracies)))
     for shift, kind, (colour, mark) in zip(shifts, accuracies, itertools.cycle(KINDS), strict=False):
         for row, judge in zip(rows, judges, strict=True):
             label = f"{kind} pairs" if row == rows[0] else None
             found = Replicated.of(accuracies[kind][judge], "accuracy")
             draw_whiskers(axes, found, row + shift, colour, mark, label=label)
+            drawn.append(found)
     note_line(axes, 0.5, "guessing", vertical=True)
     axes.set_yticks(rows, [SHOWN_AS.get(judge, judge) for judge in judges])
     axes.set_ylim(-0.6, len(judges) - 0.4)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"share of pairs ordered as labelled\n{INTERVALS}")
+    axes.set_xlabel(f"share of pairs ordered as labelled\n{intervals_drawn(drawn)}")
     figure.legend(loc="outside lower center", ncols=3)
     return figure

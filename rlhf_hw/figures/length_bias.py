@@ -10,10 +10,10 @@ from rlhf_hw.figures.style import (
     BLUE,
     GREEN,
     GREY,
-    INTERVALS,
     ORANGE,
     PURPLE,
     canvas,
+    intervals_drawn,
     legend_below,
     note_line,
     styled,
@@ -59,7 +59,8 @@ def remedies_compared(
     for axes in (left, right):
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.grid(axis="y", visible=False)
-    figure.supxlabel(INTERVALS, fontsize=8)
+    drawn = [Replicated.of(numbers, "gold") for numbers, *_ in known.values()]
+    figure.supxlabel(intervals_drawn(drawn), fontsize=8)
     return figure
 
 
@@ -86,7 +87,7 @@ def bias_and_strength(
     _draw_over(right, by_strength, "gold", ("gold of the best of many", PURPLE, (0, (5, 1)), "D"))
     note_line(right, 0.0, "nothing paid for length")
     right.set_xlabel("strength of the penalty")
-    right.set_ylabel("SD a SD; gold")
+    right.set_ylabel("score by length (SD a SD);\ngold (SD of base replies)")
     legend_below(right, columns=1)
     return figure
 

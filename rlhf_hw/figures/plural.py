@@ -173,7 +173,7 @@ def people_disagree(bins: Sequence[Mapping[str, float]], numbers: Mapping[str, f
     left.set_ylim(0, 0.55)
     left.set_xlabel("foretold: two voters opposed")
     left.set_ylabel("real: two voters opposed")
-    left.legend(loc="lower right")
+    legend_below(left, columns=1)
     right.axvspan(*REPORTED, color=GOLD, alpha=0.3, linewidth=0, label="reported, 2016")
     rows = np.arange(len(VOTERS))[::-1]
     for row, key in zip(rows, VOTERS, strict=True):

@@ -22,7 +22,6 @@ from rlhf_hw.figures.style import (
     GREY,
     HALF,
     INK,
-    INTERVALS,
     KNOWN_COLOURS,
     PURPLE,
     REFERENCE,
@@ -30,6 +29,7 @@ from rlhf_hw.figures.style import (
     SHOWN_AS,
     TALL,
     canvas,
+    intervals_drawn,
     note_line,
     styled,
     whiskers,
@@ -129,7 +129,8 @@ def judged_wins(steps: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.grid(axis="y", visible=False)
     axes.axvline(0.5, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.set_xlim(0, 1)
-    axes.set_xlabel(f"share of prompts that the first wins (ties one half)\n{INTERVALS}")
+    drawn = [Replicated.of(numbers, key) for numbers in steps.values() for key in judges]
+    axes.set_xlabel(f"share of prompts that the first wins (ties one half)\n{intervals_drawn(drawn)}")
     figure.legend(loc="outside lower center", ncols=len(judges))
     return figure
 
@@ -177,7 +178,8 @@ def step_gains(steps: Mapping[str, Mapping[str, float]], *, price: float | None 
         first, second = Replicated.of(numbers, across), Replicated.of(numbers, "score_difference")
         draw_whiskers(axes, first, second.value, colour, mark, label=step_name(label))
         draw_whiskers(axes, second, first.value, colour, mark, upright=True)
-    axes.set_xlabel(f"mean gain in {name}\n{INTERVALS}")
+    drawn = [Replicated.of(numbers, across) for numbers in steps.values()]
+    axes.set_xlabel(f"mean gain in {name}\n{intervals_drawn(drawn)}")
     axes.set_ylabel("mean gain in score (points)")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

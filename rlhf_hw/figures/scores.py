@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy import special
 
+from rlhf_hw.figures.numbers import with_minus
 from rlhf_hw.figures.style import (
     BLUE,
     CHOSEN,
@@ -56,7 +57,7 @@ def common_bins(*samples: np.ndarray) -> np.ndarray:
 
 def percent(share: float, _: int | None = None) -> str:
     """A tick's label with the decimals it needs: one at 2.5 % that said 2 % would be wrong."""
-    return f"{round(100 * share, 3):g}%"
+    return with_minus(f"{round(100 * share, 3):g}%")
 
 
 def draw_histogram(

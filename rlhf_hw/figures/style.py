@@ -9,7 +9,7 @@ inline in Jupyter (the caller shows or closes them).
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from itertools import product
@@ -26,7 +26,9 @@ from matplotlib.text import Text
 
 from rlhf_hw.figures.labels import FONTS, language_font, speaking
 from rlhf_hw.figures.narrow import FOLDER, is_also_narrow, narrowed
+from rlhf_hw.figures.numbers import write_minus_signs
 from rlhf_hw.files import replacing
+from rlhf_hw.stats.replicates import Replicated
 
 # Okabe and Ito (2008), "Color Universal Design"
 BLUE, ORANGE, GREEN, SKY, PURPLE, GOLD = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#E69F00"
@@ -87,18 +89,26 @@ SHOWN_AS = {  # what figures call things that have short names in tables
     "reference": "reference (chosen)",
 }
 GOLD_UNIT = "SD of base replies"
-INTERVALS = "95% intervals: thick over prompts, thin over trainings"
+INTERVALS, ONE_TRAINING = (
+    "95% intervals: thick over prompts, thin over trainings",
+    "95% intervals over prompts",
+)
 
 log = logging.getLogger(__name__)
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Runs a drawing function with this style and leaves matplotlib's settings as they were."""
+    """Runs a drawing function with this style and leaves matplotlib's settings as they were.
+
+    Numbers below zero get a minus sign in all its texts.
+    """
 
     @wraps(draw)
     def inner(*args, **kwargs) -> Figure:
         with mpl.rc_context(STYLE):
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+            write_minus_signs(figure)
+            return figure
 
     return inner
 
@@ -216,6 +226,11 @@ def legend_below(axes: Axes, columns: int = 2) -> None:
     """The legend under the axis label, where it takes no room from a narrow panel."""
     below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.23), "borderaxespad": 0.0}
     axes.legend(**below, ncols=columns, columnspacing=1.2, handlelength=1.6)
+
+
+def intervals_drawn(numbers: Iterable[Replicated]) -> str:
+    """Over what the intervals of a figure are: a single training has none over trainings."""
+    return INTERVALS if any(number.trainings is not None for number in numbers) else ONE_TRAINING
 
 
 def whiskers(value, low, high) -> list:

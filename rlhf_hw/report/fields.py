@@ -7,9 +7,11 @@
     {{headline:rm.validation.accuracy:.3f}}   0.884 (prompts 0.863 to 0.902; trainings 0.851 to 0.917), where
                                               there are NAME_trainings_low and _high, too
     {{run.processor}}                         a text or a whole number, as it is
+    {{threads:run.threads}}                   1 thread, 2 threads: so many, in words
     {{kept:plural_preferences}}               alone on its line: that the numbers and figures of notebook
                                               NN_plural_preferences were kept from an earlier run, of which
-                                              commit and on which machine; nothing where the run made them
+                                              commit and on which machine; nothing where the run made them;
+                                              in few words where the text has said it before
 
 Nothing is guessed: an unknown key or a float without a format is an error that names file and line. Text
 values are data (model output, a processor's name): `escape` makes them inert in Markdown, so that pandoc's
@@ -26,6 +28,7 @@ from functools import cached_property
 from pathlib import Path
 
 from rlhf_hw.errors import InputError, UnknownName, did_you_mean
+from rlhf_hw.figures.numbers import powers_of_ten
 from rlhf_hw.pipeline.kept_results import KeptResult
 from rlhf_hw.report.glyphs import visible
 
@@ -43,10 +46,15 @@ BRIEF = {
 }  # in tables, whose heading says which
 KEPT = {
     "en": "The numbers and figures of notebook {number} are kept from the run of commit {commit} on "
-    "{machine} ({threads} threads, {dtype}). The run of this report left it out.",
-    "zh": "第 {number} 号笔记本的数字与图取自提交 {commit} 的一次运行（{machine}，{threads} 线程，"
+    "{machine} ({threads}, {dtype}). The run of this report left it out.",
+    "zh": "第 {number} 号笔记本的数字与图取自提交 {commit} 的一次运行（{machine}，{threads}，"
     "{dtype}），本报告所依据的运行未执行该笔记本。",
 }
+KEPT_AGAIN = {
+    "en": "Kept from the same earlier run of notebook {number}.",
+    "zh": "数字与图同样取自第 {number} 号笔记本的上述运行。",
+}
+THREADS = {"en": ("{} thread", "{} threads"), "zh": ("{} 线程", "{} 线程")}  # one, several
 _FIELD = re.compile(r"\{\{(.*?)\}\}")
 _ZERO = re.compile(r"[-+]0(\.0*)?%?")
 # Chinese, Japanese and emoji, which may break between any two, are none of these.
@@ -104,20 +112,23 @@ class Facts:
     def mark(self, name: str, place: str) -> str:
         """Return the line that says who made an experiment's results; "" where this run did.
 
+        It is long where a text says it first and short from then on.
+
         Raises:
             FieldError: neither this run nor an earlier one has results of such an experiment.
         """
         if name not in self.kept:
             raise FieldError(f"{place}: no results of an experiment '{name}'{did_you_mean(name, self.kept)}")
+        words = KEPT_AGAIN if f"kept:{name}" in self.used else KEPT
         self.used.add(f"kept:{name}")
         if (result := self.kept[name]) is None:
             return ""
         who = result.record
-        return KEPT[self.language].format(
+        return words[self.language].format(
             number=result.stem.split("_")[0],
             commit=escape(who["commit"]),
             machine=escape(who["processor"]),
-            threads=who["threads"],
+            threads=threads(who["threads"], self.language),
             dtype=who["dtype"],
         )
 
@@ -145,6 +156,9 @@ class Facts:
         kind, _, rest = content.strip().partition(":")
         if kind in ("table", "kept"):
             raise InputError(f"{place} must stand alone on its line")
+        if kind == "threads":
+            self._number(rest.strip(), "", place)
+            return threads(self.values[rest.strip()], self.language)
         if kind not in ("estimate", "interval", "headline"):
             return self._number(kind.strip(), rest.strip(), place)
         asked, _, words = (part.strip() for part in rest.partition("|"))
@@ -169,6 +183,11 @@ class Facts:
         return format_value(self.values[key], spec, place)
 
 
+def threads(count: int, language: str) -> str:
+    """One thread or several, in words."""
+    return THREADS[language][count != 1].format(f"{count:.0f}")
+
+
 def format_value(value: Value | None, spec: str, place: str) -> str:
     """Format one value: texts are escaped, numbers must be finite, and a float needs a format."""
     if isinstance(value, str):
@@ -183,7 +202,7 @@ def format_value(value: Value | None, spec: str, place: str) -> str:
         text = format(value, spec)
     except ValueError as error:
         raise InputError(f"{place}: {error}") from None
-    return text.lstrip("+-") if _ZERO.fullmatch(text) else text  # no "-0.00"
+    return text.lstrip("+-") if _ZERO.fullmatch(text) else powers_of_ten(text, "markdown")  # no "-0.00"
 
 
 def escape(text: str) -> str:

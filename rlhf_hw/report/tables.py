@@ -20,10 +20,9 @@ A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows th
 `key`, the words of the heading, and a `format`. What stands in a column with `heading: true` is a heading
 within the table, above its row; that of a column with `into: KEY` stands in brackets behind the cell of that
 key. `limit` is how many characters of a cell are shown. If a column has a `cell`, its holes take what the row
-of that table holds (`{{headline:parts.<key>.rm.accuracy:.3f}}`), and all columns have a `width`; a hole in
-the `if` of such a column takes what the first row holds. Where a column gives `words` ({language: {word:
-said}}), these stand for words that the run wrote into its cells, at the start or behind a comma, and before a
-number, a colon or the end.
+of that table holds (`{{headline:parts.<key>.rm.accuracy:.3f}}`), those of its `if` what the first row holds,
+and all columns have a `width`. Where a column gives `words` ({language: {word: said}}), these stand for words
+that the run wrote into its cells, at the start or behind a comma, and before a number, a colon or the end.
 """
 
 import math
@@ -37,6 +36,7 @@ from typing import Any
 import yaml
 
 from rlhf_hw.errors import InputError, did_you_mean
+from rlhf_hw.figures.numbers import powers_of_ten
 from rlhf_hw.report import LANGUAGES
 from rlhf_hw.report.fields import BOTH, BRIEF, Facts, FieldError, Row, Value, escape, format_value
 
@@ -44,7 +44,10 @@ CELL_LIMIT = 600  # characters; a longer cell could outgrow a page, where a tabl
 CUT = " […]"  # where the rest of a text is left out
 RAGGED = 3  # characters that stay free at the end of a line, on average
 LINE = 85  # characters of usual width in a line of a table as wide as the text
-_WORDS = re.compile(r"[^\s\u200b\u2e80-\U0010ffff]+")
+_WORDS = re.compile(r"(?:[^\s\u200b\u2e80-\U0010ffff]|\xa0)+")
+_ENDS = re.compile(r"(\d\\?%?) (to|至) (?=\\?[-+−]?\d)")  # of an interval
+_BRACKETED = re.compile(r"(\\\[\\?[-+−]?[\d\\.]+%?\\?,) (?=\\?[-+−]?[\d\\.]+%?\\?\])")
+_POWER = re.compile(r"\d(\.\d+)?e[-+]\d+")
 _SPANS = {"Lu": 1.5, "Mn": 0, "Cf": 0}
 _BRACKETS = {"en": " *({})*", "zh": " *（{}）*"}
 _WHICH = {"en": "(intervals: prompts; trainings)", "zh": "（区间：提示；训练）"}
@@ -275,10 +278,17 @@ def _cell(value: Value | None, spec: str, place: str) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return escape(value if len(value) <= CELL_LIMIT else value[:CELL_LIMIT].rstrip() + CUT)
+        if _POWER.fullmatch(value):
+            return powers_of_ten(value, "markdown")
+        return _unbroken(escape(value if len(value) <= CELL_LIMIT else value[:CELL_LIMIT].rstrip() + CUT))
     if isinstance(value, bool):
         return "✓" if value else ""
     return format_value(value, spec or ("" if isinstance(value, int) else ".2f"), place)
+
+
+def _unbroken(cell: str) -> str:
+    """A cell whose intervals, "0.55 to 0.61" or "[0.55, 0.61]", stand on one line each."""
+    return _BRACKETED.sub("\\1\xa0", _ENDS.sub("\\1\xa0\\2\xa0", cell))
 
 
 def _rule(width: int, right: bool) -> str:
@@ -287,4 +297,4 @@ def _rule(width: int, right: bool) -> str:
 
 
 def _pipe_table(lines: Sequence[Sequence[str]]) -> list[str]:
-    return ["", *("| " + " | ".join(line) + " |" for line in lines), ""]
+    return ["", *("| " + " | ".join(map(_unbroken, line)) + " |" for line in lines), ""]

@@ -103,6 +103,20 @@ def test_a_run_without_its_experiment_shows_what_was_kept_and_says_so(run: Path,
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_was_kept_is_said_at_length_once(run: Path, language: str) -> None:
+    again = {"en": "Kept from the same earlier run of notebook 91.", "zh": "同样取自第 91 号笔记本的上述运行"}
+    text = filled(run, language, TEXT + "\n" + MARK + "\n" + MARK)
+    assert text.count(WORDS[language]) == 1 and text.count(again[language]) == 2
+    assert text.index(WORDS[language]) < text.index(again[language])
+
+
+def test_one_thread_is_one(run: Path) -> None:
+    record = run.parents[1] / "kept/91_asked/record.json"
+    record.write_text(record.read_text().replace('"threads": 2', '"threads": 1'))
+    assert "(1 thread, float32)" in filled(run)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
 def test_its_own_results_count_more_and_need_no_mark(run: Path, language: str) -> None:
     own_results(run)
     write(run / "run.json", json.dumps({"experiments": [STEM]}))

@@ -145,6 +145,32 @@ def test_a_table_stays_on_one_page_by_the_same_rule_in_both_pdfs(rows, kept, lan
     assert ("#set figure(placement: auto)" in typst) == kept
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_heading_within_a_table_stays_with_the_row_below_it_in_both_pdfs(language):
+    long = " and so on" * 9  # longer than a line of pandoc's
+    rows = f"| *two [x]{long}* | |\n| one | “said” |\n| again | 1 |\n" * 20
+    tree = typesetting.parse(f"| a | b |\n|---|---|\n{rows}\n: Said.\n", language)
+    options = [f"--lua-filter={REPORT / name}" for name in ("tables.lua", "placement.lua")]
+    latex, typst, page = (
+        typesetting.pandoc(
+            ["--from", "json", "--to", to, *options, f"--metadata=report-language:{language}"], tree
+        )
+        for to in (f"latex{typesetting.WRITER_SUFFIX[language]}", "typst", "html5")
+    )
+    assert latex.count("\\noalign{\\nobreak}one &") == latex.count("\\noalign{\\nobreak}") == 20
+    assert "\nagain &" in latex
+    headed = f"table.header(level: 2, repeat: false, table.cell(colspan: 2)[#emph[two \\[x\\]{long}]]),"
+    assert typst.count(headed) == 20 and "[one], [“said”]," in typst
+    assert page.count('<td colspan="2"><em>two [x]') == 20 and "headed" not in page
+
+
+def test_intervals_of_a_run_do_not_break_and_its_powers_of_ten_are_written_as_such():
+    rows = [{"rate": "2e-04", "gain": "+0.53 [-0.19, +0.87]", "reply": "1, 2 [a, b] 2e-04"}]
+    line = markdown_table(rows, [(key, "", key) for key in rows[0]], "test")[3]
+    rate, gain, reply = (cell.strip().replace("\\", "") for cell in line.strip("| ").split("|"))
+    assert (rate, gain, reply) == ("2·10^−4^", "+0.53 [-0.19,\xa0+0.87]", "1, 2 [a, b] 2e-04")
+
+
 @pytest.mark.parametrize("to", ["latex", "typst"])
 def test_short_code_stays_with_its_sentence(to):
     code = "```\n" + "a = 1\n" * 3 + "```\n"
@@ -177,7 +203,10 @@ wins:
   rows:
     - {en: Accuracy, zh: 正确率, key: accuracy}
 """
-    text = {"en": "0.71 (0.68 to 0.74; 0.60 to 0.80)", "zh": "0.71（0.68 至 0.74；0.60 至 0.80）"}
+    text = {  # an interval does not break
+        "en": "0.71 (0.68\xa0to\xa00.74; 0.60\xa0to\xa00.80)",
+        "zh": "0.71（0.68\xa0至\xa00.74；0.60\xa0至\xa00.80）",
+    }
     which = {"en": "(intervals: prompts; trainings)", "zh": "（区间：提示；训练）"}
     (tmp_path / "tables.yaml").write_text(declared, encoding="utf-8")
     tables = read_tables(tmp_path / "tables.yaml")
