@@ -44,7 +44,7 @@ BRIEF = {
 KEPT = {
     "en": "The numbers and figures of notebook {number} are kept from the run of commit {commit} on "
     "{machine} ({threads} threads, {dtype}). The run of this report left it out.",
-    "zh": "本报告所依据的运行未执行第 {number} 号笔记本，其数字与图沿用代码提交 {commit} 时的一次运行"
+    "zh": "本报告所依据的运行未执行第 {number} 号笔记本，其数字与图取自代码提交 {commit} 时的一次运行"
     "（{machine}，{threads} 线程，{dtype}）。",
 }
 _FIELD = re.compile(r"\{\{(.*?)\}\}")
