@@ -47,8 +47,8 @@ BRIEF = {
 KEPT = {
     "en": "The numbers and figures of notebook {number} are kept from the run of commit {commit} on "
     "{machine} ({threads}, {dtype}). The run of this report left it out.",
-    "zh": "第 {number} 号笔记本的数字与图取自提交 {commit} 的一次运行（{machine}，{threads}，"
-    "{dtype}），本报告所依据的运行未执行该笔记本。",
+    "zh": "本报告所依据的运行未执行第 {number} 号笔记本，其数字与图取自代码提交 {commit} 时的一次运行"
+    "（{machine}，{threads}，{dtype}）。",
 }
 KEPT_AGAIN = {
     "en": "Kept from the same earlier run of notebook {number}.",
