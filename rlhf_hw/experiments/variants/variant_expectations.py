@@ -37,7 +37,8 @@ def variant_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
 
     Returns:
         The claims of `EXPECTATIONS` whose losses were trained. `policies_dpo_loses` and
-        `policies_likelihood_loses`: gold falls; `policies_likelihood_beats_dpo`.
+        `policies_likelihood_loses`: gold falls; `policies_likelihood_beats_dpo`; `policies_one_beats_dpo`:
+        some variant gains more; `policies_rate_at_edge`: a chosen rate is the smallest or largest tried.
     """
     sides = {  # claim -> keys, and on which sides of zero each of them may lie
         "policies_dpo_gains": (["DPO.gold"], {1}),
@@ -58,11 +59,15 @@ def variant_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
         "policies_shuffled_nothing": (["shuffled.DPO.gold"], {-1, 0}),
         "policies_shuffled_no_lead": (["shuffled.lead"], {-1, 0}),
     }
-    return {
+    claims = {
         name: all(beyond(numbers, key) in allowed for key in keys)
         for name, (keys, allowed) in sides.items()
         if all(key in numbers for key in keys)
     }
+    leads = [key for name in VARIANTS if (key := f"{name}.gold_lead") in numbers]
+    claims["policies_one_beats_dpo"] = any(beyond(numbers, key) > 0 for key in leads)
+    claims["policies_rate_at_edge"] = numbers.get("at_edge", 0) > 0
+    return claims
 
 
 def variant_verdicts(claims: Mapping[str, bool]) -> list[dict[str, str]]:
