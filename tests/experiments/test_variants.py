@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.experiments.variants.policy_variants import policy_variants, sizes_of
+from rlhf_hw.experiments.variants.policy_variants import policy_variants, variant_sizes
 from rlhf_hw.experiments.variants.variant_expectations import EXPECTATIONS, variant_claims, variant_verdicts
 from rlhf_hw.experiments.variants.variant_settings import TRIED_ON, VARIANTS, names_of, variant_settings
 from rlhf_hw.experiments.variants.variant_trainings import (
-    Plan,
+    PolicyPlan,
     VariantStudy,
     chosen_rates,
     labels_file,
@@ -99,13 +99,13 @@ def test_a_share_of_labels_is_turned_and_more_turn_the_same_ones(preferences):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_loss_is_trained_with_its_own_settings(name, study):
-    kind, settings = training_settings(Plan(name, 1e-3, "flipped", 1), study)
+    kind, settings = training_settings(PolicyPlan(name, 1e-3, "flipped", 1), study)
     config = SETTINGS[kind](**settings)
     assert (kind == "sft") == (name == "NLL") and config.learning_rate == 1e-3 and config.seed == 1
     assert str(config.train_dataset).endswith("flipped-1.jsonl") and config.batch_size == 4
     if name in ("cDPO", "rDPO"):
         assert config.label_smoothing == study.flipped
-        honest = training_settings(Plan(name, 1e-3), study)[1]
+        honest = training_settings(PolicyPlan(name, 1e-3), study)[1]
         assert honest["label_smoothing"] == study.told
     if name in ("DPO_NLL", "ORPO"):
         assert config.nll_weight == 1
@@ -148,7 +148,7 @@ def test_policies_are_trained_on_what_the_plan_says_and_answer(study, tmp_path):
     assert "flipped" not in plans["NLL"].index.get_level_values(0)
     moved = answers.groupby("loss")["kl"].mean()
     assert abs(moved["start"]) < 1e-4 < moved["DPO"] and moved["NLL"] > 1e-4
-    found = policy_variants(answers, sizes_of(small))
+    found = policy_variants(answers, variant_sizes(small))
     assert found.metrics["policies.pairs"] == 12 and found.metrics["policies.trainings"] == 2
     assert [point["kl"] for point in found.frontier["DPO"]] == sorted(p["kl"] for p in found.frontier["DPO"])
     assert {

@@ -1,7 +1,7 @@
 """Gold, distance from the start and length of policies trained with DPO's variants, in one result.
 
     answers = train_variants(study)
-    found = policy_variants(answers, sizes_of(study))
+    found = policy_variants(answers, variant_sizes(study))
     found.metrics["policies.IPO.gold_lead"], found.claims["policies_dpo_gains"]
 
 Everything but the choice of a learning rate is read off other prompts than the choice was made on. Changes
@@ -26,7 +26,13 @@ from rlhf_hw.experiments.variants.variant_settings import (
     TRIED_ON,
     VARIANTS,
 )
-from rlhf_hw.experiments.variants.variant_trainings import CHOICE, REPORTED, START, VariantStudy, chosen_rates
+from rlhf_hw.experiments.variants.variant_trainings import (
+    CHOICE,
+    REPORTED,
+    UNTRAINED,
+    VariantStudy,
+    chosen_rates,
+)
 from rlhf_hw.stats.intervals import mean_interval
 from rlhf_hw.stats.replicates import replicated_mean
 
@@ -48,7 +54,7 @@ class PolicyVariants(Result):
 
 
 @dataclass(frozen=True)
-class Answers:
+class ReportedAnswers:
     """The answers of all policies to the prompts that are reported.
 
     Attributes:
@@ -71,14 +77,14 @@ class Answers:
         """One number a replicate and prompt, shape (R, P): one replicate where the rate was not chosen."""
         known = self.rows[(self.rows["part"] == REPORTED) & (self.rows["loss"] == loss)]
         known = known[known["labels"] == labels]
-        if loss != START:
+        if loss != UNTRAINED:
             known = known[known["rate"] == (self.taken[loss] if rate is None else rate)]
         return known.pivot(index="training", columns="prompt", values=measure).to_numpy(dtype=float)
 
     def changes(self, loss: str, labels: str, measure: str, rate: float | None = None) -> np.ndarray:
         """The same as changes against the start; distances are from there already."""
         found = self.values(loss, labels, measure, rate)
-        start = self.values(START, HONEST, measure)[: len(found)]
+        start = self.values(UNTRAINED, HONEST, measure)[: len(found)]
         return found - (0 if measure == "kl" else start)
 
     def tried_on(self, labels: str) -> list[str]:
@@ -86,7 +92,7 @@ class Answers:
         return [loss for loss in TRIED_ON[labels] if loss in self.losses]
 
 
-def sizes_of(study: VariantStudy) -> dict[str, float]:
+def variant_sizes(study: VariantStudy) -> dict[str, float]:
     """What was trained and asked, for the report."""
     return {
         "pairs": len(study.pairs[0]),
@@ -107,7 +113,7 @@ def policy_variants(rows: pd.DataFrame, sizes: Mapping[str, float]) -> PolicyVar
 
     Args:
         rows: Of `train_variants`.
-        sizes: Of `sizes_of`.
+        sizes: Of `variant_sizes`.
 
     Returns:
         Metrics under `policies.`: sizes; `losses`, how many; `start.gold`, `start.words`; `<loss>.rate`,
@@ -117,10 +123,10 @@ def policy_variants(rows: pd.DataFrame, sizes: Mapping[str, float]) -> PolicyVar
         `shuffled.lead`, gold of DPO minus that of the likelihood there; `at_edge`, losses whose rate is the
         smallest or largest tried. And the claims of `variant_claims`.
     """
-    answers = Answers(rows)
+    answers = ReportedAnswers(rows)
     numbers: dict[str, float] = {**sizes, "losses": len(answers.losses)}
     for name in ("gold", "words"):
-        numbers |= replicated_mean(answers.values(START, HONEST, name)).named(f"start.{name}")
+        numbers |= replicated_mean(answers.values(UNTRAINED, HONEST, name)).named(f"start.{name}")
     trained = {labels: compared_with_dpo(answers, labels) for labels in TRIED_ON}
     for labels, found in trained.items():
         for loss, values in found.items():
@@ -142,7 +148,7 @@ def edges_taken(taken: Mapping[str, float], sizes: Mapping[str, float]) -> int:
     return sum(rate in ends for rate in taken.values()) if sizes["rates"] > 1 else 0
 
 
-def compared_with_dpo(answers: Answers, labels: str) -> dict[str, dict[str, float]]:
+def compared_with_dpo(answers: ReportedAnswers, labels: str) -> dict[str, dict[str, float]]:
     """Loss -> its changes on such labels, its leads over DPO there, and what the labels cost it."""
     found: dict[str, dict[str, float]] = {}
     for loss in answers.tried_on(labels):
@@ -160,7 +166,7 @@ def compared_with_dpo(answers: Answers, labels: str) -> dict[str, dict[str, floa
     return found
 
 
-def beside_likelihood(answers: Answers) -> dict[str, float]:
+def beside_likelihood(answers: ReportedAnswers) -> dict[str, float]:
     """What DPO gains in gold over the likelihood of the chosen replies alone."""
     pairs = {
         "added": (BOTH, HONEST),
@@ -175,7 +181,7 @@ def beside_likelihood(answers: Answers) -> dict[str, float]:
     return numbers
 
 
-def frontier_of(answers: Answers, loss: str) -> list[dict[str, float]]:
+def frontier_of(answers: ReportedAnswers, loss: str) -> list[dict[str, float]]:
     """Gold against distance over the rates of one loss, in the first replicate."""
     rows = answers.rows
     rates = sorted(rows.loc[(rows["loss"] == loss) & (rows["part"] == CHOICE), "rate"].unique())

@@ -37,13 +37,13 @@ from rlhf_hw.training.launch import run_training
 from rlhf_hw.workers import in_workers
 from rlhf_hw.world.gold import gold
 
-START = "start"  # in place of a loss: the policy before any training
+UNTRAINED = "start"  # in place of a loss: the policy before any training
 CHOICE, REPORTED = "choice", "reported"  # prompts for the choice of the rate, and those that are reported
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One policy: `loss` may be `START`; `labels` is one of `TRIED_ON`; `training` the replicate."""
+class PolicyPlan:
+    """One policy: `loss` may be `UNTRAINED`; `labels` is one of `TRIED_ON`; `training` the replicate."""
 
     loss: str
     rate: float
@@ -139,12 +139,12 @@ def train_variants(study: VariantStudy, place: Path) -> pd.DataFrame:
         place among its prompts; `kl` (exact, nats from the start), `gold`, `words`, `finished`.
     """
     write_labels(study)
-    tried = [Plan(START, 0.0, training=k) for k in range(len(study.starts))]
-    tried += [Plan(loss, rate) for loss in study.losses for rate in study.rates]
+    tried = [PolicyPlan(UNTRAINED, 0.0, training=k) for k in range(len(study.starts))]
+    tried += [PolicyPlan(loss, rate) for loss in study.losses for rate in study.rates]
     first = answered_by(tried, study, "learning rates")
     taken = chosen_rates(first)
     rest = [
-        Plan(loss, taken[loss], labels, k)
+        PolicyPlan(loss, taken[loss], labels, k)
         for labels, losses in TRIED_ON.items()
         for loss in study.losses
         for k in range(len(study.starts))
@@ -161,7 +161,7 @@ def load_answers(place: Path) -> pd.DataFrame:
     return pd.DataFrame(read_json(place))
 
 
-def answered_by(plans: Sequence[Plan], study: VariantStudy, title: str) -> pd.DataFrame:
+def answered_by(plans: Sequence[PolicyPlan], study: VariantStudy, title: str) -> pd.DataFrame:
     """The answers of several policies."""
     return pd.concat(in_workers(trained_answers, [(plan, study) for plan in plans], title), ignore_index=True)
 
@@ -169,15 +169,15 @@ def answered_by(plans: Sequence[Plan], study: VariantStudy, title: str) -> pd.Da
 def chosen_rates(answers: pd.DataFrame) -> dict[str, float]:
     """Loss -> the rate with the highest mean gold on the prompts of the choice, the smallest of equals."""
     rows = (answers["part"] == CHOICE) & (answers["labels"] == HONEST) & (answers["training"] == 0)
-    known = answers[rows & (answers["loss"] != START)]
+    known = answers[rows & (answers["loss"] != UNTRAINED)]
     means = known.groupby(["loss", "rate"])["gold"].mean()
     return {loss: float(means[loss].idxmax()) for loss in known["loss"].unique()}
 
 
-def trained_answers(plan: Plan, study: VariantStudy) -> pd.DataFrame:
+def trained_answers(plan: PolicyPlan, study: VariantStudy) -> pd.DataFrame:
     """Train one policy, and let it answer; its checkpoint goes again."""
     start = study.starts[plan.training]
-    if plan.loss == START:
+    if plan.loss == UNTRAINED:
         found = answers_measured(start, start, study)
     else:
         kind, settings = training_settings(plan, study)
@@ -187,7 +187,7 @@ def trained_answers(plan: Plan, study: VariantStudy) -> pd.DataFrame:
     return found.assign(loss=plan.loss, labels=plan.labels, rate=plan.rate, training=plan.training)
 
 
-def training_settings(plan: Plan, study: VariantStudy) -> tuple[str, dict[str, Any]]:
+def training_settings(plan: PolicyPlan, study: VariantStudy) -> tuple[str, dict[str, Any]]:
     """The kind of a plan's training and all its settings."""
     told = study.told if plan.labels == HONEST else study.shares[plan.labels]
     kind, own = variant_settings(plan.loss, study.beta, told)
