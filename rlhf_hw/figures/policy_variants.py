@@ -93,6 +93,5 @@ def variants_at_their_best(trained: Mapping[str, Mapping[str, Mapping[str, float
         panel.set_ylim(-0.75, len(losses) - 0.4)
         panel.grid(axis="y", visible=False)
         panel.set_xlabel(name)
-    figure.supxlabel(INTERVALS, fontsize=8)
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=3, title=INTERVALS, title_fontsize=8)
     return figure
