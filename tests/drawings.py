@@ -14,6 +14,7 @@ from rlhf_hw.figures.earlier_run import riddle_at_a_look, sign_and_slope
 from rlhf_hw.figures.hard_pairs import accuracy_by_kind, gold_differences
 from rlhf_hw.figures.length_bias import REMEDY_ROWS, WHOLE_ROWS, bias_and_strength, remedies_compared
 from rlhf_hw.figures.plural import comparisons_needed, groups_served, people_disagree
+from rlhf_hw.figures.policy_variants import LOSS_LOOKS, variant_frontiers, variants_at_their_best
 from rlhf_hw.figures.recorded import (
     WIN_RATES,
     recorded_accuracy,
@@ -263,6 +264,21 @@ DRAWINGS = {
         {name: named("change", 0.2) for name in ("DPO", "DPO + NLL", "DPOP")},
         (0.0, 0.2),
         {"rDPO": [1.0, 1.0], "IPO": [1.0, 0.6], "DPO": [1.0, 0.5], "cDPO": [1.0, 0.3]},
+    ),
+    "variant_frontiers": lambda: variant_frontiers(
+        {
+            loss: [{"kl": kl, "gold": kl * (1 - kl) + 0.1 * n, "chosen": kl == 0.5} for kl in (0.1, 0.5, 2.0)]
+            for n, loss in enumerate(LOSS_LOOKS)
+        }
+    ),
+    "variants_at_their_best": lambda: variants_at_their_best(
+        {
+            labels: {
+                loss: LESS.named("gold") | MORE.named("kl") | MORE.named("words")
+                for loss in list(LOSS_LOOKS)[:most]
+            }
+            for labels, most in (("honest", None), ("flipped", 4), ("shuffled", 1))
+        }
     ),
     "remedies_compared": lambda: remedies_compared(
         *(

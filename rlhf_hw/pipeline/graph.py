@@ -173,8 +173,9 @@ STAGES: Mapping[str, Stage] = {
         experiment=True,
     ),
     "11_dpo_variants": Stage(
-        makes=("metrics/11.json",),
-        figures=("variants_rlhf", "variants_change"),
+        replicated={"sft": ("policy_start",)},
+        makes=("variant_policies", "variant_answers.json", "metrics/11.json"),
+        figures=("variants_rlhf", "variants_change", "variants_frontier", "variants_trained"),
         experiment=True,
     ),
     "12_hard_pairs": Stage(
