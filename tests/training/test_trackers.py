@@ -24,9 +24,16 @@ wandb_is_there = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, r
 mlflow_is_there = pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="no MLflow here")
 
 
+def forget_wandb() -> None:
+    """W&B keeps the settings of its first run in a process, other tests' too."""
+    if hasattr(there := sys.modules.get("wandb"), "teardown"):
+        there.teardown()
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch) -> Path:
     """An empty folder to work in, a home of its own, and nothing set that a tracker reads."""
+    forget_wandb()
     for name in VARIABLES:
         monkeypatch.setenv(name, "")  # so that what a test sets goes with it
         monkeypatch.delenv(name)
@@ -37,8 +44,7 @@ def elsewhere(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path / "here")
     yield tmp_path / "here"
     trackers.end_trackers(failed=True)
-    if hasattr(there := sys.modules.get("wandb"), "teardown"):
-        there.teardown()  # it keeps the settings of its first run
+    forget_wandb()
 
 
 class StandIn(SimpleNamespace):
