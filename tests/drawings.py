@@ -29,7 +29,7 @@ from rlhf_hw.figures.replies import (
     step_gains,
     win_rate_forest,
 )
-from rlhf_hw.figures.reward_overoptimization import gold_against_proxy, labels_and_remedies
+from rlhf_hw.figures.reward_overoptimization import RULE_NAMES, gold_against_proxy, labels_and_remedies
 from rlhf_hw.figures.score_gap import planted_matrix, step_waterfall, waterfall
 from rlhf_hw.figures.scores import (
     accuracy_by_length,
@@ -122,6 +122,7 @@ for proxy, gold in (("model", [0.0, 0.5, 0.8]), ("bonus", [0.0, 0.4, -0.2]), ("g
     for end, shift in (("", 0), ("_low", -0.1), ("_high", 0.1)):
         PROXY_CURVES[proxy][f"gold{end}"] = [value + shift for value in gold]
         PROXY_CURVES[proxy][f"own{end}"] = [0.0, 0.6 + shift, 1.1 + shift]
+LEADS = {key: value for rule in list(RULE_NAMES)[:3] for key, value in RATE.named(f"{rule}.lead").items()}
 PLURAL = {
     "groups": ("single", "mean and variance", "mixture", "known groups", "shuffled labels"),
     "users": ("single", "alone", "low rank", "user variable"),
@@ -240,14 +241,7 @@ DRAWINGS = {
         {0.0: small_model(0.8), 0.2: small_model(0.75), 0.5: small_model(0.5)},
         {4: small_model(0.65), 96: small_model(0.8)},
         small_model(0.7),
-        {
-            case: {
-                key: value
-                for rule in ("mean", "worst", "uncertainty", *(["averaged"] if case == "own" else []))
-                for key, value in RATE.named(f"{rule}.lead").items()
-            }
-            for case in ("own", "noisy", "biased")
-        },
+        {"own": LEADS | RATE.named("averaged.lead"), "noisy": LEADS, "biased": LEADS},
     ),
     "settings_frontier": lambda: settings_frontier(TRIED),
     "planted_matrix": lambda: planted_matrix(np.ones((len(FAULTS), 8)), FAULTS, PARTS),

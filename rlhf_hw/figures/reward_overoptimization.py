@@ -101,20 +101,12 @@ def labels_and_remedies(
         remedies: Case of `CASES` -> `<rule>.lead` with intervals.
     """
     figure, (left, right) = canvas(1, 2, height=3.5, width_ratios=(1.2, 1))
+    flips = {f"{rate:.0%}": found for rate, found in by_flips.items() if rate > 0}
+    seen = {f"{count}": found for count, found in list(by_directions.items())[:-1]}
     kinds = (
         ("by number of pairs", BLUE, "o", {f"{size:,}": found for size, found in by_pairs.items()}),
-        (
-            "by share of flipped labels",
-            PURPLE,
-            "^",
-            {f"{rate:.0%}": found for rate, found in by_flips.items() if rate > 0},
-        ),
-        (
-            "by directions of the states seen",
-            GREEN,
-            "v",
-            {f"{count}": found for count, found in list(by_directions.items())[:-1]},
-        ),
+        ("by share of flipped labels", PURPLE, "^", flips),
+        ("by directions of the states seen", GREEN, "v", seen),
         ("labels that favour length", ORANGE, "s", {"": favoured}),
     )
     for name, colour, mark, found in kinds:
