@@ -265,10 +265,7 @@ DRAWINGS = {
         {"rDPO": [1.0, 1.0], "IPO": [1.0, 0.6], "DPO": [1.0, 0.5], "cDPO": [1.0, 0.3]},
     ),
     "variant_frontiers": lambda: variant_frontiers(
-        {
-            loss: [{"kl": kl, "gold": 1 - kl, "chosen": kl == 0.5} for kl in (0.1, 0.5, 2.0)]
-            for loss in LOSS_LOOKS
-        }
+        {n: [{"kl": kl, "gold": 1 - kl, "chosen": kl == 0.5} for kl in (0.1, 0.5, 2.0)] for n in LOSS_LOOKS}
     ),
     "variants_at_their_best": lambda: variants_at_their_best(
         {
