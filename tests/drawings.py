@@ -260,18 +260,12 @@ DRAWINGS = {
         {"rDPO": [1.0, 1.0], "IPO": [1.0, 0.6], "DPO": [1.0, 0.5], "cDPO": [1.0, 0.3]},
     ),
     "variant_frontiers": lambda: variant_frontiers(
-        {
-            loss: [{"kl": kl, "gold": kl * (1 - kl) + 0.1 * n, "chosen": kl == 0.5} for kl in (0.1, 0.5, 2.0)]
-            for n, loss in enumerate(LOSS_LOOKS)
-        }
+        {n: [{"kl": kl, "gold": 1 - kl, "chosen": kl == 0.5} for kl in (0.1, 0.5, 2.0)] for n in LOSS_LOOKS}
     ),
     "variants_at_their_best": lambda: variants_at_their_best(
         {
-            labels: {
-                loss: LESS.named("gold") | MORE.named("kl") | MORE.named("words")
-                for loss in list(LOSS_LOOKS)[:most]
-            }
-            for labels, most in (("honest", None), ("flipped", 4), ("shuffled", 1))
+            labels: {n: LESS.named("gold") | MORE.named("kl") | MORE.named("words") for n in losses}
+            for labels, losses in (("honest", LOSS_LOOKS), ("flipped", ["DPO"]), ("shuffled", ["NLL"]))
         }
     ),
     "remedies_compared": lambda: remedies_compared(

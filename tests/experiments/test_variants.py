@@ -146,6 +146,11 @@ def test_policies_are_trained_on_what_the_plan_says_and_answer(study, tmp_path):
     }
     assert set(plans["DPO"].index.get_level_values(0)) == {"honest", "flipped", "shuffled"}
     assert "flipped" not in plans["NLL"].index.get_level_values(0)
+    parts = answers.groupby(["labels", "training"])["part"].unique().map(set)
+    assert parts.pop(("honest", 0)) == {"choice", "reported"} and all(one == {"reported"} for one in parts)
+    start = answers[(answers["loss"] == "start") & (answers["part"] == "reported")]
+    first, second = (start[start["training"] == k]["gold"].tolist() for k in (0, 1))
+    assert first == second  # the same policy with the same random numbers, whatever else it was asked
     moved = answers.groupby("loss")["kl"].mean()
     assert abs(moved["start"]) < 1e-4 < moved["DPO"] and moved["NLL"] > 1e-4
     found = policy_variants(answers, variant_sizes(small))

@@ -170,7 +170,7 @@ def test_a_waterfall_ends_with_the_total_that_its_parts_make():
     bars = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches]
     assert bars == [(0, 1.5), (1.5, 1.0), (0, 1)]
     assert [text.get_text() for text in axes.get_yticklabels()][-1] == "gap (DPO)"
-    assert [text.get_text() for text in axes.texts] == ["+1.50", "-0.50", "+1.00"]
+    assert [text.get_text() for text in axes.texts] == ["+1.50", "−0.50", "+1.00"]
 
 
 def test_a_legend_calls_the_dashed_line_by_its_name():

@@ -54,14 +54,14 @@ def test_a_declared_table_speaks_both_languages(tmp_path):
         "| :--------- | -------: |",
         "| *Held out* |  |",
         "| Accuracy | 0.712 |",
-        "| With interval | 0.71 (0.68 to 0.74) |",
+        "| With interval | 0.71 (0.68\xa0to\xa00.74) |",
         "| Pairs | 12,000 pairs |",
         "",
     ]
     assert lines(tmp_path, "quality", "zh")[3:-1] == [
         "| *验证* |  |",
         "| 正确率 | 0.712 |",
-        "| 连同区间 | 0.71（0.68 至 0.74） |",
+        "| 连同区间 | 0.71（0.68\xa0至\xa00.74） |",
         "| 对数 | 12,000 对 |",
     ]
 
@@ -91,7 +91,7 @@ def test_the_rows_of_a_run_fill_the_cells_of_a_declared_table(tmp_path):
     declared = read_tables(tmp_path / "tables.yaml")
     rows = {"parts": [{"part": "a|b", "key": "validation"}]}
     shown = fill("{{table:each}}", Facts(VALUES, rows), declared).splitlines()
-    assert shown[1] == "| Part | Accuracy |" and shown[3] == r"| a\|b | 0.71 (0.68 to 0.74) |"
+    assert shown[1] == "| Part | Accuracy |" and shown[3] == "| a\\|b | 0.71 (0.68\xa0to\xa00.74) |"
     values = VALUES | {"words.validation.accuracy": 0.5}
     chinese = fill("{{table:each}}", Facts(values, rows, language="zh"), declared).splitlines()
     assert chinese[1] == "| 部分 | 正确率 | 词袋 |" and chinese[3].endswith("| 0.50 |")

@@ -55,6 +55,11 @@ class PolicyPlan:
         """Of its folder."""
         return f"{self.loss}-{self.labels}-{self.rate:g}-{self.training}"
 
+    @property
+    def tries(self) -> bool:
+        """Whether it may decide on a learning rate; else it answers only the prompts that are reported."""
+        return self.labels == HONEST and self.training == 0
+
 
 @dataclass(frozen=True)
 class VariantStudy:
@@ -177,6 +182,8 @@ def chosen_rates(answers: pd.DataFrame) -> dict[str, float]:
 def trained_answers(plan: PolicyPlan, study: VariantStudy) -> pd.DataFrame:
     """Train one policy, and let it answer; its checkpoint goes again."""
     start = study.starts[plan.training]
+    if not plan.tries:
+        study = replace(study, asked={REPORTED: study.asked[REPORTED]})
     if plan.loss == UNTRAINED:
         found = answers_measured(start, start, study)
     else:
@@ -211,14 +218,16 @@ def answers_measured(policy: Path, start: Path, study: VariantStudy) -> pd.DataF
     limits = {n: study.training[n] for n in ("max_prompt_tokens", "max_reply_tokens") if n in study.training}
     renderer = Renderer.load(policy, **limits)
     models = [load_policy(folder).to(pick_device()) for folder in (policy, start)]
-    asked = [p for part in study.asked.values() for p in part]
+    # those that all policies answer come first: random numbers go by the place
+    parts = {name: study.asked[name] for name in (REPORTED, CHOICE) if name in study.asked}
+    asked = [p for part in parts.values() for p in part]
     prompts = [p.prompt for p in asked]
     replies = generate(models[0], renderer, prompts, seed=study.seed, **study.sampling)
     groups = group_tokens(renderer.prompt_ids(prompts), [[reply.ids] for reply in replies])
     return pd.DataFrame(
         {
-            "part": [name for name, part in study.asked.items() for _ in part],
-            "prompt": [n for part in study.asked.values() for n in range(len(part))],
+            "part": [name for name, part in parts.items() for _ in part],
+            "prompt": [n for part in parts.values() for n in range(len(part))],
             "kl": exact_kl(*models, groups, renderer.pad_id)[:, 0].astype(float),
             "gold": [gold(p.question, reply.text) for p, reply in zip(asked, replies, strict=True)],
             "words": [len(reply.text.split()) for reply in replies],
