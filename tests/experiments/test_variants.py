@@ -49,7 +49,7 @@ def made_answers(gains: dict, trainings: int = 3, prompts: int = 60, choice: dic
 
     def add(loss, labels, rate, training, gain):
         for part in ("choice", "reported"):
-            shift = gain if part == "reported" else (choice or {}).get((loss, rate), -rate)
+            shift = gain if part == "reported" else (choice or {}).get((loss, rate), -1000 * rate)
             for prompt in range(prompts):
                 gold = base[training, prompt] + shift + 0.3 * rng.normal() * (loss != "start")
                 row = {"loss": loss, "labels": labels, "rate": rate, "training": training, "part": part}
