@@ -41,6 +41,8 @@ RULE_NAMES = {
     "averaged": "weights averaged",
 }
 EVERY = 3  # n of the upper axis that are named
+# where a mark's text stands: kinds that lie close stand apart
+BESIDE = {"o": ((4, 3), "left"), "^": ((4, -9), "left"), "v": ((-5, -3), "right"), "s": ((4, 3), "left")}
 
 
 @styled
@@ -116,8 +118,8 @@ def labels_and_remedies(
         left.errorbar(across, up, yerr=reach, fmt="none", ecolor=colour, elinewidth=0.8, capsize=0, alpha=0.6)
         left.plot(across, up, mark, color=colour, markersize=5, label=name, zorder=4)
         for text, at in zip(found, zip(across, up, strict=True), strict=True):
-            shift = (4, 3) if mark == "o" else (4, -9)
-            left.annotate(text, at, xytext=shift, textcoords="offset points", fontsize=8, color=colour)
+            look = {"textcoords": "offset points", "fontsize": 8, "color": colour}
+            left.annotate(text, at, xytext=BESIDE[mark][0], ha=BESIDE[mark][1], **look)
     left.axhline(0, color=GREY, linewidth=0.9)
     left.set_xlabel("accuracy on held-out pairs")
     left.set_ylabel("gain in gold")

@@ -275,3 +275,11 @@ def test_every_part_of_gold_and_kind_of_case_has_its_word():
     parts = [part.replace("_", " ") for part in gold.PARTS]
     assert [part for part in parts if part not in columns["parts of gold"]["words"]["zh"]] == []
     assert {"gains", "losses", "ties"} <= set(columns["case"]["words"]["zh"])
+
+
+def test_no_words_of_a_table_end_at_a_comma():
+    """Unquoted, YAML takes what follows it for a further key, without a value."""
+    tables = read_tables(REPORT / "tables.yaml").values()
+    parts = [part for table in tables for side in ("columns", "rows") for part in table[side]]
+    parts = [part for part in parts if isinstance(part, dict)]
+    assert len(parts) > 100 and not [part for part in parts if None in part.values()]
