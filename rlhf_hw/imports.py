@@ -32,11 +32,27 @@ def room(module: str) -> str:
 
 def imported(source: str, known: Iterable[str], file: str = "<source>") -> set[str]:
     """Those of the known modules that a source text names in import statements; errors name the `file`."""
+    try:
+        names, relative = _named(source)
+    except SyntaxError as error:
+        error.filename = file
+        raise
+    if relative:
+        where = f"{file}, line {relative}"
+        raise InputError(f"{where}: a relative import; write `from rlhf_hw.room.module import ...`")
+    found = names & set(known)
+    # `from rlhf_hw.models import scoring` names the package only to reach the module
+    return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
+
+
+@lru_cache(maxsize=2048)
+def _named(source: str) -> tuple[frozenset[str], int]:
+    """All that a source text's import statements name, and the line of a relative one, else 0."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source, file)):
+    relative = 0
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.level:
-            where = f"{file}, line {node.lineno}"
-            raise InputError(f"{where}: a relative import; write `from rlhf_hw.room.module import ...`")
+            relative = relative or node.lineno
         if isinstance(node, ast.Call) and _last_name(node.func) in ("import_module", "__import__"):
             names |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
         if isinstance(node, ast.Import):
@@ -44,9 +60,7 @@ def imported(source: str, known: Iterable[str], file: str = "<source>") -> set[s
         elif isinstance(node, ast.ImportFrom) and node.module:
             # `from package import name`: a module of the package, or something that is defined in it
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    found = names & set(known)
-    # `from rlhf_hw.models import scoring` names the package only to reach the module
-    return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
+    return frozenset(names), relative
 
 
 def _last_name(node: ast.expr) -> str:

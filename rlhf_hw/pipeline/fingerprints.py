@@ -108,18 +108,20 @@ def code_of(source: str) -> dict[str, Any]:
     # importing a module runs the packages that it lies in
     parents = {name.rsplit(".", n)[0] for name in reached for n in range(1, name.count(".") + 1)}
     found: dict[str, Any] = {}
-    for name in sorted((reached | parents & files.keys()) - MACHINERY):
+    names = sorted((reached | parents & files.keys()) - MACHINERY)
+    for name in names:
         found[name] = syntax(files[name].read_text(encoding="utf-8"))
-        found |= {place_name(path): _digest(path) for path in _read_by(name, files[name])}
-    return found
+    return found | {
+        place_name(path): _digest(path) for path in _read_by({name: files[name] for name in names})
+    }
 
 
+@lru_cache(maxsize=2048)
 def syntax(source: str) -> str:
     """Hash of what a source text does: its syntax tree without docstrings, or the text where it has none."""
     return hashlib.sha256(_tree(source).encode()).hexdigest()
 
 
-@lru_cache(maxsize=1024)
 def _tree(source: str) -> str:
     try:
         tree = ast.parse(source)
@@ -132,13 +134,13 @@ def _tree(source: str) -> str:
     return ast.dump(tree)
 
 
-def _read_by(name: str, module: Path) -> Iterator[Path]:
-    """Data files in the folder of a module, and those that it is known to read."""
-    if module.parent != paths.LIBRARY:
-        yield from (p for p in sorted(module.parent.rglob("*")) if p.suffix in DATA_SUFFIXES)
-    for pattern in READS.get(name, ()):
+def _read_by(modules: Mapping[str, Path]) -> Iterator[Path]:
+    """Data files in the folders of modules, and those that they are known to read."""
+    for folder in {module.parent for module in modules.values()} - {paths.LIBRARY}:
+        yield from (path for path in folder.rglob("*") if path.suffix in DATA_SUFFIXES)
+    for pattern in (pattern for name in modules for pattern in READS.get(name, ())):
         for place in filter(None, (paths.ROOT, real_data())):
-            yield from (path for path in sorted(place.glob(pattern)) if path.is_file())
+            yield from (path for path in place.glob(pattern) if path.is_file())
 
 
 def place_name(path: Path) -> str:
