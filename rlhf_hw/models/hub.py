@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, dynamic_module_utils
+from transformers import AutoConfig, PretrainedConfig, dynamic_module_utils
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from rlhf_hw.errors import InputError
@@ -44,7 +44,7 @@ def read_pretrained(kind: Any, model: str | Path, **options: Any) -> Any:
         raise InputError(f"{model} is a file: give the folder of the checkpoint that it belongs to")
     try:
         with _no_custom_code():
-            return kind.from_pretrained(str(model), trust_remote_code=False, **options)
+            loaded = kind.from_pretrained(str(model), trust_remote_code=False, **options)
     except MemoryError:
         raise
     except Exception as error:  # transformers, safetensors and tokenizers raise many kinds, down to this one
@@ -56,6 +56,10 @@ def read_pretrained(kind: Any, model: str | Path, **options: Any) -> Any:
             f"reached, run `hf download {model} --local-dir {name}`: it fetches {FILES}. Copy that folder "
             f"here and give its path: --set base_model=/path/to/{name} for a profile, --model for a command"
         ) from error
+    names = getattr(loaded, "architectures", None) if isinstance(loaded, PretrainedConfig) else None
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise InputError(f"{model}: architectures in config.json: expected a list of names; {ANEW}")
+    return loaded
 
 
 def hub_commit(model: str) -> str:

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.files import read_json, usable_path, write_json
-from rlhf_hw.models.chat_template import ChatTemplate
+from rlhf_hw.models.chat_template import MEND, ChatTemplate
 from rlhf_hw.models.fitting import fit_prompt
 from rlhf_hw.models.foreign import is_align_anything, pooling_padding
 from rlhf_hw.models.hub import read_pretrained
@@ -79,7 +79,10 @@ class Renderer:
         self._before_reply, after_reply = self._reply_borders()
         end = next((n for n, token in enumerate(after_reply) if token in self._tokens.control), None)
         if end is None:
-            raise InputError("the chat template writes no control token after a reply: no end of turn to see")
+            raise InputError(
+                f"{self._template.name}: the chat template writes no control token after a reply, so where a "
+                f"reply ends cannot be seen; {MEND}"
+            )
         self.end_id = after_reply[end]
         self.suffix = after_reply if reads_at == TEMPLATE_END else after_reply[: end + 1]
         self._hold_to_template()

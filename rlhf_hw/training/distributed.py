@@ -24,7 +24,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.utils import logging as transformers_logging
 
 from rlhf_hw.errors import InputError, RunFailed
-from rlhf_hw.files import read_json
+from rlhf_hw.files import read_json, usable_path
 from rlhf_hw.training.checkpoints import last_resumable
 from rlhf_hw.training.config import Training
 
@@ -203,7 +203,7 @@ def deepspeed_settings(config: Training) -> dict | None:
 
 def deepspeed_file(name: str | None) -> str | None:
     """Path of a DeepSpeed JSON file; a plain name means one of those in `deepspeed/`, beside this module."""
-    if name is None or Path(name).exists():
+    if name is None or usable_path(name, "deepspeed").exists():
         return name
     own = Path(__file__).parent / "deepspeed" / f"{name}.json"
     if not own.exists():

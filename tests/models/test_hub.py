@@ -175,3 +175,12 @@ def test_weights_of_a_layer_that_the_model_does_not_have_are_refused(reward_fold
     save_file(weights | {name: torch.ones(1)}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match=f"layers without weights that are there, such as {name}"):
         load_reward_model(folder)
+
+
+@pytest.mark.parametrize("names", [7, "Qwen2ForCausalLM", [7], {"a": 1}])
+@pytest.mark.parametrize("load", [load_policy, load_reward_model])
+def test_names_of_architectures_are_a_list_of_them(policy_folder, tmp_path, load, names) -> None:
+    folder = copy(policy_folder, tmp_path / "model")
+    change(folder / "config.json", architectures=names)
+    with pytest.raises(InputError, match=rf"^{folder}: .*(architectures|dataclass)"):
+        load(folder)

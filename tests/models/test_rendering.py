@@ -207,6 +207,7 @@ SYSTEM_REFUSED = "{%- if messages[0].role == 'system' -%}" + REFUSES + "{%- endi
         ("{% for m in messages %}{{ m.content }", "TemplateSyntaxError"),
         ("{{ messages[0].content + 1 }}", "TypeError"),
         ("{{ nothing.at.all }}", "UndefinedError"),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", "no control token after a reply"),
     ],
 )
 def test_a_template_that_fails_names_its_folder_and_a_remedy(tokenizer, tmp_path, template, said) -> None:

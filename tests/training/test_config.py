@@ -83,6 +83,8 @@ def test_deepspeed_files() -> None:
     assert json.loads(open(distributed.deepspeed_file("zero2")).read())["zero_optimization"]["stage"] == 2
     with pytest.raises(FileNotFoundError, match="or one of zero0, zero2"):
         distributed.deepspeed_file("zero9")
+    with pytest.raises(InputError, match="^deepspeed: no file or folder can be called xxx"):
+        distributed.deepspeed_file("x" * 5000)
 
 
 @pytest.mark.parametrize(
