@@ -68,6 +68,7 @@ def test_figure_is_labelled_and_leaves_no_setting_behind(name):
     rows = (
         "win_rate_forest",
         "accuracy_by_kind",
+        "variants_at_their_best",
         "judged_wins",
         "recorded_win_rate",
         "waterfall",
