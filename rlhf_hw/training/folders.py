@@ -59,7 +59,7 @@ def take_folder(folder: str | Path) -> None:
         )
     make_folder(folder, "output_dir")
     _lock(folder)
-    if found.get("publishing") and "new" in found and (folder / UNFINISHED).is_dir():
+    if found.get("publishing") and "new" in found:
         _move_to_its_place(folder)
         found = notes(folder)
     if "files" in found:
@@ -154,7 +154,8 @@ def _move_to_its_place(folder: Path) -> None:
     for name in found.get("files", {}).keys() - new.keys():
         if name == Path(name).name and (folder / name).is_file():
             (folder / name).unlink()
-    prepared.rmdir()
+    if prepared.is_dir():  # else only the notes were left to write when a run was killed, or a disk full
+        prepared.rmdir()
     write_json(folder / NOTES, {"written_by": "rlhf_hw", "files": new})
 
 

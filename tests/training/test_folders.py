@@ -34,6 +34,16 @@ def write(path: Path, text: str = "") -> Path:
     return path
 
 
+def killed_after(call):
+    """What ends with the program."""
+
+    def called(*arguments):
+        call(*arguments)
+        raise KeyboardInterrupt
+
+    return called
+
+
 def visible(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
@@ -251,6 +261,22 @@ def test_notes_of_a_killed_run_whose_new_content_is_gone_do_not_count_for_the_ne
     (folders.unfinished(tmp_path) / "config.json").write_text("{}")
     folders.publish(tmp_path)
     assert folders.notes(tmp_path)["files"].keys() == {"config.json"}
+
+
+def test_a_run_that_was_killed_before_its_last_notes_is_gone_on_with(tmp_path: Path, monkeypatch) -> None:
+    """All is in its place, and the notes do not say so yet: killed there, or on a disk that was full."""
+    folders.take_folder(tmp_path)
+    prepared = folders.unfinished(tmp_path)
+    (prepared / "config.json").write_text("{}")
+    (prepared / RECORD).write_text('{"config": {}, "metrics": {}, "history": []}')
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rmdir", killed_after(Path.rmdir))
+        with pytest.raises(KeyboardInterrupt):
+            folders.publish(tmp_path)
+    assert not prepared.exists() and folders.notes(tmp_path)["publishing"]
+    folders.take_folder(tmp_path)
+    assert folders.notes(tmp_path).keys() == {"written_by", "files"}
+    assert folders.notes(tmp_path)["files"].keys() == {"config.json", RECORD}
 
 
 @pytest.mark.parametrize("name", [folders.LOCK, folders.NOTES, folders.UNFINISHED])
