@@ -173,13 +173,13 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
 def run_notebooks(options: argparse.Namespace) -> None:
     """`rlhf-hw run`"""
     from rlhf_hw.models.pretrained import locate
-    from rlhf_hw.pipeline.profiles import apply_overrides, load_profile
+    from rlhf_hw.pipeline.profiles import apply_overrides, load_profile, named_notebooks
     from rlhf_hw.pipeline.runner import run_profile
 
     profile = apply_overrides(load_profile(options.profile), options.overrides)
     ran = run_profile(
         profile,
-        only=_names(options.only),
+        only=named_notebooks(options.only),
         start_from=options.start_from,
         force=options.force,
         experiments=options.experiments,
@@ -189,15 +189,12 @@ def run_notebooks(options: argparse.Namespace) -> None:
     print(f"{profile.name}: {len(ran)} notebooks ran" if ran else f"{profile.name}: nothing to do")
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def keep_experiments(options: argparse.Namespace) -> None:
     """`rlhf-hw keep`"""
     from rlhf_hw.pipeline.kept_results import keep_results
+    from rlhf_hw.pipeline.profiles import named_notebooks
 
-    kept = keep_results(options.profile, _names(options.only))
+    kept = keep_results(options.profile, named_notebooks(options.only))
     print(f"{options.profile}: kept {', '.join(kept) or 'nothing, for no experiment ran'}")
 
 

@@ -75,6 +75,7 @@ def test_the_launchers_rank_is_ignored(capsys: pytest.CaptureFixture) -> None:
         (["run", "--set", "seed"], "write key=value"),
         (["keep", "--profile", "mine"], "only what a profile of the package found is kept"),
         (["keep", "--only", "00"], "keep 00: experiments are"),
+        (["run", "--only", ", "], "--only , : names no notebook"),
     ],
 )
 def test_mistakes_end_with_one_line(

@@ -161,6 +161,18 @@ def notebook_name(path: Path) -> str:
     return re.sub(r"^\d+_", "", path.stem)
 
 
+def named_notebooks(text: str) -> list[str]:
+    """The notebooks that `--only` names, by number or name; none where nothing is said: all are meant.
+
+    Raises:
+        InputError: something is said, and it names none.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if text and not names:
+        raise InputError(f"--only {text}: names no notebook; give numbers or names, such as 02,03")
+    return names
+
+
 def declared_parameters(path: Path) -> dict[str, Declared]:
     """Return what the notebook's cell tagged `parameters` declares, by name."""
     return _inspect(path, path.stat().st_mtime_ns)
