@@ -10,7 +10,11 @@ import os
 from collections.abc import Collection
 
 # what pydantic's messages leave out, by its types of errors
-MORE = {"extra_forbidden": ": there is no such name, take it out", "missing": ": give it a value"}
+MORE = {
+    "extra_forbidden": ": there is no such name, take it out",
+    "missing": ": give it a value",
+    "int_parsing_size": ": give a smaller number",
+}
 
 
 class Explained(Exception):

@@ -1,8 +1,10 @@
 """Errors that explain themselves are also the built-in errors a caller expects, and name what is near."""
 
 import pytest
+from pydantic import ValidationError
 
-from rlhf_hw.errors import Explained, InputError, RunFailed, UnknownName, did_you_mean
+from rlhf_hw.errors import Explained, InputError, RunFailed, UnknownName, did_you_mean, one_line
+from rlhf_hw.training.config import RewardTraining
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,10 @@ def test_near_names_are_offered(name, known, end) -> None:
 def test_of_dotted_names_the_last_part_counts_too() -> None:
     known = ["rm.validation.accuracy", "dpo.train.loss", "untrained.margin_mean"]
     assert did_you_mean("inference.gold.margin_mean", known) == " (did you mean untrained.margin_mean?)"
+
+
+def test_a_number_of_too_many_digits_is_told_what_to_do() -> None:
+    with pytest.raises(ValidationError) as caught:
+        RewardTraining(model="a", output_dir="b", max_reply_tokens="1" * 5000)
+    assert one_line(caught.value).startswith("max_reply_tokens: ")
+    assert one_line(caught.value).endswith(": give a smaller number")

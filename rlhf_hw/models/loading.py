@@ -88,7 +88,10 @@ def load_reward_model(path: str | Path, seed: int = 0, untrained: bool = True) -
     config = read_pretrained(AutoConfig, path)
     trained = "SequenceClassification" in "".join(config.architectures or [])
     if trained and config.num_labels != 1:
-        raise InputError(f"{path}: a reward model has one label, this checkpoint has {config.num_labels}")
+        raise InputError(
+            f"{path}: expected a reward model, which has one label; by its config.json this checkpoint has "
+            f"{config.num_labels}: restore it, or take a checkpoint that gives one score"
+        )
     with _quiet():  # transformers warns of a new head at length; what matters is checked below
         options = {"num_labels": 1, "dtype": torch.float32, "key_mapping": {r"^score_head\.": "score."}}
         model, missing = _load(AutoModelForSequenceClassification, path, config, **options)

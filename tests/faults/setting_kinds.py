@@ -50,7 +50,8 @@ def hostile_setting(draw: random.Random, shop: Workshop) -> Case:
     if in_file:
         (folder / "settings.yaml").write_text(yaml.safe_dump({name: _as_yaml(value)}))
         given = ["--config", str(folder / "settings.yaml")]
-    repeated = {"batch_size", "max_steps", "max_train", "dtype", "report_to"} & {name}
+    repeated = {"batch_size", "max_steps", "max_train", "dtype", "report_to"}  # by flags, which win
+    repeated = ({*repeated, "max_eval"} if method == "sft" else repeated) & {name}
 
     def right(_: str) -> bool:
         record = json.loads((output / "training.json").read_text())["config"]

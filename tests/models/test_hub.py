@@ -184,3 +184,12 @@ def test_names_of_architectures_are_a_list_of_them(policy_folder, tmp_path, load
     change(folder / "config.json", architectures=names)
     with pytest.raises(InputError, match=rf"^{folder}: .*(architectures|dataclass)"):
         load(folder)
+
+
+def test_a_classifier_of_several_labels_is_no_reward_model(reward_folder, tmp_path) -> None:
+    folder = copy(reward_folder, tmp_path / "model")
+    change(folder / "config.json", num_labels=2)
+    with pytest.raises(
+        InputError, match=rf"^{folder}: .* one label; .*config.json .* 2: restore it, or take"
+    ):
+        load_reward_model(folder)
