@@ -203,7 +203,7 @@ def report(inputs: Path, folder: Path) -> None:
     copy.mkdir(parents=True, exist_ok=True)
     for name in ("metrics.json", "run.json"):
         shutil.copyfile(inputs / name, copy / name)
-    for name in ("tables", "fig"):
+    for name in ("metrics", "tables", "fig"):
         shutil.copytree(inputs / name, copy / name, dirs_exist_ok=True)
     with patch("rlhf_hw.report.build.RUNS", folder), patch("rlhf_hw.paths.RUNS", folder):
         if status := cli.main(["report", "--engine", "typst", "--language", "en"]):
