@@ -13,11 +13,11 @@ from rlhf_hw.figures.style import (
     GREEN,
     GREY,
     INK,
-    INTERVALS,
     ORANGE,
     PURPLE,
     SKY,
     canvas,
+    intervals_drawn,
     note_line,
     styled,
 )
@@ -93,5 +93,6 @@ def variants_at_their_best(trained: Mapping[str, Mapping[str, Mapping[str, float
         panel.set_ylim(-0.75, len(losses) - 0.4)
         panel.grid(axis="y", visible=False)
         panel.set_xlabel(name)
-    figure.legend(loc="outside lower center", ncols=3, title=INTERVALS, title_fontsize=8)
+    drawn = intervals_drawn(Replicated.of(numbers, "gold") for numbers in trained["honest"].values())
+    figure.legend(loc="outside lower center", ncols=3, title=drawn, title_fontsize=8)
     return figure

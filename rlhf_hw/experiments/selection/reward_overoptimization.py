@@ -34,10 +34,7 @@ from rlhf_hw.experiments.selection.head_trials import (
 )
 from rlhf_hw.experiments.selection.over_expectations import over_claims
 from rlhf_hw.experiments.selection.over_inputs import ManyReplies, Variations
-from rlhf_hw.experiments.selection.state_heads import (
-    Labels,
-    draw_heads,
-)
+from rlhf_hw.experiments.selection.state_heads import Labels, draw_heads
 from rlhf_hw.experiments.selection.suspect_labels import (
     calibration_numbers,
     flip_numbers,
