@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -78,23 +77,21 @@ def assert_same(result: TrainingResult, expected: TrainingResult) -> None:
 
 @pytest.fixture(scope="module")
 def two_processes(settings):
-    """The settings of runs on two processes, which have ended."""
-
-    @cache
-    def run(deepspeed: str | None):
-        configs = {
+    """The settings of runs on two processes, without DeepSpeed and with it, which have ended."""
+    configs = {
+        deepspeed: {
             kind: settings(kind, f"two-{deepspeed}", 2, deepspeed=deepspeed, save_steps=4)
             for kind in SETTINGS
         }
-        start(2, *configs.items())
-        return configs
-
-    return run
+        for deepspeed in (None, "zero2", "zero3")
+    }
+    start(2, *(run for of_one in configs.values() for run in of_one.items()))
+    return configs
 
 
 @pytest.mark.parametrize("deepspeed", [None, "zero2", "zero3"])
 def test_two_processes_equal_one(two_processes, one_process, preferences, deepspeed) -> None:
-    configs = two_processes(deepspeed)
+    configs = two_processes[deepspeed]
     for kind, config in configs.items():
         assert_same(load_result(config.output_dir), one_process[kind])
     scores, expected = (
@@ -143,7 +140,7 @@ def test_a_killed_process_ends_the_run_and_another_number_resumes_it(settings) -
 
 
 def test_zero_resumes_on_another_number_of_processes(two_processes, settings, one_process) -> None:
-    folder = two_processes("zero2")["rm"].output_dir
+    folder = two_processes["zero2"]["rm"].output_dir
     assert saved_processes(folder / "checkpoint-4") == 2
     for name in ("training.json", "model.safetensors"):  # as if it had been stopped after step 4
         (folder / name).unlink()

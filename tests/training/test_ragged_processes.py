@@ -35,18 +35,24 @@ def assert_same_curves(folder, expected) -> None:
         np.testing.assert_allclose(values, wanted, rtol=2e-4, atol=2e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("deepspeed", [None, "zero2"])
-def test_ragged_batches_and_a_second_epoch(make, cache, deepspeed) -> None:
-    own = {"deepspeed": deepspeed}
-    ragged = {kind: make(kind, "two", 2, **changes, **own) for kind, changes in RAGGED.items()}
-    stopped = make("rm", "epochs", 2, **THREE_EPOCHS, **own, max_steps=4, save_steps=4)
-    resumed = stopped.model_copy(update={"max_steps": -1, "save_steps": 0, "resume": True})
-    start(2, *ragged.items(), ("rm", stopped), ("rm", resumed))
-    for kind, config in ragged.items():
-        expected = TRAIN[kind](make(kind, "one", 1, **RAGGED[kind]))
-        assert expected.metrics["steps"] == 3
-        assert_same_curves(config.output_dir, expected)
+def test_ragged_batches_and_a_second_epoch(make, cache) -> None:
+    runs, ragged, resumed = [], [], []
+    for deepspeed in (None, "zero2"):
+        own = {"deepspeed": deepspeed}
+        ragged += [
+            (kind, make(kind, f"two-{deepspeed}", 2, **changes, **own)) for kind, changes in RAGGED.items()
+        ]
+        stopped = make("rm", f"epochs-{deepspeed}", 2, **THREE_EPOCHS, **own, max_steps=4, save_steps=4)
+        resumed.append(stopped.model_copy(update={"max_steps": -1, "save_steps": 0, "resume": True}))
+        runs += [*ragged[-len(RAGGED) :], ("rm", stopped), ("rm", resumed[-1])]
+    start(2, *runs, torchrun=True)
+    expected = {kind: TRAIN[kind](make(kind, "one", 1, **changes)) for kind, changes in RAGGED.items()}
+    for kind, config in ragged:
+        assert expected[kind].metrics["steps"] == 3
+        assert_same_curves(config.output_dir, expected[kind])
     whole = TRAIN["rm"](make("rm", "whole", 1, **THREE_EPOCHS, evaluations=9))
-    losses = [[p["value"] for p in r.curve("loss")] for r in (load_result(resumed.output_dir), whole)]
-    assert len(losses[1]) == 9
-    np.testing.assert_allclose(*losses, rtol=2e-4)
+    wanted = [point["value"] for point in whole.curve("loss")]
+    assert len(wanted) == 9
+    for config in resumed:
+        losses = [point["value"] for point in load_result(config.output_dir).curve("loss")]
+        np.testing.assert_allclose(losses, wanted, rtol=2e-4, err_msg=str(config.deepspeed))
