@@ -47,8 +47,8 @@ BRIEF = {
 KEPT = {
     "en": "The numbers and figures of notebook {number} are kept from the run of commit {commit} on "
     "{machine} ({threads}, {dtype}). The run of this report left it out.",
-    "zh": "本报告所依据的运行未执行第 {number} 号笔记本，其数字与图取自代码提交 {commit} 时的一次运行"
-    "（{machine}，{threads}，{dtype}）。",
+    "zh": "本报告所依据的运行未执行第 {number} 号笔记本；该笔记本的数字与图取自另一次运行，"
+    "代码提交为 {commit}（{machine}，{threads}，{dtype}）。",
 }
 KEPT_AGAIN = {
     "en": "Kept from the same earlier run of notebook {number}.",

@@ -71,6 +71,16 @@ def test_a_translation_has_the_holes_of_its_text():
     assert len(label_table("zh")) == len(table["zh"])
 
 
+def test_no_text_is_translated_twice():
+    """YAML keeps the last of two equal keys in silence: an axis of gold once got the unit of scores so."""
+    keys = [
+        key.value
+        for _, words in yaml.compose(labels.TABLE.read_text(encoding="utf-8")).value
+        for key, _ in words.value
+    ]
+    assert sorted({key for key in keys if keys.count(key) > 1}) == []
+
+
 def test_notebooks_and_tests_give_planted_faults_and_judges_the_same_names():
     """The names that figures get from data; what else they say stands in their code, which the tests draw."""
     faults = "".join(path.read_text() for path in (EXPERIMENTS / "score_gap").glob("*faults.py"))
