@@ -215,6 +215,12 @@ def read_json(path: str | Path, form: type = dict, remedy: str = "mend it, or wr
     return found
 
 
+def version_of(path: Path) -> tuple[int, ...]:
+    """What changes with a file's content, even where somebody sets its date back."""
+    now = path.stat()
+    return now.st_mtime_ns, now.st_ctime_ns, now.st_size, now.st_ino
+
+
 def digest(path: str | Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as stream:

@@ -8,11 +8,12 @@ Read, not run: imports inside functions count too, and nothing is loaded. What a
 """
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.files import version_of
 from rlhf_hw.paths import LIBRARY
 
 
@@ -67,24 +68,34 @@ def _last_name(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
-def imports(library: Path = LIBRARY) -> dict[str, set[str]]:
+def imports(library: Path = LIBRARY) -> dict[str, frozenset[str]]:
     """For every module of the library those it imports itself."""
-    files = modules(library)
-    return {
-        name: _imported_by(path, path.stat().st_mtime_ns, frozenset(files)) for name, path in files.items()
-    }
+    return dict(_graph(_versions(modules(library))))
 
 
-@lru_cache(maxsize=1024)
-def _imported_by(path: Path, _version: int, known: frozenset[str]) -> set[str]:
-    return imported(path.read_text(encoding="utf-8"), known, str(path))
+def reached(source: str, files: Mapping[str, Path] | None = None) -> set[str]:
+    """The modules that a source text imports, directly or through others.
 
-
-def reached(source: str, library: Path = LIBRARY) -> set[str]:
-    """The modules that a source text imports, directly or through others."""
-    graph = imports(library)
+    Args:
+        source: Python.
+        files: The library's modules, where they are known already, see `modules`.
+    """
+    graph = _graph(_versions(modules() if files is None else files))
     found, new = set(), imported(source, graph)
     while new:
         found |= new
         new = set().union(*(graph[name] for name in new)) - found
     return found
+
+
+def _versions(files: Mapping[str, Path]) -> tuple[tuple, ...]:
+    return tuple((name, path, version_of(path)) for name, path in files.items())
+
+
+@lru_cache(maxsize=8)
+def _graph(files: tuple[tuple, ...]) -> dict[str, frozenset[str]]:
+    known = {name for name, *_ in files}
+    return {
+        name: frozenset(imported(path.read_text(encoding="utf-8"), known, str(path)))
+        for name, path, _ in files
+    }

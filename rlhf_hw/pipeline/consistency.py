@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.files import version_of
 from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline.fingerprints import content, hash_of
 from rlhf_hw.pipeline.graph import STAGES, Stage
@@ -53,7 +54,7 @@ def refuse_mixed(folder: Path, notebooks: Path = NOTEBOOKS, stages: Mapping[str,
 def shown_files(folder: Path) -> dict[Path, tuple[int, ...]]:
     """What a run's folder has for its report, each file with what changes when it is written anew."""
     found = (path for kind in ("metrics", "tables", "fig") for path in (folder / kind).rglob("*"))
-    return {path: _version(path) for path in found if path.is_file()}
+    return {path: version_of(path) for path in found if path.is_file()}
 
 
 def remove_unwritten(before: Mapping[Path, tuple[int, ...]], stage: Stage, folder: Path) -> None:
@@ -66,13 +67,8 @@ def remove_unwritten(before: Mapping[Path, tuple[int, ...]], stage: Stage, folde
     """
     own = {path for pattern in stage.files() for path in folder.glob(pattern)}
     for path in own & before.keys():
-        if _version(path) == before[path]:
+        if version_of(path) == before[path]:
             path.unlink()
-
-
-def _version(path: Path) -> tuple[int, ...]:
-    now = path.stat()
-    return now.st_mtime_ns, now.st_ctime_ns, now.st_size, now.st_ino
 
 
 def _of_other_files(

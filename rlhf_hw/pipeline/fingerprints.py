@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_hw import imports, paths
-from rlhf_hw.files import digest
+from rlhf_hw.files import digest, version_of
 from rlhf_hw.paths import local_copy, real_data, resolve
 
 # start notebooks, choose which, show how far they are
@@ -58,9 +58,10 @@ def hash_of(**parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def packages() -> list[str]:
+@lru_cache(maxsize=1)
+def packages() -> tuple[str, ...]:
     """The versions of the packages that compute the results."""
-    return [version("torch"), version("transformers")]
+    return version("torch"), version("transformers")
 
 
 def content(path: Path) -> str | dict[str, str] | None:
@@ -104,13 +105,14 @@ def code_of(source: str) -> dict[str, Any]:
     Raises:
         SyntaxError: it cannot be parsed, or a module of the library cannot.
     """
-    files, reached = imports.modules(paths.LIBRARY), imports.reached(source, paths.LIBRARY)
+    files = imports.modules(paths.LIBRARY)
+    reached = imports.reached(source, files)
     # importing a module runs the packages that it lies in
     parents = {name.rsplit(".", n)[0] for name in reached for n in range(1, name.count(".") + 1)}
     found: dict[str, Any] = {}
     names = sorted((reached | parents & files.keys()) - MACHINERY)
     for name in names:
-        found[name] = syntax(files[name].read_text(encoding="utf-8"))
+        found[name] = _read_syntax(files[name], *version_of(files[name]))
     return found | {
         place_name(path): _digest(path) for path in _read_by({name: files[name] for name in names})
     }
@@ -151,9 +153,13 @@ def place_name(path: Path) -> str:
     return str(path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path)
 
 
+@lru_cache(maxsize=2048)
+def _read_syntax(path: Path, *_version: int) -> str:
+    return syntax(path.read_text(encoding="utf-8"))
+
+
 def _digest(path: Path) -> str:
-    now = path.stat()
-    return _read_digest(path, now.st_mtime_ns, now.st_ctime_ns, now.st_size, now.st_ino)
+    return _read_digest(path, *version_of(path))
 
 
 @lru_cache(maxsize=100_000)

@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from rlhf_hw.errors import InputError, did_you_mean, one_line
-from rlhf_hw.files import folder_name, read_text
+from rlhf_hw.files import folder_name, read_text, version_of
 from rlhf_hw.paths import PROFILES
 
 Parameters = dict[str, Any]
@@ -175,7 +175,7 @@ def named_notebooks(text: str) -> list[str]:
 
 def declared_parameters(path: Path) -> dict[str, Declared]:
     """Return what the notebook's cell tagged `parameters` declares, by name."""
-    return _inspect(path, path.stat().st_mtime_ns)
+    return _inspect(path, *version_of(path))
 
 
 def default_values(path: Path) -> Parameters:
@@ -191,7 +191,7 @@ def _literal(text: str) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def _inspect(path: Path, _version: int) -> dict[str, Declared]:
+def _inspect(path: Path, *_version: int) -> dict[str, Declared]:
     import papermill
 
     found = papermill.inspect_notebook(literal_path(path))

@@ -11,12 +11,13 @@ import ast
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from rlhf_hw.files import write_json
+from rlhf_hw.files import version_of, write_json
 from rlhf_hw.paths import FIG, REPORT
 from rlhf_hw.pipeline import graph
 from rlhf_hw.pipeline.fingerprints import code_of, content, hash_of, named_files, packages, syntax
@@ -51,8 +52,13 @@ def notebook_stamp(
 
 def code_cells(notebook: Path) -> list[str]:
     """A notebook's code, cell by cell, as Python."""
+    return list(_read_cells(notebook, *version_of(notebook)))
+
+
+@lru_cache(maxsize=256)
+def _read_cells(notebook: Path, *_version: int) -> tuple[str, ...]:
     cells = nbformat.read(notebook, as_version=4).cells
-    return [_plain(cell.source) for cell in cells if cell.cell_type == "code"]
+    return tuple(_plain(cell.source) for cell in cells if cell.cell_type == "code")
 
 
 def library_of(cells: Sequence[str]) -> dict[str, Any]:
@@ -142,6 +148,7 @@ def _named(value: Any, stage: Stage, folder: Path) -> list[Any]:
     ]
 
 
+@lru_cache(maxsize=1024)
 def _parses(source: str) -> bool:
     try:
         ast.parse(source)

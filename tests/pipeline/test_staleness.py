@@ -31,6 +31,8 @@ class Copy:
     def __init__(self, root: Path):
         self.root, self.ran, self.made = root, [], {}
         self.folder = root / "runs/nano"
+        if root.exists():
+            return
         junk = shutil.ignore_patterns("__pycache__")
         for name in ("notebooks", "rlhf_hw", "data"):
             shutil.copytree(paths.ROOT / name, root / name, ignore=junk)
@@ -76,18 +78,35 @@ class Copy:
         nbformat.write(notebook, path)
 
 
+def put_in_place(copy: Copy, patch: pytest.MonkeyPatch) -> None:
+    """Let the library and the runner work in the copy."""
+    for name, place in (("ROOT", copy.root), ("LIBRARY", copy.root / "rlhf_hw")):
+        patch.setattr(paths, name, place)
+    patch.setattr(run_folder, "RUNS", copy.root / "runs")
+    patch.setattr(runner, "NOTEBOOKS", copy.root / "notebooks")
+    patch.setattr(runner.kernel, "execute", copy.execute)
+    patch.setattr(runner.NextKernel, "prepare", lambda *_: None)
+    patch.delenv("RLHF_HW_REAL_DATA", raising=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a copy holds in which everything has run."""
+    made = Copy(tmp_path_factory.mktemp("copy") / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        put_in_place(made, patch)
+        assert made.run() == PLAIN
+    return made.root.rename(made.root.with_name("finished"))
+
+
 @pytest.fixture
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
-    """A copy in which everything has run."""
-    made = Copy(tmp_path)
-    for name, place in (("ROOT", tmp_path), ("LIBRARY", tmp_path / "rlhf_hw")):
-        monkeypatch.setattr(paths, name, place)
-    monkeypatch.setattr(run_folder, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path / "notebooks")
-    monkeypatch.setattr(runner.kernel, "execute", made.execute)
-    monkeypatch.setattr(runner.NextKernel, "prepare", lambda *_: None)
-    monkeypatch.delenv("RLHF_HW_REAL_DATA", raising=False)
-    assert made.run() == PLAIN
+def copy(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
+    """A copy in which everything has run, at the place where it ran."""
+    root = finished.with_name("project")
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(finished, root)
+    made = Copy(root)
+    put_in_place(made, monkeypatch)
     return made
 
 
