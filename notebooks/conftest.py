@@ -7,6 +7,17 @@ import pytest
 from rlhf_hw.pipeline.graph import STAGES
 
 
+# take longest, so they begin first and nobody waits for them in the end
+LONG = (
+    "chain",
+    "tests/training/test_distributed.py",
+    "tests/world/test_build.py",
+    "tests/pipeline/test_runner.py",
+    "tests/pipeline/test_staleness.py",
+    "tests/report/test_build.py",
+    "tests/training/test_run.py",
+    "tests/training/test_ragged_processes.py",
+)
 # nothing random or local slips into the cells' output
 KERNELS = {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -36,6 +47,11 @@ def pytest_xdist_make_scheduler(config, log):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
             return "chain" if file.endswith(".ipynb") and chained(Path(file).stem) else file
+
+        def _assign_work_unit(self, node):
+            for scope in reversed([name for name in LONG if name in self.workqueue]):
+                self.workqueue.move_to_end(scope, last=False)
+            super()._assign_work_unit(node)
 
     return Files(config, log)
 

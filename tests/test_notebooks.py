@@ -4,6 +4,7 @@ nbval passes a notebook without outputs, and one whose outputs are all ignored, 
 """
 
 import re
+import runpy
 from pathlib import Path
 
 import nbformat
@@ -112,3 +113,8 @@ def test_reads_as_text_with_short_cells(notebook: nbformat.NotebookNode) -> None
     markdown = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
     assert len(markdown) >= len(_code(notebook))
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
+
+
+def test_what_begins_first_in_the_pool_is_there() -> None:
+    long = runpy.run_path(str(NOTEBOOKS / "conftest.py"))["LONG"]
+    assert [name for name in long if name != "chain" and not (ROOT / name).is_file()] == []
