@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.figures.diagrams import DIAGRAMS
-from rlhf_hw.files import read_json
+from rlhf_hw.files import check_readable, read_json
 from rlhf_hw.paths import FIG, REPORT
 from rlhf_hw.pipeline.graph import RECORDED_RUN, STAGES
 from rlhf_hw.pipeline.kept_results import (
@@ -40,6 +40,8 @@ def run_facts(folder: Path, languages: Sequence[str]) -> list[Facts]:
             f"{folder / 'run.json'} is missing, which says how the run was made: run the profile again, it "
             "writes that anew and repeats only what is out of date"
         )
+    for part in ("metrics", "tables", "fig"):
+        check_readable(folder / part)
     own, kept = own_experiments(folder), kept_for(folder)
     hidden = left_out(folder)
     for stem in hidden:

@@ -210,8 +210,14 @@ def report(inputs: Path, folder: Path) -> None:
             raise SystemExit(status)
 
 
+def logged(inputs: Path, folder: Path) -> None:
+    """A training with TensorBoard's logs in `logs/` beside its folder, which may lie on another disk."""
+    train("rm", {"report_to": "tensorboard", "log_dir": folder.with_name("logs")})(inputs, folder)
+
+
 JOBS = {
     "rm": train("rm"),
+    "logged": logged,
     "sft": train("sft"),
     "dpo": train("dpo"),
     "lora": train("rm", {"lora_rank": 4}),

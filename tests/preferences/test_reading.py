@@ -104,9 +104,7 @@ def test_drops_are_counted_by_reason_with_their_rows(tmp_path) -> None:
 
 
 UNSEEN = "\u200b \ufeff \u2060 \u00ad \u200d \u200c\u200e\u200f \u202a\u202e \u2066\u2069 \u061c \u180e"
-UNSEEN += (
-    " \u034f \u3164 \uffa0 \u115f\u1160 \u2800 \ufe0f \U000e0100 \U000e0041\U000e007f \u00a0\u3000 \x00\x1b"
-)
+UNSEEN += " \u034f \u3164 \uffa0 \u115f\u1160 \u2800 \ufe0f \U000e0100 \U000e0041\U000e007f \u3000 \x00"
 
 
 @pytest.mark.parametrize("unseen", UNSEEN.split(" "), ids=ascii)
@@ -119,10 +117,8 @@ def test_what_nobody_sees_is_no_text(tmp_path, unseen) -> None:
     assert report.dropped == {"empty reply": 2, "empty prompt": 1, "equal replies": 1}
 
 
-SEEN = (
-    "\U0001f469\u200d\U0001f4bb \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u2764\ufe0f \u0601 \ufeffa"
-)
-SEEN += " \U0001f3f4\U000e0067\U000e007f"
+SEEN = "\U0001f469\u200d\U0001f4bb \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u2764\ufe0f \u0601"
+SEEN += " \ufeffa \U0001f3f4\U000e0067\U000e007f"
 
 
 @pytest.mark.parametrize("text", SEEN.split(" "), ids=ascii)
