@@ -212,7 +212,8 @@ def report(inputs: Path, folder: Path) -> None:
 
 def logged(inputs: Path, folder: Path) -> None:
     """A training with TensorBoard's logs in `logs/` beside its folder, which may lie on another disk."""
-    train("rm", {"report_to": "tensorboard", "log_dir": folder.with_name("logs")})(inputs, folder)
+    logs = {"report_to": "tensorboard", "log_dir": folder.with_name("logs")}
+    train("rm", logs | {"max_steps": 24, "save_steps": 6, "evaluations": 24})(inputs, folder)  # several pages
 
 
 JOBS = {
