@@ -7,6 +7,7 @@ to a kind, by their names. A name that no kind lists is a finite number, and a w
     refuse_bad_values({"dpo_training": {"beta": 0.1, ...}, ...})
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from rlhf_hw.errors import InputError, UnknownName, one_line
 from rlhf_hw.experiments.variants.variant_settings import names_of
-from rlhf_hw.paths import RUNS
+from rlhf_hw.paths import RUNS, resolve
 from rlhf_hw.preferences.score_files import parse_mapping
 from rlhf_hw.preferences.templates import get_template
 from rlhf_hw.training.config import (
@@ -47,7 +48,8 @@ KINDS: Mapping[Any, str] = {
     "trials trial_prompts train_pairs draws members member_pairs fitted candidates candidate_prompts "
     "whole_replicates people_draws annotators comparisons known_users user_comparisons new_users steps "
     "worlds class_features round_replies anchor_steps",
-    SEVERAL: "max_prompt_tokens max_reply_tokens vote_parts replies",
+    SEVERAL: "max_prompt_tokens max_reply_tokens vote_parts",
+    Annotated[int, Field(ge=2, multiple_of=2, le=MANY)]: "replies",
     POSITIVE: "learning_rate sft_learning_rate sft_epochs epochs beta policy_beta temperature margin",
     Annotated[float, Field(ge=0, allow_inf_nan=False)]: "kl_budget",
     Annotated[float, Field(gt=0, le=1)]: "top_p kept_share",
@@ -66,10 +68,20 @@ LISTS: Mapping[Any, str] = {
 }
 MAY_BE_EMPTY = {"policy_rates"}
 FEW = 3  # notebooks in a message
+
+
+def _is_there(text: str) -> None:
+    """Refuse the name of a file that is not there, unless a run makes it."""
+    path = resolve(text)
+    if text and not path.is_relative_to(RUNS) and not os.path.isfile(path):
+        raise InputError(f"no file {text!r}: name one that is there, or leave it empty")
+
+
 WORDS: Mapping[str, Callable[[str], Any]] = {
     "dtype": TypeAdapter(RewardTraining.model_fields["dtype"].annotation).validate_python,
     "mapping": parse_mapping,
     "policy_losses": names_of,
+    **dict.fromkeys(("scores", "compare_scores", "scores_base", "scores_dpo"), _is_there),
     "learning_curve_pairs": lambda text: curve_sizes(text, MANY),
 }
 _KIND = {name: TypeAdapter(kind) for kind, names in KINDS.items() for name in names.split()}

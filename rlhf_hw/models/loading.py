@@ -63,10 +63,16 @@ def load_policy(path: str | Path, dtype: torch.dtype | str = torch.float32) -> P
     """Load a causal language model, by default with fp32 weights (bf16 ones would lose small updates).
 
     Raises:
-        ValueError: Weights are missing, the model changes its logits after the head, or its layers do not all
-            attend by a mask (Mamba, RWKV, ALiBi).
+        ValueError: It is a reward model, weights are missing, the model changes its logits after the head, or
+            its layers do not all attend by a mask (Mamba, RWKV, ALiBi).
     """
     config = read_pretrained(AutoConfig, path)
+    kinds = ("SequenceClassification", "RewardModel")  # whose tied embeddings would pass for a policy's head
+    if any(kind in name for kind in kinds for name in config.architectures or []):
+        raise InputError(
+            f"{path}: a reward model, whose hidden states foretell no tokens; give the language model that "
+            "it was trained from, or another policy"
+        )
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
         if getattr(config.get_text_config(), name, None) not in (None, 1):
             raise InputError(f"{path}: logits changed by {name} after the head are not supported; {CHOOSE}")

@@ -116,7 +116,9 @@ def load_preferences(
     report.used = len(preferences)
     _refuse_labels_from_0(preferences, report)
     if not preferences:
-        raise InputError(f"no usable pair:\n{report.summary()}")
+        raise InputError(
+            "no usable pair; mend the rows, or choose another file, split or template:\n" + report.summary()
+        )
     start = skip % len(preferences)
     preferences = [*preferences[start:], *preferences[:start]][:limit]
     report.used = len(preferences)

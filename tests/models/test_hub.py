@@ -195,6 +195,14 @@ def test_a_classifier_of_several_labels_is_no_reward_model(reward_folder, tmp_pa
         load_reward_model(folder)
 
 
+@pytest.mark.parametrize("kind", ["Qwen2ForSequenceClassification", "AccustomedQwen2RewardModel"])
+def test_a_reward_model_is_no_policy(reward_folder, tmp_path, kind) -> None:
+    folder = copy(reward_folder, tmp_path / "model")
+    change(folder / "config.json", architectures=[kind])
+    with pytest.raises(InputError, match=f"^{folder}: a reward model, .*; give the language model"):
+        load_policy(folder)  # its embeddings are tied: no weight of a language model is missing
+
+
 @pytest.mark.parametrize("form", ["one file", "two files", "pickle"])
 @pytest.mark.parametrize("name", ["score_head.weight", "value_head.weight", "v_head.summary.weight"])
 def test_of_two_score_heads_none_is_taken_for_the_one(reward_folder, tmp_path, name, form) -> None:

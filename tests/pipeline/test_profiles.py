@@ -200,6 +200,8 @@ def test_values_of_the_packages_profiles_are_values(name: str) -> None:
         ("mapping=a", "mapping: .* write 'score="),
         ("deepspeed=zero9", "deepspeed: no file 'zero9'; give one"),
         ("learning_curve_pairs=80,x", "learning_curve_pairs: expected numbers"),
+        ("dpo_variants.replies=7", "replies: .* multiple of 2"),
+        ("scores_base=/no/such.jsonl", "scores_base: no file '/no/such.jsonl': name one"),
         ("prompts=1" + "0" * 20, "prompts: .* less than or equal to 1000000000"),
     ],
 )

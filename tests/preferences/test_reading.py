@@ -166,7 +166,7 @@ def test_a_key_that_only_some_rows_lack_is_a_missing_key(tmp_path, place) -> Non
 
 def test_nothing_usable_and_nothing_there(tmp_path) -> None:
     path = write(tmp_path / "a.jsonl", [row(label="tie")])
-    with pytest.raises(ValueError, match=r"(?s)no usable pair:.*dropped as tie: 1 \(line 1\)"):
+    with pytest.raises(ValueError, match=r"(?s)no usable pair; mend .*dropped as tie: 1 \(line 1\)"):
         load_preferences(str(path), "HOMEWORK")
     with pytest.raises(FileNotFoundError, match="no such file or folder, and the hub did not give it"):
         load_preferences("no-such/data-set", "HOMEWORK")
