@@ -172,11 +172,13 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
 
 def run_notebooks(options: argparse.Namespace) -> None:
     """`rlhf-hw run`"""
+    from rlhf_hw.experiments.notebook_values import refuse_bad_values
     from rlhf_hw.models.pretrained import locate
-    from rlhf_hw.pipeline.profiles import apply_overrides, load_profile, named_notebooks
+    from rlhf_hw.pipeline.profiles import all_values, apply_overrides, load_profile, named_notebooks
     from rlhf_hw.pipeline.runner import run_profile
 
     profile = apply_overrides(load_profile(options.profile), options.overrides)
+    refuse_bad_values(all_values(profile))
     ran = run_profile(
         profile,
         only=named_notebooks(options.only),
@@ -242,7 +244,7 @@ def train(options: argparse.Namespace) -> None:
 
 def training_config(options: argparse.Namespace) -> Any:
     """Return the settings: those of --config, then the flags that were given."""
-    from rlhf_hw.pipeline.profiles import read_yaml
+    from rlhf_hw.pipeline.yaml_values import read_yaml
     from rlhf_hw.training.config import SETTINGS, SOURCES
 
     model = SETTINGS[options.method]

@@ -42,6 +42,8 @@ def one_line(error: Exception) -> str:
 
     if isinstance(error, OSError) and error.errno and error.strerror == os.strerror(error.errno):
         remedy = "give another name, or put there what is meant"  # the system's own words name none
+        if error.errno in (errno.EACCES, errno.EPERM):
+            remedy = "see who may read and write there (ls -l), or give another name"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             remedy = "free some space, or choose another place"
         return f"{error.filename or 'output'}: {error.strerror}; {remedy}"

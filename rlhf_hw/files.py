@@ -121,6 +121,20 @@ def usable_path(path: str | Path, what: str) -> Path:
     return path
 
 
+def check_readable(path: str | Path) -> None:
+    """Say that a file or folder may not be looked at: listing one, or what lies in one, finds nothing then.
+
+    Args:
+        path: What is looked for; where it is not there, the folder counts in which it would be.
+
+    Raises:
+        InputError: it is a folder that may not be read, or lies below one.
+    """
+    there = next(folder for folder in (Path(path), *Path(path).absolute().parents) if os.path.lexists(folder))
+    if os.path.isdir(there) and not os.access(there, os.R_OK | os.X_OK):
+        raise InputError(f"{there}: you may not read this folder; ask whose it is, or copy its files")
+
+
 def make_folder(folder: str | Path, what: str) -> Path:
     """Make a folder for results, where it is not there, and see that files can be written into it.
 

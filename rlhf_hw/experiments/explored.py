@@ -18,7 +18,7 @@ from rlhf_hw.errors import InputError, UnknownName
 from rlhf_hw.experiments.data_parts import SHOW_ALL, metas_of
 from rlhf_hw.experiments.explored_cases import Cases, Findings, Tables
 from rlhf_hw.experiments.explored_damage import damage_by_reply
-from rlhf_hw.files import read_json
+from rlhf_hw.files import check_readable, read_json
 from rlhf_hw.paths import RUNS
 from rlhf_hw.preferences.score_files import read_pairs, read_replies
 
@@ -70,6 +70,7 @@ def explored_run(
         InputError: policies answered other prompts, or `run.json` is no JSON.
     """
     parameters = _parameters(folder)
+    check_readable(folder / "scores")
     read = all_trainings(folder / "scores")
     pairs = {name: tables for name, file in PAIR_SETS.items() if (tables := read(file, read_pairs))}
     given = {p: parameters.get(f"scores_{p}", "") for p in ("base", "dpo")}

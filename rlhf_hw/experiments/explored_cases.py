@@ -17,7 +17,7 @@ import pandas as pd
 from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.answers import JUDGE
 from rlhf_hw.experiments.data_parts import SHOW_ALL, metas_of, rows_shown
-from rlhf_hw.stats.text import LOOP, repeated_spans, repetition, sentence_repetition, words
+from rlhf_hw.stats.text import LOOP, repeated_spans, repetition, seen_part, sentence_repetition, words
 from rlhf_hw.world.by_sentence import gold_by_sentence
 from rlhf_hw.world.gold import PARTS, SCALE
 
@@ -171,7 +171,7 @@ class Cases:
     def _text(self, prompt: str, text: str, shown: bool) -> dict[str, Any]:
         again = repetition(text)
         row = {"t": text if shown else None, "w": len(words(text)), "r": round(again, 4)}
-        row |= {"empty": not row["w"], "loop": again > LOOP or sentence_repetition(text) > LOOP}
+        row |= {"empty": not seen_part(text), "loop": again > LOOP or sentence_repetition(text) > LOOP}
         if not shown:
             return row
         place = _utf16(text)

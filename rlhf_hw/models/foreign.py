@@ -17,15 +17,21 @@ the two gives other, worse scores at the other; so the place is kept when traini
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from transformers import AutoConfig
+from transformers.utils.hub import cached_file
 
 from rlhf_hw.models.hub import read_pretrained
 
 SCORE_HEAD = "score_head.weight"
+OWN_HEAD = "score.weight"
+# where a checkpoint has its weights, in the order in which transformers looks for them
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+WEIGHT_FILES += ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def is_align_anything(checkpoint: str | Path) -> bool:
@@ -70,11 +76,63 @@ def whole_numbers(checkpoint: str | Path) -> set[str]:
 
 def weight_names(folder: Path) -> set[str]:
     """Names of the weights in a checkpoint folder, read without loading them; empty where there are none."""
-    for index in folder.glob("*.index.json"):
-        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-    if (folder / "model.safetensors").exists():
-        with safe_open(folder / "model.safetensors", framework="pt") as weights:
-            return set(weights.keys())
-    if (folder / "pytorch_model.bin").exists():
-        return set(torch.load(folder / "pytorch_model.bin", mmap=True, weights_only=True, map_location="cpu"))
-    return set()
+    first = next((path for name in WEIGHT_FILES if (path := folder / name).exists()), None)
+    if first is not None and first.suffix == ".json":
+        return set(json.loads(first.read_text(encoding="utf-8"))["weight_map"])
+    return set(weight_shapes(folder))
+
+
+def score_heads(checkpoint: str | Path, width: int, layers: set[str]) -> list[str]:
+    """Names of all weights in a checkpoint that can be its score head.
+
+    Args:
+        checkpoint: Folder, or hub id of a model that has been loaded.
+        width: Of the model's hidden states.
+        layers: Names of the weights that the model has besides its head.
+
+    Returns:
+        Those of shape (1, width), and the two known names whatever their shape.
+    """
+    beyond = {name.partition(".")[2] for name in layers}  # a checkpoint may leave the model's own name out
+    found = weight_shapes(checkpoint)
+    likely = {name for name, shape in found.items() if shape == (1, width)} - layers - beyond
+    return sorted(likely | ({OWN_HEAD, SCORE_HEAD} & found.keys()))
+
+
+def weight_shapes(checkpoint: str | Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a checkpoint's weights, read without loading them; empty where there are none.
+
+    Args:
+        checkpoint: Folder, or hub id of a model that has been loaded.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for path in _weight_files(checkpoint):
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as weights:
+                found |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+        else:
+            held = torch.load(path, mmap=True, weights_only=True, map_location="cpu")
+            found |= {name: tuple(weight.shape) for name, weight in held.items()}
+    return found
+
+
+def _weight_files(checkpoint: str | Path) -> Iterator[Path]:
+    """The files that hold a checkpoint's weights."""
+    for name in WEIGHT_FILES:
+        if (path := _file(checkpoint, name)) is None:
+            continue
+        if path.suffix != ".json":
+            yield path
+            return
+        parts = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+        yield from filter(None, (_file(checkpoint, part) for part in parts))
+        return
+
+
+def _file(checkpoint: str | Path, name: str) -> Path | None:
+    """A file of a checkpoint's folder, or of a hub id where it was fetched."""
+    if Path(checkpoint).is_dir():
+        return Path(checkpoint) / name if (Path(checkpoint) / name).exists() else None
+    options = {"local_files_only": True, "_raise_exceptions_for_missing_entries": False}
+    found = cached_file(str(checkpoint), name, **options)
+    return Path(found) if found else None

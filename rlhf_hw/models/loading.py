@@ -24,7 +24,7 @@ from transformers import (
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.models.attention import CHOOSE, refuse_other_attention, use_attention
-from rlhf_hw.models.foreign import whole_numbers
+from rlhf_hw.models.foreign import OWN_HEAD, score_heads, whole_numbers
 from rlhf_hw.models.hub import read_pretrained
 
 # DeepSpeed, which the Trainer imports, would say in every notebook that it found no accelerator.
@@ -63,10 +63,16 @@ def load_policy(path: str | Path, dtype: torch.dtype | str = torch.float32) -> P
     """Load a causal language model, by default with fp32 weights (bf16 ones would lose small updates).
 
     Raises:
-        ValueError: Weights are missing, the model changes its logits after the head, or its layers do not all
-            attend by a mask (Mamba, RWKV, ALiBi).
+        ValueError: It is a reward model, weights are missing, the model changes its logits after the head, or
+            its layers do not all attend by a mask (Mamba, RWKV, ALiBi).
     """
     config = read_pretrained(AutoConfig, path)
+    kinds = ("SequenceClassification", "RewardModel")  # whose tied embeddings would pass for a policy's head
+    if any(kind in name for kind in kinds for name in config.architectures or []):
+        raise InputError(
+            f"{path}: a reward model, whose hidden states foretell no tokens; give the language model that "
+            "it was trained from, or another policy"
+        )
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
         if getattr(config.get_text_config(), name, None) not in (None, 1):
             raise InputError(f"{path}: logits changed by {name} after the head are not supported; {CHOOSE}")
@@ -82,8 +88,8 @@ def load_reward_model(path: str | Path, seed: int = 0, untrained: bool = True) -
     rankings. align-anything's checkpoints, which call the head `score_head`, load too.
 
     Raises:
-        ValueError: The checkpoint has several labels or no head, weights are missing, or the model's layers
-            do not all attend by a mask.
+        ValueError: The checkpoint has several labels, no head or more than one, weights are missing, or the
+            model's layers do not all attend by a mask.
     """
     config = read_pretrained(AutoConfig, path)
     trained = "SequenceClassification" in "".join(config.architectures or [])
@@ -95,8 +101,8 @@ def load_reward_model(path: str | Path, seed: int = 0, untrained: bool = True) -
     with _quiet():  # transformers warns of a new head at length; what matters is checked below
         options = {"num_labels": 1, "dtype": torch.float32, "key_mapping": {r"^score_head\.": "score."}}
         model, missing = _load(AutoModelForSequenceClassification, path, config, **options)
-    new_head = "score.weight" in missing and not trained
-    _refuse_missing(path, missing - ({"score.weight"} if new_head else set()))
+    new_head = OWN_HEAD in missing and not trained
+    _refuse_missing(path, missing - ({OWN_HEAD} if new_head else set()))
     if new_head and not untrained:
         raise InputError(
             f"{path} has no score head (score.weight), so it is no reward model; train one from it (rlhf-hw "
@@ -105,6 +111,8 @@ def load_reward_model(path: str | Path, seed: int = 0, untrained: bool = True) -
     if new_head:
         with torch.no_grad():
             model.score.weight.copy_(random_head(model.score.in_features, seed))
+    else:
+        _refuse_two_heads(path, model)
     model.score.__class__ = _HeadInFp32
     return model
 
@@ -193,6 +201,17 @@ def _refuse_more_weights(path: str | Path, model: PreTrainedModel, unexpected: I
         raise InputError(
             f"{path}: config.json describes {what}, such as {more[0]}; restore config.json, or take the "
             "checkpoint anew"
+        )
+
+
+def _refuse_two_heads(path: str | Path, model: PreTrainedModel) -> None:
+    """Refuse a checkpoint with another weight that can be the score head: which one was meant is a guess."""
+    layers = {name for name, _ in model.named_parameters()} - {OWN_HEAD}
+    heads = score_heads(path, model.score.in_features, layers)
+    if len(heads) > 1:
+        raise InputError(
+            f"{path}: {' and '.join(heads)} can each be the score head, and which one is meant is not said; "
+            f"leave one of them in the weights, under the name {OWN_HEAD}, and take out the others"
         )
 
 

@@ -37,6 +37,7 @@ MACHINERY = {
     "rlhf_hw.pipeline.record",
     "rlhf_hw.pipeline.runner",
     "rlhf_hw.pipeline.stamps",
+    "rlhf_hw.pipeline.yaml_values",
 }
 # what modules read without being told: below the project's root or in the folder of real data
 READS = {

@@ -12,6 +12,7 @@ library behind them, data, versions. So a test can tell what has changed since.
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,9 @@ def kept_results(profile: str, stages: Mapping[str, Stage] = STAGES) -> dict[str
     found = {}
     for stem in _experiments(stages):
         folder = KEPT_RESULTS / stem
-        if not (folder / "record.json").exists():
+        if not folder.is_dir() or not any(folder.iterdir()):
             continue
-        record = _read(folder / "record.json")
+        record = _read_kept(folder / "record.json")
         if record["profile"] == profile:
             tables = {path.stem: _read(path) for path in sorted((folder / "tables").glob("*.json"))}
             figures = {
@@ -231,7 +232,9 @@ def _made(stage: Stage, folder: Path) -> Iterator[Path]:
 def _copy(stem: str, profile: str, run: Run, stage: Stage, rests: Mapping[str, str]) -> None:
     """Put what was found in the place of what was kept before, and the record after all of it."""
     folder = KEPT_RESULTS / stem
-    before = _read(folder / "record.json")["files"] if (folder / "record.json").exists() else {}
+    before: Mapping[str, str] = {}
+    with suppress(InputError):  # of a record that is missing or torn nothing is known
+        before = _read_kept(folder / "record.json")["files"]
     for name in before:
         (paths.ROOT / name).unlink(missing_ok=True)
     copies = []
@@ -264,9 +267,25 @@ def _data(values: Parameters) -> Iterator[tuple[str, Any]]:
                 yield from ((place_name(path / name), part) for name, part in found.items())
 
 
+def _read_kept(path: Path) -> dict[str, Any]:
+    """The record of what was kept of an experiment.
+
+    Raises:
+        InputError: it is missing, torn, or lacks what `keep_results` writes there.
+    """
+    record = _read(path)
+    forms = {"profile": str, "commit": str, "files": dict, "processor": str, "threads": int, "dtype": str}
+    if wrong := [key for key, form in forms.items() if not isinstance(record.get(key), form)]:
+        raise InputError(f"{path}: key {wrong[0]!r} does not hold what is kept there: {_remedy(path)}")
+    return record
+
+
+def _remedy(path: Path) -> str:
+    return "take it from git, or keep again" if path.is_relative_to(KEPT_RESULTS) else "run again"
+
+
 def _read(path: Path) -> Any:
-    remedy = "take it from git, or keep again" if path.is_relative_to(KEPT_RESULTS) else "run again"
     try:
-        return read_json(path, list if path.parent.name == "tables" else dict, remedy)
+        return read_json(path, list if path.parent.name == "tables" else dict, _remedy(path))
     except FileNotFoundError:
-        raise InputError(f"{path} is missing: {remedy}") from None
+        raise InputError(f"{path} is missing: {_remedy(path)}") from None

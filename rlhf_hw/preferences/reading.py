@@ -25,6 +25,7 @@ from rlhf_hw.preferences.templates import (
     Template,
     get_template,
 )
+from rlhf_hw.stats.text import seen_part
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,9 @@ def load_preferences(
     report.used = len(preferences)
     _refuse_labels_from_0(preferences, report)
     if not preferences:
-        raise InputError(f"no usable pair:\n{report.summary()}")
+        raise InputError(
+            "no usable pair; mend the rows, or choose another file, split or template:\n" + report.summary()
+        )
     start = skip % len(preferences)
     preferences = [*preferences[start:], *preferences[:start]][:limit]
     report.used = len(preferences)
@@ -191,12 +194,16 @@ def _refuse_labels_from_0(preferences: Sequence[Preference], report: DataReport)
 
 
 def _unusable(preference: Preference, seen: set[tuple]) -> str:
-    """Return why a pair cannot be used, or an empty string; remembers it to find duplicates."""
-    if not any(m.content.strip() for m in preference.prompt if m.role == "user"):
+    """Return why a pair cannot be used, or an empty string; remembers it to find duplicates.
+
+    What nobody sees, such as spaces of no width, is no text; the texts themselves stay as they are.
+    """
+    if not any(seen_part(m.content) for m in preference.prompt if m.role == "user"):
         return "empty prompt"
-    if not preference.chosen.strip() or not preference.rejected.strip():
+    chosen, rejected = seen_part(preference.chosen), seen_part(preference.rejected)
+    if not chosen or not rejected:
         return "empty reply"
-    if preference.chosen.strip() == preference.rejected.strip():
+    if chosen == rejected:
         return "equal replies"
     key = (preference.prompt, preference.chosen, preference.rejected)
     if key in seen:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rlhf_hw.errors import InputError, UnknownName
+from rlhf_hw.files import check_readable
 from rlhf_hw.paths import local_copy, resolve, sources_in
 from rlhf_hw.preferences.rows import SUFFIXES, Place, RowFile
 
@@ -142,9 +143,9 @@ def find_files(source: str, split: str) -> list[Path]:
         path, everywhere = copy, True
         if not path.exists():
             raise FileNotFoundError(f"RLHF_HW_REAL_DATA: {path} is missing; {source} is looked up there")
+    if os.path.isabs(source) or os.path.lexists(path):  # else it may be a hub id
+        check_readable(path)
     if os.path.isdir(path):
-        if not os.access(path, os.R_OK | os.X_OK):
-            raise InputError(f"{path}: you may not read this folder; ask whose it is, or copy its files")
         return _files_of_split(path, split, everywhere)
     if not os.path.lexists(path):
         return []

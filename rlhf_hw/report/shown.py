@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.figures.diagrams import DIAGRAMS
-from rlhf_hw.files import read_json
+from rlhf_hw.files import check_readable, read_json
 from rlhf_hw.paths import FIG, REPORT
 from rlhf_hw.pipeline.graph import RECORDED_RUN, STAGES
 from rlhf_hw.pipeline.kept_results import (
@@ -29,7 +29,19 @@ log = logging.getLogger(__name__)
 
 
 def run_facts(folder: Path, languages: Sequence[str]) -> list[Facts]:
-    """What a report of the run in `folder` may name, once for each language."""
+    """What a report of the run in `folder` may name, once for each language.
+
+    Raises:
+        FileNotFoundError: the run has no record.
+        InputError: it has numbers of an experiment that its record does not count, or a file is torn.
+    """
+    if (folder / "metrics.json").exists() and not (folder / "run.json").exists():
+        raise FileNotFoundError(
+            f"{folder / 'run.json'} is missing, which says how the run was made: run the profile again, it "
+            "writes that anew and repeats only what is out of date"
+        )
+    for part in ("metrics", "tables", "fig"):
+        check_readable(folder / part)
     own, kept = own_experiments(folder), kept_for(folder)
     hidden = left_out(folder)
     for stem in hidden:
@@ -39,7 +51,10 @@ def run_facts(folder: Path, languages: Sequence[str]) -> list[Facts]:
     tables = {p.stem: _read_json(p) for p in sorted((folder / "tables").glob("*.json")) if p not in files}
     for one in kept.values():
         if clash := sorted(one.metrics.keys() & values.keys()):
-            raise InputError(f"data/kept/{one.stem} has keys that the run in {folder} has, too: {clash[:5]}")
+            raise InputError(
+                f"{folder / 'metrics.json'} has numbers of {one.stem}, such as {clash[0]}, and run.json "
+                "there does not count that experiment; run the profile again, with --experiments if it is to"
+            )
         values, tables = values | one.metrics, tables | one.tables
     marks = {experiment_name(stem): None for stem in own} | kept
     drawn = [figures(folder, language, files, kept) for language in languages]

@@ -9,7 +9,7 @@ other model's replies first, then perhaps reference replies to the same prompts.
     prompt      the prompt, repeated at the start
     template    control tokens, names of roles, token pieces
     cut         stops in mid-sentence, among the longest or at a length that many share
-    empty       no word at all
+    empty       nothing that is seen
     same        the same reply to three or more prompts
     loop        most 3-grams or sentences are repetitions (`text.reply_table`)
 
@@ -52,7 +52,7 @@ from rlhf_hw.stats.reply_signs import (
     script,
     template_marks,
 )
-from rlhf_hw.stats.text import reply_table
+from rlhf_hw.stats.text import reply_table, seen_part
 
 LEAST = {"opening": 0.05}  # share of the replies that matters
 LEAST |= dict.fromkeys(("language", "prompt", "template", "cut", "empty", "same", "loop"), 0.02)
@@ -175,7 +175,7 @@ def _signs(one: Replies, known: frozenset[str], often: str) -> dict[str, dict[st
 
 def _most_frequent(mine: Replies) -> str:
     """The reply that most prompts got."""
-    (text, _), *_ = Counter(plain_text(text) for text in mine.texts if text.strip()).most_common(1) or [
+    (text, _), *_ = Counter(plain_text(text) for text in mine.texts if seen_part(text)).most_common(1) or [
         ("", 0)
     ]
     return text

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from rlhf_hw.stats.text import words
+from rlhf_hw.stats.text import seen_part, words
 
 # A Chinese character, a word with its apostrophes and hyphens, or any other sign
 TOKEN = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+(?:['\u2019-][^\W_\u3400-\u9fff]+)*|[^\w\s]")
@@ -119,7 +119,8 @@ def cut_off(replies: Sequence[str], finished: Sequence[bool] | None = None) -> d
     if finished is not None:
         return {"at the limit": ~np.asarray(finished, dtype=bool)}
     length = np.array([len(words(reply)) for reply in replies])
-    stopped = np.array([bool(r.strip()) and r.rstrip()[-1] not in ENDS for r in replies], dtype=bool)
+    last = [seen_part(reply)[-1:] for reply in replies]
+    stopped = np.array([bool(end) and end not in ENDS for end in last], dtype=bool)
     stopped &= length >= SHORT
     found = {"among the longest": stopped & (length >= NEAR_LONGEST * length.max(initial=0))}
     for name, measure in (("words", length), ("characters", [len(reply.strip()) for reply in replies])):
@@ -140,4 +141,5 @@ def same_reply(replies: Sequence[str], prompts: Sequence[str]) -> np.ndarray:
     asked: dict[str, set] = {}
     for reply, prompt in zip(plain, prompts, strict=True):
         asked.setdefault(reply, set()).add(prompt)
-    return np.array([bool(reply) and len(asked[reply]) >= PROMPTS_ALIKE for reply in plain], dtype=bool)
+    alike = [bool(seen_part(reply)) and len(asked[reply]) >= PROMPTS_ALIKE for reply in plain]
+    return np.array(alike, dtype=bool)

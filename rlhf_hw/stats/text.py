@@ -8,6 +8,7 @@ et al. 2016).
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,12 +20,40 @@ from rlhf_hw.stats.intervals import as_vector
 
 WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
+# What shows nothing though Unicode counts it among letters, marks or signs, or has kept its place for such:
+# the joiner of graphemes, fillers of Hangul, vowels of Khmer, selectors of variants, the blank of Braille
+HIDDEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+    "\U000e0000-\U000e0fff]"
+)
+# Signs of Arabic, Syriac and Kaithi that go before the numbers which they enclose: they format, and are seen
+SEEN = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]")
 LOOP = 0.5  # a reply of which more than half the 3-grams repeat earlier ones is called looping
 
 
 def words(text: str) -> list[str]:
     """The words of a text, as written."""
     return WORD.findall(text)
+
+
+def is_hidden(character: str) -> bool:
+    """Whether a character shows nothing by itself: blanks, controls, joiners, marks of direction.
+
+    Between others it may change how they look, as joiners do in emoji and Persian words.
+    """
+    kind = unicodedata.category(character)
+    blank = kind[0] == "Z" or kind in ("Cc", "Cf")
+    return bool(HIDDEN.match(character)) or blank and not SEEN.match(character)
+
+
+def seen_part(text: str) -> str:
+    """A text without what shows nothing at its two ends; empty where nothing of it is seen."""
+    start, end = 0, len(text)
+    while start < end and is_hidden(text[start]):
+        start += 1
+    while end > start and is_hidden(text[end - 1]):
+        end -= 1
+    return text[start:end]
 
 
 def sentences(text: str) -> list[str]:
@@ -92,7 +121,7 @@ def reply_table(texts: Sequence[str], finished: Sequence[bool] | None = None) ->
             "sentence_repetition": [sentence_repetition(text) for text in texts],
         }
     )
-    table["empty"] = table["words"] == 0
+    table["empty"] = [not seen_part(text) for text in texts]
     table["looping"] = (table["repetition"] > LOOP) | (table["sentence_repetition"] > LOOP)
     table["degenerate"] = table["empty"] | table["looping"]
     if finished is not None:

@@ -16,7 +16,7 @@ from pydantic import (
 
 from rlhf_hw.errors import InputError, one_line
 from rlhf_hw.files import usable_path
-from rlhf_hw.paths import places
+from rlhf_hw.training.folders import check_places
 from rlhf_hw.training.loss_table import POLICY_LOSSES, REWARD_LOSSES, Loss
 from rlhf_hw.training.trackers import check_trackers
 
@@ -163,17 +163,9 @@ class Training(Settings):
 
     @model_validator(mode="after")
     def _output_has_a_folder_of_its_own(self) -> Self:
-        """What a run reads must not lie where it writes: a new checkpoint would replace or remove it."""
-        if self.output_dir == Path():
-            raise InputError("output_dir: expected a folder, found an empty name")
-        output = self.output_dir.resolve()
-        for name in SOURCES & type(self).model_fields.keys():
-            for place in places(getattr(self, name) or ""):
-                if place.is_relative_to(output):
-                    raise InputError(
-                        f"output_dir: {self.output_dir} holds {name}, {place}, which a new checkpoint could "
-                        "replace; choose another folder"
-                    )
+        """What a run reads must not lie where it writes, nor what it writes in the folder of a checkpoint."""
+        named = {name: getattr(self, name) or "" for name in SOURCES & type(self).model_fields.keys()}
+        check_places(self.output_dir, self.log_dir, named)
         return self
 
     @model_validator(mode="before")

@@ -1,6 +1,7 @@
 """The folders of a training run: checked before the work begins, and cleared of what our own runs left there.
 
-A folder in which another program, or a person, keeps a model is refused, and nothing is replaced or removed
+A folder in which another program, or a person, keeps a model is refused, also for what would lie below it:
+a checkpoint's folder is read, copied and hashed as one thing. Nothing is replaced or removed
 that no run of ours wrote: files of an older checkpoint by name and content, as noted when they were written,
 resumable checkpoints only in a folder that is ours, TensorBoard's events by the processes that wrote them.
 The notes of a checkpoint stand in `.rlhf_hw.json` beside it, those of events in `.rlhf_hw_events.json`. One
@@ -12,14 +13,14 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from rlhf_hw.errors import Explained, InputError, RunFailed
 from rlhf_hw.files import digest, make_folder, write_json
-from rlhf_hw.paths import NOTES
+from rlhf_hw.paths import NOTES, places
 
 EVENT_NOTES = ".rlhf_hw_events.json"
 UNFINISHED = ".rlhf_hw_unfinished"
@@ -38,6 +39,47 @@ MODEL_FILES = (
 )
 OWN_NAMES = ("config.json", "model.safetensors", "tokenizer.json", "rendering.json", RECORD)
 _locks: dict[Path, IO] = {}
+
+
+def check_places(output_dir: Path, log_dir: Path | None, sources: Mapping[str, str]) -> None:
+    """Hold a run's inputs and outputs apart: a new checkpoint replaces or removes what lies in its folder.
+
+    Args:
+        output_dir: Of its checkpoint.
+        log_dir: Of its logs; None for those in `output_dir`.
+        sources: What is read, by the setting that names it; empty for none.
+
+    Raises:
+        InputError: an input lies where the run writes, or what it writes would lie in a folder that holds
+            another checkpoint, or among the resumable ones of its own.
+    """
+    if output_dir == Path():
+        raise InputError("output_dir: expected a folder, found an empty name")
+    output = output_dir.resolve()
+    for name, text in sources.items():
+        for place in places(text):
+            if place.is_relative_to(output):
+                raise InputError(
+                    f"output_dir: {output_dir} holds {name}, {place}, which a new checkpoint could "
+                    "replace; choose another folder"
+                )
+    for name, given in {"output_dir": output_dir, "log_dir": log_dir or output_dir}.items():
+        place = given.resolve()
+        above = [folder for folder in (place, *place.parents) if folder != output]  # that is `take_folder`'s
+        names = rf"checkpoint-\d+|{UNFINISHED}"  # of folders in it that are removed
+        cleared = [f for f in above if f.parent == output and re.fullmatch(names, f.name)]
+        if held := next((f for f in above if f in cleared or holds_checkpoint(f)), None):
+            raise InputError(
+                f"{name}: {given} is, or lies in, {held}, the folder of a checkpoint, which is read and "
+                "replaced as a whole; choose a folder outside of it"
+            )
+
+
+def holds_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint, or a run of ours makes one there."""
+    weights = ("*.safetensors", "*.bin", "*.index.json")
+    whole = os.path.exists(folder / "config.json") and any(any(folder.glob(kind)) for kind in weights)
+    return whole or os.path.exists(folder / NOTES)
 
 
 def take_folder(folder: str | Path) -> None:

@@ -210,8 +210,15 @@ def report(inputs: Path, folder: Path) -> None:
             raise SystemExit(status)
 
 
+def logged(inputs: Path, folder: Path) -> None:
+    """A training with TensorBoard's logs in `logs/` beside its folder, which may lie on another disk."""
+    logs = {"report_to": "tensorboard", "log_dir": folder.with_name("logs")}
+    train("rm", logs | {"max_steps": 24, "save_steps": 6, "evaluations": 24})(inputs, folder)  # several pages
+
+
 JOBS = {
     "rm": train("rm"),
+    "logged": logged,
     "sft": train("sft"),
     "dpo": train("dpo"),
     "lora": train("rm", {"lora_rank": 4}),

@@ -139,6 +139,21 @@ def test_a_full_disk_loses_nothing(forks, inputs, tmp_path, small_disk, job) -> 
         shutil.rmtree(folder)
 
 
+def test_a_full_disk_of_the_logs_alone_loses_nothing(forks, inputs, tmp_path, small_disk) -> None:
+    (small_disk / "logs").mkdir()
+    (tmp_path / "logs").symlink_to(small_disk / "logs")
+    assert not forks.run("logged", inputs, tmp_path / "whole").get("error")
+    expected, draw = results(tmp_path / "whole"), random.Random("logged")
+    for after in draw.sample(range(1, 25), min(KILLS, 24)):  # later, the last page of the logs may have space
+        folder = tmp_path / f"after{after}"
+        stopped = forks.run("logged", inputs, folder, full_after=after, disk=str(small_disk))
+        (small_disk / "filling").unlink()
+        places = (tmp_path / "logs", small_disk / "logs")
+        assert any(is_explained(stopped["error"], place) for place in places), (after, stopped["error"])
+        assert not forks.run("logged", inputs, folder).get("error")
+        assert results(folder) == expected, after
+
+
 @pytest.mark.parametrize("job", ["rm", *map(only_full, ("dpo", "score", "sample"))])
 def test_a_file_that_cannot_grow_is_named(forks, inputs, tmp_path, job) -> None:
     folder = tmp_path / "out"

@@ -193,3 +193,40 @@ def test_a_classifier_of_several_labels_is_no_reward_model(reward_folder, tmp_pa
         InputError, match=rf"^{folder}: .* one label; .*config.json .* 2: restore it, or take"
     ):
         load_reward_model(folder)
+
+
+@pytest.mark.parametrize("kind", ["Qwen2ForSequenceClassification", "AccustomedQwen2RewardModel"])
+def test_a_reward_model_is_no_policy(reward_folder, tmp_path, kind) -> None:
+    folder = copy(reward_folder, tmp_path / "model")
+    change(folder / "config.json", architectures=[kind])
+    with pytest.raises(InputError, match=f"^{folder}: a reward model, .*; give the language model"):
+        load_policy(folder)  # its embeddings are tied: no weight of a language model is missing
+
+
+@pytest.mark.parametrize("form", ["one file", "two files", "pickle"])
+@pytest.mark.parametrize("name", ["score_head.weight", "value_head.weight", "v_head.summary.weight"])
+def test_of_two_score_heads_none_is_taken_for_the_one(reward_folder, tmp_path, name, form) -> None:
+    folder = copy(reward_folder, tmp_path / "model")
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    save_file(weights | {name: -weights["score.weight"]}, path, {"format": "pt"})
+    if form == "two files":
+        shard(folder)
+    elif form == "pickle":
+        torch.save(load_file(path), folder / "pytorch_model.bin")
+        path.unlink()
+    both = " and ".join(sorted([name, "score.weight"]))
+    with pytest.raises(InputError, match=rf"^{folder}: {both} can each be the score head, .*; leave one of"):
+        load_reward_model(folder)
+
+
+def test_what_has_no_heads_shape_is_no_second_head(reward_folder, tmp_path) -> None:
+    folder = copy(reward_folder, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    more = {
+        "lm_head.weight": torch.ones(320, 32),
+        "gate.weight": torch.ones(3, 32),
+        "n.weight": torch.ones(32),
+    }
+    save_file(weights | more, folder / "model.safetensors", {"format": "pt"})
+    assert torch.equal(load_reward_model(folder).score.weight.detach(), weights["score.weight"])

@@ -223,6 +223,26 @@ def test_changed_code_and_damaged_files_are_named(project: Project) -> None:
     assert damaged_files(project.kept()) == ["fig/groups.png", "fig/zh/groups.pdf"]
 
 
+def test_a_record_that_is_missing_or_torn_is_named(project: Project) -> None:
+    project.run(experiments=True)
+    project.keep()
+    record = project.root / "data/kept/91_asked/record.json"
+    whole = record.read_text()
+    for text, told in (
+        ('{"profile": "tiny"', "line 1: not JSON"),
+        ("{}", "key 'profile' does not hold"),
+        (whole.replace('"files"', '"fils"'), "key 'files' does not hold"),
+    ):
+        record.write_text(text)
+        with pytest.raises(InputError, match=f"{record}.* {told} .*take it from git, or keep again"):
+            project.kept()
+    assert project.keep() == [ASKED] and record.read_text() == whole
+    record.unlink()
+    with pytest.raises(InputError, match=f"{record} is missing: take it from git, or keep again"):
+        project.kept()
+    assert project.keep() == [ASKED] and record.read_text() == whole
+
+
 def test_what_is_kept_does_not_count_as_a_change_of_the_commit(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(machine, "ROOT", tmp_path)
     for name in ("code.py", "fig/one.pdf"):

@@ -1,21 +1,27 @@
 """Profiles: YAML values, overrides, and names checked against what the notebooks declare."""
 
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from rlhf_hw import cli
+from rlhf_hw.experiments.notebook_values import refuse_bad_values
 from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline.profiles import (
     Profile,
+    all_values,
     apply_overrides,
     available_profiles,
     declared_parameters,
+    default_values,
     load_profile,
-    parse_value,
+    notebook_name,
     resolve_parameters,
 )
+from rlhf_hw.pipeline.yaml_values import parse_value
 from rlhf_hw.training.config import DPOTraining, RewardTraining
 
 DECLARATIONS = """\
@@ -162,6 +168,50 @@ def test_profiles_that_come_with_the_package_fit_the_notebooks(name: str) -> Non
     profile = load_profile(name)
     assert profile.name == name
     resolve_parameters(profile, sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")))
+
+
+@pytest.mark.parametrize("name", available_profiles())
+def test_values_of_the_packages_profiles_are_values(name: str) -> None:
+    refuse_bad_values(all_values(load_profile(name)))
+    numbered = NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")
+    refuse_bad_values({notebook_name(path): default_values(path) for path in numbered})
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("seed=-1", r"seed: .* 0, found -1 \(notebooks: base_model, .* more\)"),
+        ("seed=4294967295", r"seed: .*, found 4294967295"),  # and no number is left for the next replicate
+        ("seed=1e30", r"seed takes int, not float 1e\+30"),
+        ("max_eval=-3", r"max_eval: .* found -3 \(notebooks: reward_model_evaluation, hard_pairs\)"),
+        ("learning_rate=.nan", "learning_rate: .* finite number, found nan .*dpo_training"),
+        ("length_bias.learning_rate=-1", "learning_rate: .* greater than 0, found -1.0"),
+        ("dpo_training.sft_epochs=0", "sft_epochs: .* greater than 0"),
+        ("temperature=.inf", "temperature: .* finite"),
+        ("top_p=1.5", "top_p: .* 1, found 1.5"),
+        ("replicates=0", "replicates: .* 1, found 0"),
+        ("dtype=fp16", "dtype: .* 'fp32', found 'fp16'"),
+        ("loss=hinge", "loss: .* 'orpo', found 'hinge'"),
+        ("gamma=2.0", "gamma: the loss 'sigmoid' has no such setting; choose loss simpo"),
+        ("betas=0.1,-1", "betas: .* greater than 0, found '0.1,-1'"),
+        ("flips=0,x", "flips: .* number, .*, found '0,x'"),
+        ("policy_losses=DPO,XX", "policy_losses: no variant 'XX'; choose from DPO"),
+        ("train_template=NO", "train_template: .* choose one of .*HOMEWORK"),
+        ("mapping=a", "mapping: .* write 'score="),
+        ("deepspeed=zero9", "deepspeed: no file 'zero9'; give one"),
+        ("learning_curve_pairs=80,x", "learning_curve_pairs: expected numbers"),
+        ("dpo_variants.replies=7", "replies: .* multiple of 2"),
+        ("scores_base=/no/such.jsonl", "scores_base: no file '/no/such.jsonl': name one"),
+        ("prompts=1" + "0" * 20, "prompts: .* less than or equal to 1000000000"),
+    ],
+)
+def test_a_value_that_is_none_is_refused_before_anything_runs(
+    override: str, told: str, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr("rlhf_hw.pipeline.runner.run_profile", lambda *_, **__: pytest.fail("it runs"))
+    assert cli.main(["run", "--set", override]) == 1
+    said = capsys.readouterr().err
+    assert re.search(told, said) and re.search("(by|in) --set$", said.strip()), said
 
 
 def test_the_homeworks_profile_trains_with_the_homeworks_settings() -> None:

@@ -103,6 +103,31 @@ def test_drops_are_counted_by_reason_with_their_rows(tmp_path) -> None:
     assert json.loads(json.dumps(report.to_dict()))["dropped"]["tie"] == 1
 
 
+UNSEEN = "\u200b \ufeff \u2060 \u00ad \u200d \u200c\u200e\u200f \u202a\u202e \u2066\u2069 \u061c \u180e"
+UNSEEN += " \u034f \u3164 \uffa0 \u115f\u1160 \u2800 \ufe0f \U000e0100 \U000e0041\U000e007f \u3000 \x00"
+
+
+@pytest.mark.parametrize("unseen", UNSEEN.split(" "), ids=ascii)
+def test_what_nobody_sees_is_no_text(tmp_path, unseen) -> None:
+    rows = [row("a", unseen, "x"), row("b", "x", unseen), row(unseen), row("c", f"{unseen}x", f"x{unseen}")]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([*rows, row("d")]))  # JSON lines of zero bytes are refused whole
+    read, report = load_preferences(str(path), "HOMEWORK")
+    assert [p.row for p in read] == [4]
+    assert report.dropped == {"empty reply": 2, "empty prompt": 1, "equal replies": 1}
+
+
+SEEN = "\U0001f469\u200d\U0001f4bb \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u2764\ufe0f \u0601"
+SEEN += " \ufeffa \U0001f3f4\U000e0067\U000e007f"
+
+
+@pytest.mark.parametrize("text", SEEN.split(" "), ids=ascii)
+def test_what_is_seen_stays_as_it_is_written(tmp_path, text) -> None:
+    path = write(tmp_path / "a.jsonl", [row(text, text, "x", 1)])
+    (pair,), _ = load_preferences(str(path), "HOMEWORK")
+    assert (pair.question, pair.chosen) == (text, text)
+
+
 def test_labels_that_count_from_0_are_refused(tmp_path) -> None:
     """Else every pair that says 0 would be dropped, and every other read the wrong way round."""
     path = write(tmp_path / "a.jsonl", [row(f"q{number}", label=number % 2) for number in range(6)])
@@ -141,7 +166,7 @@ def test_a_key_that_only_some_rows_lack_is_a_missing_key(tmp_path, place) -> Non
 
 def test_nothing_usable_and_nothing_there(tmp_path) -> None:
     path = write(tmp_path / "a.jsonl", [row(label="tie")])
-    with pytest.raises(ValueError, match=r"(?s)no usable pair:.*dropped as tie: 1 \(line 1\)"):
+    with pytest.raises(ValueError, match=r"(?s)no usable pair; mend .*dropped as tie: 1 \(line 1\)"):
         load_preferences(str(path), "HOMEWORK")
     with pytest.raises(FileNotFoundError, match="no such file or folder, and the hub did not give it"):
         load_preferences("no-such/data-set", "HOMEWORK")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_hw import paths
+from rlhf_hw.errors import InputError
 from rlhf_hw.pipeline import kept_results
 from rlhf_hw.pipeline.graph import STAGES, Stage
 from rlhf_hw.report import build, shown
@@ -117,6 +118,16 @@ def test_one_thread_is_one(run: Path) -> None:
     assert "(1 thread, float32)" in filled(run)
 
 
+def test_a_record_of_the_run_that_is_missing_or_of_another_state_is_named(run: Path) -> None:
+    own_results(run)
+    (run / "metrics/91.json").unlink()
+    with pytest.raises(InputError, match=f"{run}/metrics.json has numbers of {STEM}, .*run.json .*; run the"):
+        filled(run)
+    (run / "run.json").unlink()
+    with pytest.raises(FileNotFoundError, match=f"{run}/run.json is missing, .*: run the profile again"):
+        filled(run)
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_its_own_results_count_more_and_need_no_mark(run: Path, language: str) -> None:
     own_results(run)
@@ -149,6 +160,7 @@ def test_only_figures_that_were_kept_are_shown(run: Path) -> None:
 def test_another_profile_shows_nothing_of_it(run: Path) -> None:
     other = run.with_name("other")
     write(other / "metrics.json", json.dumps({"rm.accuracy": 0.5}))
+    write(other / "run.json", "{}")
     assert filled(other) == "# A {#sec:a}\n\n"
     for text, message in (
         ("{{asked.accuracy:.2f}}", "unknown key 'asked.accuracy'"),
@@ -166,5 +178,5 @@ def test_a_missing_key_stays_an_error(run: Path) -> None:
 
 def test_one_key_in_two_places_is_an_error(run: Path) -> None:
     write(run / "metrics.json", json.dumps({"asked.accuracy": 0.5}))
-    with pytest.raises(ValueError, match="data/kept/91_asked has keys that the run"):
+    with pytest.raises(ValueError, match=f"{run}/metrics.json has numbers of {STEM}, .* does not count"):
         shown.run_facts(run, ["en"])

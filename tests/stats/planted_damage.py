@@ -45,7 +45,7 @@ PLANTS: dict[str, Sequence[Plant]] = {
         lambda reply, prompt, draw: f"assistant\n{reply}",
         lambda reply, prompt, draw: f"USER: {prompt} ASSISTANT: {reply}</s>",
     ),
-    "empty": (lambda reply, prompt, draw: "", lambda reply, prompt, draw: " \n"),
+    "empty": (lambda reply, prompt, draw: "", lambda reply, prompt, draw: " \n\u200b"),
     "same": (lambda reply, prompt, draw: "I'm sorry, but I cannot help with that.",),
     "loop": (
         lambda reply, prompt, draw: f"{reply} {'and so it goes on and on ' * 30}.",

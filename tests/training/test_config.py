@@ -1,6 +1,7 @@
 """Settings: what they read as empty, what they refuse, and the DeepSpeed files they name."""
 
 import json
+import shutil
 
 import pytest
 from pydantic import ValidationError
@@ -10,6 +11,7 @@ from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline.profiles import declared_parameters
 from rlhf_hw.training import distributed
 from rlhf_hw.training.config import DPOTraining, NewModel, RewardTraining
+from rlhf_hw.training.folders import UNFINISHED, copy_finished, take_folder
 
 OWN = {
     "model": "the run's base model",
@@ -106,3 +108,28 @@ def test_what_is_left_of_a_launcher_in_the_environment_is_refused(monkeypatch, l
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match="the environment says .*start with one of them, or unset these"):
         distributed.join_processes()
+
+
+def test_a_run_writes_into_no_folder_of_another_checkpoint(settings, policy_folder, tmp_path) -> None:
+    theirs, ours, begun = tmp_path / "theirs", tmp_path / "ours", tmp_path / "begun"
+    shutil.copytree(policy_folder, theirs)
+    copy_finished(policy_folder, ours)
+    take_folder(begun)
+    for held in (policy_folder, theirs, ours, begun):
+        for inside in (held, held / "logs", held / "a" / ".." / "b" / "c"):
+            with pytest.raises(ValidationError, match=f"log_dir: .* {held}, the folder of a checkpoint"):
+                settings(RewardTraining, log_dir=inside)
+        with pytest.raises(
+            ValidationError, match=f"output_dir: .* {held}, the folder of a checkpoint, .*choose"
+        ):
+            settings(RewardTraining, output_dir=held / "dpo")
+    for inside in ("checkpoint-2", f"{UNFINISHED}/x"):
+        with pytest.raises(ValidationError, match="log_dir: .*, the folder of a checkpoint"):
+            settings(RewardTraining, output_dir=tmp_path / "new", log_dir=tmp_path / "new" / inside)
+
+
+def test_a_run_goes_on_writing_where_its_own_checkpoint_is(settings, policy_folder, tmp_path) -> None:
+    copy_finished(policy_folder, tmp_path / "run")
+    (tmp_path / "config.json").write_text("{}")  # of something else: no weights lie beside it
+    for logs in (None, tmp_path / "run", tmp_path / "run" / "logs", tmp_path / "logs", tmp_path):
+        assert settings(RewardTraining, log_dir=logs).log_dir == logs

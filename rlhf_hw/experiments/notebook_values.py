@@ -1,0 +1,161 @@
+"""Values that no notebook can work with, refused before the first one runs.
+
+A profile and `--set` give the notebooks' parameters. Of which type each is, the notebooks declare; what it
+may hold, is known here: settings of a training are held to its own (`rlhf_hw.training.config`), all others
+to a kind, by their names. A name that no kind lists is a finite number, and a whole one at least 0.
+
+    refuse_bad_values({"dpo_training": {"beta": 0.1, ...}, ...})
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from rlhf_hw.errors import InputError, UnknownName, one_line
+from rlhf_hw.experiments.variants.variant_settings import names_of
+from rlhf_hw.paths import RUNS, resolve
+from rlhf_hw.preferences.score_files import parse_mapping
+from rlhf_hw.preferences.templates import get_template
+from rlhf_hw.training.config import (
+    MANY,
+    DPOTraining,
+    LanguageModelTraining,
+    NewModel,
+    RewardTraining,
+    Settings,
+)
+from rlhf_hw.training.smaller import curve_sizes
+
+# what notebooks build of their parameters; their settings of SFT have names of their own, see `KINDS`
+TRAININGS: Mapping[str, tuple[type[Settings], ...]] = {
+    "base_model": (NewModel, LanguageModelTraining),
+    "reward_model_training": (RewardTraining,),
+    "dpo_training": (DPOTraining,),
+}
+COUNT = Annotated[int, Field(ge=0, le=MANY)]
+FINITE = Annotated[float, Field(allow_inf_nan=False)]
+SOME = Annotated[int, Field(ge=1, le=MANY)]
+SEVERAL = Annotated[int, Field(ge=2, le=MANY)]
+POSITIVE = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SHARE = Annotated[float, Field(ge=0, le=1)]
+NOISE = Annotated[float, Field(ge=0, le=0.5)]
+KINDS: Mapping[Any, str] = {
+    Annotated[int, Field(ge=0, lt=2**32)]: "seed",
+    Annotated[int, Field(ge=-1, le=MANY)]: "max_steps",
+    SOME: "replicates num_processes max_new_tokens batch_size sft_batch_size within_samples choice_prompts "
+    "trials trial_prompts train_pairs draws members member_pairs fitted candidates candidate_prompts "
+    "whole_replicates people_draws annotators comparisons known_users user_comparisons new_users steps "
+    "worlds class_features round_replies anchor_steps",
+    SEVERAL: "max_prompt_tokens max_reply_tokens vote_parts",
+    Annotated[int, Field(ge=2, multiple_of=2, le=MANY)]: "replies",
+    POSITIVE: "learning_rate sft_learning_rate sft_epochs epochs beta policy_beta temperature margin",
+    Annotated[float, Field(ge=0, allow_inf_nan=False)]: "kl_budget",
+    Annotated[float, Field(gt=0, le=1)]: "top_p kept_share",
+    SHARE: "share majority",
+    Annotated[float, Field(ge=0.5, le=1)]: "agreement",
+    NOISE: "flip_rate member_flips flipped_share told_share",
+}
+# lists of numbers in one text, such as "0.1,0.2"
+LISTS: Mapping[Any, str] = {
+    COUNT: "shown",
+    SOME: "head_pairs head_directions labels round_labels",
+    POSITIVE: "learning_rates betas round_betas policy_rates",
+    FINITE: "strengths",
+    SHARE: "shares similarities",
+    NOISE: "flips rates",
+}
+MAY_BE_EMPTY = {"policy_rates"}
+FEW = 3  # notebooks in a message
+
+
+def _is_there(text: str) -> None:
+    """Refuse the name of a file that is not there, unless a run makes it."""
+    path = resolve(text)
+    if text and not path.is_relative_to(RUNS) and not os.path.isfile(path):
+        raise InputError(f"no file {text!r}: name one that is there, or leave it empty")
+
+
+WORDS: Mapping[str, Callable[[str], Any]] = {
+    "dtype": TypeAdapter(RewardTraining.model_fields["dtype"].annotation).validate_python,
+    "mapping": parse_mapping,
+    "policy_losses": names_of,
+    **dict.fromkeys(("scores", "compare_scores", "scores_base", "scores_dpo"), _is_there),
+    "learning_curve_pairs": lambda text: curve_sizes(text, MANY),
+}
+_KIND = {name: TypeAdapter(kind) for kind, names in KINDS.items() for name in names.split()}
+_LIST = {name: TypeAdapter(kind) for kind, names in LISTS.items() for name in names.split()}
+_OTHER = {int: TypeAdapter(COUNT), float: TypeAdapter(FINITE)}
+
+
+def refuse_bad_values(notebooks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse values of parameters with which a notebook would fail, or do something else than asked.
+
+    Args:
+        notebooks: Notebook -> parameter -> value, of the type that the notebook declares.
+
+    Raises:
+        InputError: naming notebooks, parameters, values and what is expected, all in one line.
+    """
+    found: dict[str, list[str]] = {}
+    for notebook, values in notebooks.items():
+        for told in _faults(notebook, values):
+            found.setdefault(told, []).append(notebook)
+    errors = [f"{told} (notebooks: {_shortened(where)})" for told, where in found.items()]
+    if errors:
+        raise InputError(f"{'; '.join(errors)}. Give it another value in the profile, or by --set")
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = len(names) - FEW
+    return ", ".join(names[:FEW]) + (f" and {more} more" if more > 0 else "")
+
+
+def _faults(notebook: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the values of a notebook's parameters, each once, its name first."""
+    told = set()
+    for settings in TRAININGS.get(notebook, ()):
+        for name, message in _of_training(settings, values):
+            told.add(name)
+            yield _with_value(message, values.get(name))
+    for name in (name for name in values if name not in told):
+        try:
+            _check(name, values[name])
+        except (ValidationError, InputError, UnknownName, FileNotFoundError) as error:
+            message = one_line(error).removeprefix("content: ").removeprefix(f"{name}: ")
+            yield _with_value(f"{name}: {message}", values[name])
+
+
+def _with_value(message: str, value: Any) -> str:
+    return message if "found" in message or value is None else f"{message}, found {value!r:.60}"
+
+
+def _of_training(settings: type[Settings], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The names of settings of a training that are none, each with what is wrong with it."""
+    seed = values["seed"] + max(values.get("replicates", 1) - 1, 0)  # of the last replicate
+    own = {"model": "model", "output_dir": RUNS / "none", "seed": seed}
+    try:
+        settings.from_parameters(values, **{k: v for k, v in own.items() if k in settings.model_fields})
+    except ValidationError as error:
+        for e in error.errors():
+            message = one_line(ValidationError.from_exception_data(error.title, [e]))
+            name = str(e["loc"][0]) if e["loc"] else message.partition(":")[0]
+            yield name, message
+
+
+def _check(name: str, value: Any) -> None:
+    if name in _LIST:
+        parts = [part.strip() for part in str(value).split(",")]
+        for part in parts if value or name not in MAY_BE_EMPTY else ():
+            _LIST[name].validate_python(part)
+    elif name in WORDS:
+        WORDS[name](value)
+    elif name == "deepspeed" and value:
+        from rlhf_hw.training.distributed import deepspeed_file  # which takes seconds to load
+
+        deepspeed_file(value)
+    elif name.endswith("_template"):
+        get_template(value)
+    elif type(value) in (int, float):
+        _KIND.get(name, _OTHER[type(value)]).validate_python(value)
