@@ -8,11 +8,11 @@ mpl.use("Agg")
 import numpy as np
 import pandas as pd
 
+from rlhf_hw.figures import length_bias
 from rlhf_hw.figures.dpo_settings import settings_frontier
 from rlhf_hw.figures.dpo_variants import beside_rlhf, what_variants_change
 from rlhf_hw.figures.earlier_run import riddle_at_a_look, sign_and_slope
 from rlhf_hw.figures.hard_pairs import accuracy_by_kind, gold_differences
-from rlhf_hw.figures.length_bias import REMEDY_ROWS, WHOLE_ROWS, bias_and_strength, remedies_compared
 from rlhf_hw.figures.plural import comparisons_needed, groups_served, people_disagree
 from rlhf_hw.figures.policy_variants import LOSS_LOOKS, variant_frontiers, variants_at_their_best
 from rlhf_hw.figures.recorded import (
@@ -268,15 +268,21 @@ DRAWINGS = {
             for labels, losses in (("honest", LOSS_LOOKS), ("flipped", ["DPO"]), ("shuffled", ["NLL"]))
         }
     ),
-    "remedies_compared": lambda: remedies_compared(
+    "remedies_compared": lambda: length_bias.remedies_compared(
         *(
             {key: MORE.named("coefficient") | LESS.named("gold") for key in rows}
-            for rows in (REMEDY_ROWS, WHOLE_ROWS)
+            for rows in (length_bias.REMEDY_ROWS, length_bias.WHOLE_ROWS)
         )
     ),
-    "bias_and_strength": lambda: bias_and_strength(
+    "bias_and_strength": lambda: length_bias.bias_and_strength(
         {share: MORE.named("coefficient") for share in (0.0, 0.3)},
         {strength: MORE.named("coefficient") | LESS.named("gold") for strength in (0.0, 1.0, 2.0)},
+    ),
+    "policies_from_labels": lambda: length_bias.policies_from_labels(
+        {
+            key: GAP.named("words") | LESS.named("gold") | MORE.named("equal")
+            for key in length_bias.POLICY_ROWS
+        }
     ),
     "riddle_at_a_look": lambda: riddle_at_a_look(EARLIER),
     "sign_and_slope": lambda: sign_and_slope(EARLIER),

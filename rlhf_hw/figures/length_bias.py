@@ -1,4 +1,4 @@
-"""Figures of length bias: what each remedy leaves of it, how it grows with the labels and falls too far."""
+"""Figures of length bias: what each remedy leaves of it, how it grows with the labels, what policies do."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from rlhf_hw.figures.replies import draw_whiskers
 from rlhf_hw.figures.style import (
     BLUE,
+    GOLD_UNIT,
     GREEN,
     GREY,
     ORANGE,
@@ -31,6 +32,15 @@ REMEDY_ROWS = {
     "two_heads": "two heads",
     "calibrated": "calibrated afterwards",
 }
+POLICY_ROWS = {
+    "control": "DPO, honest labels (control)",
+    "DPO": "DPO",
+    "R_DPO": "R-DPO",
+    "SimPO": "SimPO",
+    "LD_DPO": "LD-DPO",
+    "SamPO": "SamPO",
+}
+POLICY_COLUMNS = {"words": "words", "gold": f"gold ({GOLD_UNIT})", "equal": "gold at equal length"}
 WHOLE_ROWS = {"biased": "whole model, no remedy", "balanced": "whole model, balanced in bins"}
 
 
@@ -65,7 +75,30 @@ def remedies_compared(
 
 
 def _colour(key: str) -> str:
-    return {"control": GREEN, "none": ORANGE, "biased": ORANGE}.get(key, BLUE)
+    return {"control": GREEN, "none": ORANGE, "biased": ORANGE, "DPO": ORANGE}.get(key, BLUE)
+
+
+@styled
+def policies_from_labels(policies: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Changes against the start, one row a policy: words, gold, and gold at equal length.
+
+    Args:
+        policies: Keys of `POLICY_ROWS` -> numbers with `words`, `gold` and `equal` and their intervals.
+    """
+    known = [key for key in POLICY_ROWS if key in policies]
+    figure, panels = canvas(1, len(POLICY_COLUMNS), height=1.1 + 0.28 * len(known))
+    rows = np.arange(len(known))[::-1]
+    for panel, (measure, name) in zip(panels, POLICY_COLUMNS.items(), strict=True):
+        for row, key in zip(rows, known, strict=True):
+            draw_whiskers(panel, Replicated.of(policies[key], measure), row, _colour(key), "o")
+        note_line(panel, 0.0, "", vertical=True)
+        panel.set_yticks(rows, [POLICY_ROWS[key] if panel is panels[0] else "" for key in known])
+        panel.set_ylim(-0.6, len(rows) - 0.4)
+        panel.grid(axis="y", visible=False)
+        panel.set_xlabel(name)
+    drawn = [Replicated.of(policies[key], "gold") for key in known]
+    figure.supxlabel(intervals_drawn(drawn), fontsize=8)
+    return figure
 
 
 @styled

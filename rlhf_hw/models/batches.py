@@ -32,6 +32,7 @@ class TokenizedGroups:
         ids: Token ids of all groups, one after the other: prompt, reply 1, ..., reply K. Shape (N,).
         offsets: Where each part starts in `ids`, and where the last one ends. Shape (G, K + 2).
         columns: Further numbers that a loss reads, one a group, by name; shape (G,) each.
+        weights: How much each token counts in its reply's log-probability, shape (N,); None: all alike.
         rows: Which of the pairs that were tokenized each group is, shape (G,); None: in their order.
     """
 
@@ -39,6 +40,7 @@ class TokenizedGroups:
     offsets: np.ndarray
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     rows: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -69,11 +71,11 @@ class TokenizedGroups:
         return self.offsets[:, 1] - self.offsets[:, 0]
 
     def select(self, indices: Sequence[int]) -> "TokenizedGroups":
-        """A view of some groups; the ids are shared, not copied."""
+        """A view of some groups; the ids and their weights are shared, not copied."""
         taken = np.asarray(indices, dtype=np.int64)
         columns = {name: values[taken] for name, values in self.columns.items()}
         rows = taken if self.rows is None else self.rows[taken]
-        return TokenizedGroups(self.ids, self.offsets[taken], columns, rows)
+        return TokenizedGroups(self.ids, self.offsets[taken], columns, rows, self.weights)
 
 
 def group_tokens(prompts: Sequence[list[int]], replies: Sequence[Sequence[list[int]]]) -> TokenizedGroups:
@@ -178,7 +180,7 @@ def build_batch(
         padding; `ends` (B, K): position of each reply's last token. With targets, for each of T predicted
         tokens: `predict_from` (T,) flat position whose hidden state predicts it, `target_ids` (T,), and
         `reply_of` (T,) the flat number b * K + k of its reply (-1: filling, counts nowhere); and `used` (U,),
-        the flat positions in `predict_from`, each once.
+        the flat positions in `predict_from`, each once. Where the groups weigh tokens, `weights` (T,), too.
     """
     offsets = groups.offsets[np.asarray(indices, dtype=np.int64)]
     parts = offsets - offsets[:, :1]  # (B, K + 2), relative to the row's start
@@ -201,12 +203,13 @@ def build_batch(
         counted = np.full(len(offsets), targets == "all")
         if with_prompt is not None:
             counted &= with_prompt[np.asarray(indices, dtype=np.int64)]
-        batch |= _targets(batch, parts, counted)
+        weights = None if groups.weights is None else groups.weights[flat]
+        batch |= _targets(batch, parts, counted, weights)
     return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
 def _targets(
-    batch: dict[str, np.ndarray], parts: np.ndarray, with_prompt: np.ndarray
+    batch: dict[str, np.ndarray], parts: np.ndarray, with_prompt: np.ndarray, weights: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """Which hidden state predicts which token; a reply's first token is predicted by the prompt's last."""
     segment, replies = batch["segment_ids"], parts.shape[1] - 2
@@ -221,7 +224,8 @@ def _targets(
     reply_of = row * replies + np.maximum(part - 1, 0)
     filling = -len(row) % PAD_TO
     predict_from = np.pad(row * length + source, (0, filling))
-    return {
+    own = {} if weights is None else {"weights": np.pad(weights[row, column], (0, filling))}
+    return own | {
         "predict_from": predict_from,
         "used": _rounded_up(np.unique(predict_from), segment.size),
         "target_ids": np.pad(batch["input_ids"][row, column], (0, filling)),

@@ -149,6 +149,7 @@ def log_prob_batch(
     target_ids: Tensor,
     reply_of: Tensor,
     used: Tensor,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Summed log-probabilities of the replies of a shared-prompt batch.
 
@@ -157,14 +158,17 @@ def log_prob_batch(
     Args:
         model: A causal language model.
         input_ids, position_ids, segment_ids, ends: See `score_batch`.
-        predict_from, target_ids, reply_of, used: See `batches.build_batch`.
+        predict_from, target_ids, reply_of, used, weights: See `batches.build_batch`.
 
     Returns:
-        Shape (B, K), fp32.
+        Shape (B, K), fp32; with weights (B, K, 2): the plain sums, and those of weighted tokens.
     """
     hidden = hidden_states(model, input_ids, position_ids, segment_ids, used)
     log_probs = token_log_probs(model.get_output_embeddings(), hidden[predict_from], target_ids)
-    return sum_by_reply(log_probs, reply_of, ends)
+    sums = sum_by_reply(log_probs, reply_of, ends)
+    if weights is None:
+        return sums
+    return torch.stack([sums, sum_by_reply(weights * log_probs, reply_of, ends)], dim=-1)
 
 
 def sum_by_reply(values: Tensor, reply_of: Tensor, ends: Tensor) -> Tensor:

@@ -19,7 +19,10 @@ from rlhf_hw.models.forward import (
 def log_probs_groups(
     model: PreTrainedModel, groups: TokenizedGroups, pad_id: int, dtype: str = "auto"
 ) -> np.ndarray:
-    """Summed log-probabilities of tokenized replies under a policy, shape (G, K)."""
+    """Summed log-probabilities of tokenized replies under a policy, shape (G, K).
+
+    Where the groups weigh tokens (G, K, 2): the plain sums, and those of weighted tokens.
+    """
     with inference(model, dtype):
         return over_groups(model, groups, pad_id, log_prob_batch, "replies", "log-probabilities")
 

@@ -163,8 +163,9 @@ STAGES: Mapping[str, Stage] = {
         experiment=True,
     ),
     "09_length_bias": Stage(
-        makes=("length_bias", "metrics/09.json"),
-        figures=("length_remedies", "length_strength"),
+        needs={"sft": ("policy_start",)},
+        makes=("length_bias", "length_policies", "length_answers.json", "metrics/09.json"),
+        figures=("length_remedies", "length_strength", "length_policies"),
         experiment=True,
     ),
     "10_plural_preferences": Stage(

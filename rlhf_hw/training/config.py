@@ -251,6 +251,7 @@ class DPOTraining(PairTraining):
     average_log_probs: bool = Field(False, description="mean instead of sum over a reply's tokens")
     gamma: float = Field(0.5, ge=0, description="margin by which the chosen reply's reward should be larger")
     length_alpha: float = Field(0.01, ge=0, description="what a token costs, in units of reward")
+    ld_alpha: float = Field(0.5, ge=0, le=1, description="weight of tokens beyond the pair's common length")
     dpop_lambda: float = Field(5.0, ge=0, description="weight of each nat that the chosen reply has lost")
     nll_weight: float = Field(0.0, ge=0, description="weight of the chosen replies' loss per token")
     reference_model: str | None = Field(None, description="reference model; default: the start checkpoint")

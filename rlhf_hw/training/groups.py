@@ -37,6 +37,8 @@ def load_groups(
     source = f"{report.source} ({report.split})"
     columns = {name: read_column(preferences, name, source)[kept] for name in names}
     groups = replace(groups, columns=columns, rows=kept)
+    if config.loss_entry.token_weights:
+        groups = replace(groups, weights=config.loss_entry.token_weights(groups, config))
     report.dropped["equal after truncation"] += counts.pop("equal_after_truncation")
     report.used = len(groups)
     report.statistics |= {k.replace("_", " "): float(v) for k, v in counts.items()}

@@ -12,11 +12,16 @@ margin for each pair, is a column: any number that the template puts into a pair
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from rlhf_hw.training import losses
+from rlhf_hw.training.token_weights import beyond_common, drawn_tokens
+
+if TYPE_CHECKING:
+    from rlhf_hw.models.batches import TokenizedGroups
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Loss:
         needs_reference: Whether it reads `Pairs.reference`; else no reference model is loaded.
         per_token: Whether its log-probabilities are always means over a reply's tokens.
         columns: config -> names of the numbers in the pairs' `meta` that it reads.
+        token_weights: (groups, config) -> how much each token counts in `Pairs.outputs` and `reference`, one
+            for each of the groups' ids; None: all count alike.
         own_level: Whether it reads more of the rewards than their difference.
         logs: (pairs, config) -> further named values to log, one a pair.
     """
@@ -66,6 +73,7 @@ class Loss:
     needs_reference: bool = False
     per_token: bool = False
     own_level: bool = False
+    token_weights: Callable[["TokenizedGroups", Any], np.ndarray] | None = None
     columns: Callable[[Any], tuple[str, ...]] = lambda config: ()
     logs: Callable[[Pairs, Any], dict[str, Tensor]] = lambda pairs, config: {}
 
@@ -90,6 +98,10 @@ def _outputs(pairs: Pairs, config: Any) -> Tensor:
 
 def _implicit(pairs: Pairs, config: Any) -> Tensor:
     return losses.implicit_rewards(pairs.outputs, pairs.reference, config.beta)
+
+
+def _plain_dpo(pairs: Pairs, config: Any) -> Tensor:
+    return losses.dpo(pairs.outputs, pairs.reference, config.beta)
 
 
 def _ln_2(config: Any) -> float:
@@ -176,6 +188,26 @@ POLICY_LOSSES = _table(
         tie=lambda config: None,
         settings=("beta", "length_alpha", "average_log_probs", "reference_model"),
         needs_reference=True,
+    ),
+    Loss(
+        name="ld_dpo",
+        summary="LD-DPO, tokens beyond the pair's common length count less",
+        value=_plain_dpo,
+        rewards=_implicit,
+        tie=_ln_2,
+        settings=("beta", "ld_alpha", "reference_model"),
+        needs_reference=True,
+        token_weights=lambda groups, config: beyond_common(groups, config.ld_alpha),
+    ),
+    Loss(
+        name="sampo",
+        summary="SamPO, of the longer reply as many tokens, drawn at random, as the shorter has",
+        value=_plain_dpo,
+        rewards=_implicit,
+        tie=_ln_2,
+        settings=("beta", "reference_model"),
+        needs_reference=True,
+        token_weights=lambda groups, config: drawn_tokens(groups, config.seed),
     ),
     Loss(
         name="dpop",

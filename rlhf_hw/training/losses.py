@@ -16,6 +16,7 @@ With :math:`r` the rewards of a reward model, and
 | `kto` | :math:`1 - v(y_w) + 1 - v(y_l)`, values of prospect theory | Ethayarajh et al. 2024, Eqs. 7, 8 |
 | `orpo` | :math:`-\log\sigma` of the log odds ratio, no reference | Hong et al. 2024, Eqs. 4, 7 |
 
+LD-DPO and SamPO are `dpo` of log-probabilities whose tokens count differently (`token_weights`).
 `loss_table` gives them their names and says what each needs. Everywhere the chosen reply stands first.
 """
 

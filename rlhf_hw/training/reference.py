@@ -39,17 +39,20 @@ def reference_log_probs(
 ) -> np.ndarray:
     """Log-probabilities under the reference model, computed once and kept on disk by content.
 
-    The key covers the weights (of a hub id its commit), the token ids and the dtype, so that no changed
-    model, template or truncation meets stale numbers; every later run on the same content reads the file.
-    Several processes share the work.
+    The key covers the model (of a hub id its commit), the token ids, what each token weighs and the dtype, so
+    that no changed model, template, truncation or draw of tokens meets stale numbers; every later run on the
+    same content reads the file. Several processes share the work.
 
     Returns:
-        Shape (G, K).
+        Shape (G, K); where the groups weigh tokens, the weighted sums.
     """
-    weights = Path(reference) if Path(reference).is_dir() else f"{reference}@{hub_commit(str(reference))}"
+    model_files = Path(reference) if Path(reference).is_dir() else f"{reference}@{hub_commit(str(reference))}"
     offsets = np.ascontiguousarray(groups.offsets - groups.offsets[:, :1])
-    ids = np.concatenate([groups.ids[a:b] for a, b in groups.offsets[:, [0, -1]]])
-    key = content_hash(weights, ids.tobytes(), offsets.tobytes(), str(pick_dtype(dtype)))
+    per_token = [part for part in (groups.ids, groups.weights) if part is not None]
+    rows = [
+        np.concatenate([part[a:b] for a, b in groups.offsets[:, [0, -1]]]).tobytes() for part in per_token
+    ]
+    key = content_hash(model_files, rows[0], offsets.tobytes(), str(pick_dtype(dtype)), *rows[1:])
     path = RUNS / "cache" / f"reference-{key}.npy"
     kept = _kept(path, (len(groups), groups.replies))
     if all_agree(kept is not None):
@@ -58,7 +61,8 @@ def reference_log_probs(
     mine = np.argsort(groups.lengths, kind="stable")[rank() :: world_size()]
     if len(mine):
         model = load_policy(reference).to(pick_device())
-        result[mine] = log_probs_groups(model, groups.select(mine), pad_id, dtype)
+        found = log_probs_groups(model, groups.select(mine), pad_id, dtype)
+        result[mine] = found if groups.weights is None else found[..., 1]
     result = total(result)
     if is_main():
         whole = io.BytesIO()

@@ -116,17 +116,20 @@ class DPOTrainer(PairTrainer):
     def group_loss(self, outputs, batch):
         config, loss = self.config, self.config.loss_entry
         reference, lengths = batch.get("reference"), lengths_in_tokens(batch)
+        # where tokens weigh differently, the likelihood and what is logged still count all of them alike
+        plain, outputs = outputs.unbind(-1) if "weights" in batch else (outputs, outputs)
         # The preference asks for a difference only: both replies may become unlikely. Pang et al. 2024
         # ("Iterative Reasoning Preference Optimization") weigh this term by 1, Llama 3 (section 4.1.4) by 0.2
-        nll = -config.nll_weight * outputs[:, 0]
+        nll = -config.nll_weight * plain[:, 0]
         if loss.per_token or config.average_log_probs:
             outputs, reference = (None if v is None else v / lengths for v in (outputs, reference))
+            plain = outputs
         pairs = Pairs(outputs, lengths, reference, batch.get("columns", {}))
         preference = loss.value(pairs, config)
         measured = {
             "preference_loss": preference,
-            "chosen_logp": outputs[:, 0],
-            "rejected_logp": outputs[:, 1],
+            "chosen_logp": plain[:, 0],
+            "rejected_logp": plain[:, 1],
         }
         outputs = outputs.detach()
         size = replace(

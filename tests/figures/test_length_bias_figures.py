@@ -4,7 +4,13 @@ import matplotlib.pyplot as plt
 import pytest
 from drawings import DRAWINGS, named
 
-from rlhf_hw.figures.length_bias import REMEDY_ROWS, WHOLE_ROWS, remedies_compared
+from rlhf_hw.figures.length_bias import (
+    POLICY_ROWS,
+    REMEDY_ROWS,
+    WHOLE_ROWS,
+    policies_from_labels,
+    remedies_compared,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +39,14 @@ def test_strength_and_share_have_a_point_each():
     left, right = DRAWINGS["bias_and_strength"]().axes
     assert list(left.lines[0].get_xdata()) == [0.0, 0.3]
     assert [list(line.get_ydata()) for line in right.lines[:2]] == [[1.5] * 3, [-0.5] * 3]
+
+
+def test_every_policy_has_a_row_with_length_gold_and_gold_at_equal_length():
+    panels = DRAWINGS["policies_from_labels"]().axes
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == list(POLICY_ROWS.values())
+    for panel, value in zip(panels, (1.0, -0.5, 1.5), strict=True):
+        marks = [line for line in panel.lines if line.get_marker() == "o"]
+        assert [mark.get_xdata()[0] for mark in marks] == [value] * len(POLICY_ROWS)
+    some = named("words", 1.0) | named("gold", 0.5) | named("equal", 0.25)
+    names = [label.get_text() for label in policies_from_labels({"DPO": some}).axes[0].get_yticklabels()]
+    assert names == [POLICY_ROWS["DPO"]]

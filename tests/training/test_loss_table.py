@@ -78,6 +78,9 @@ def test_its_settings_exist_and_the_docs_name_it(kind, loss) -> None:
 
 
 OF_DPO = " or ".join(name for name, loss in POLICY_LOSSES.items() if loss.needs_reference)
+OF_SUMS = " or ".join(
+    name for name, loss in POLICY_LOSSES.items() if loss.needs_reference and not loss.token_weights
+)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +90,10 @@ OF_DPO = " or ".join(name for name, loss in POLICY_LOSSES.items() if loss.needs_
         (DPOTraining, "sigmoid", {"gamma": 1.0}, "simpo"),
         (DPOTraining, "sigmoid", {"length_alpha": 0.1}, "length_dpo"),
         (DPOTraining, "kto", {"dpop_lambda": 50.0}, "dpop"),
+        (DPOTraining, "sampo", {"ld_alpha": 0.3}, "ld_dpo"),
+        (DPOTraining, "ld_dpo", {"average_log_probs": True}, OF_SUMS),
         (DPOTraining, "orpo", {"reference_model": "base"}, OF_DPO),
-        (DPOTraining, "simpo", {"average_log_probs": True}, OF_DPO),
+        (DPOTraining, "simpo", {"average_log_probs": True}, OF_SUMS),
         (DPOTraining, "simpo", {"reference_model": "base"}, OF_DPO),
         (RewardTraining, "bradley_terry", {"margin_key": "strength"}, "margin"),
         (RewardTraining, "margin", {"label_smoothing": 0.1}, "bradley_terry"),

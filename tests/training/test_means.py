@@ -11,6 +11,7 @@ KINDS = {
     "rm": (RewardTraining, {}),
     "dpo": (DPOTraining, {}),
     "dpo with likelihood": (DPOTraining, {"nll_weight": 0.7}),
+    "dpo of drawn tokens": (DPOTraining, {"loss": "sampo", "nll_weight": 0.7}),
     "sft": (SupervisedTraining, {}),
 }
 

@@ -5,5 +5,6 @@
 - `remedies`, `two_heads`: reward models from such labels, with and without a remedy
 - `length_bias`: what length is worth to each of them, over several replicates, in one result
 - `whole_models`: the two that matter once more, trained end to end
+- `length_policies`, `policy_expectations`: policies from such labels, by DPO and by losses against length
 - `people_lengths`: pairs that people have judged
 """

@@ -132,6 +132,20 @@ def in_parts(reader: RewardModel, asked: Sequence[Preference], texts: Sequence[S
         yield reader.tokenize([p.prompt for p in asked], [group[rows] for group in texts]), rows
 
 
+def pairs_unread(preferences: Sequence[Preference]) -> SeenReplies:
+    """Pairs in the order of their rows, without states: for labels alone."""
+    texts = [in_order(p) for p in preferences]
+    return SeenReplies.of(preferences, texts, np.zeros((len(texts), 2, 0)))
+
+
+def with_outcomes(pairs: SeenReplies, outcomes: np.ndarray) -> list[Preference]:
+    """The comparisons with new labels: chosen is the first reply where the outcome is 1, else the second."""
+    return [
+        replace(p, chosen=first if won else second, rejected=second if won else first)
+        for p, (first, second), won in zip(pairs.asked, pairs.texts, outcomes, strict=True)
+    ]
+
+
 def biased_labels(pairs: SeenReplies, share: float, rng: np.random.Generator) -> np.ndarray:
     """Labels of pairs: 1 where the first reply won, else 0, shape (pairs,).
 

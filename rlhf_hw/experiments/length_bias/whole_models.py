@@ -5,18 +5,22 @@ kinds learn from as many pairs. Those of the balanced one are drawn from twice a
 by leaving out costs labels, and drawing a pair twice would be no new pair.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from rlhf_hw.experiments.length_bias.biased_labels import SeenReplies, biased_labels, in_parts
+from rlhf_hw.experiments.length_bias.biased_labels import (
+    SeenReplies,
+    biased_labels,
+    in_parts,
+    pairs_unread,
+    with_outcomes,
+)
 from rlhf_hw.experiments.length_bias.length_bias import Judged, LengthStudy, judge_rewards
 from rlhf_hw.experiments.length_bias.remedies import BINS, balanced_rows
-from rlhf_hw.experiments.plural.crowd import in_order
+from rlhf_hw.experiments.pair_files import write_pairs
 from rlhf_hw.experiments.plural.reply_states import found_model
-from rlhf_hw.files import write_text
 from rlhf_hw.models.scoring import RewardModel, score_groups
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.training.config import RewardTraining
@@ -41,21 +45,16 @@ def labelled_sets(
         The file of each of `WHOLE`, with the homework's keys. Where balance leaves fewer, both have as many.
     """
     rng = np.random.default_rng(seed)
-    texts = [in_order(p) for p in preferences]
-    pairs = SeenReplies.of(preferences, texts, np.zeros((len(texts), 2, 0)))
+    pairs = pairs_unread(preferences)
     won = biased_labels(pairs, share, rng)
     kept = balanced_rows(pairs.longer, won, rng, BINS)
-    size = min(len(texts) // 2, len(kept))
+    labelled = with_outcomes(pairs, won)
+    size = min(len(labelled) // 2, len(kept))
     rows = {"biased": np.arange(size), "balanced": rng.permutation(kept)[:size]}
     files = {name: folder / f"{name}-{seed}.jsonl" for name in WHOLE}
     for name, path in files.items():
-        write_text(path, "".join(_row(preferences[n], texts[n], won[n]) for n in rows[name]))
+        write_pairs(path, [labelled[n] for n in rows[name]])
     return files
-
-
-def _row(preference: Preference, texts: Sequence[str], won: float) -> str:
-    row = {"question": preference.question, "response_1": texts[0], "response_2": texts[1]}
-    return json.dumps(row | {"overall_response": 1 if won else 2}) + "\n"
 
 
 def whole_models(

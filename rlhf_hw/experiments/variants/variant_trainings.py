@@ -7,7 +7,6 @@ honest labels. All policies draw their replies with the same random numbers.
     answers = train_variants(study, results / "variant_answers.json")
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rlhf_hw.experiments.pair_files import write_pairs
 from rlhf_hw.experiments.variants.variant_settings import (
     FLIPPED,
     HONEST,
@@ -25,7 +25,7 @@ from rlhf_hw.experiments.variants.variant_settings import (
     VARIANTS,
     variant_settings,
 )
-from rlhf_hw.files import read_json, write_json, write_text
+from rlhf_hw.files import read_json, write_json
 from rlhf_hw.models.batches import group_tokens
 from rlhf_hw.models.generation import generate
 from rlhf_hw.models.loading import load_policy, pick_device
@@ -98,6 +98,15 @@ class VariantStudy:
         """Labels -> share of them that are turned."""
         return {HONEST: 0.0, FLIPPED: self.flipped, SHUFFLED: 0.5}
 
+    def labelled(self, labels: str, training: int) -> list[Preference]:
+        """The pairs of a replicate with such labels."""
+        return turned_labels(self.pairs[training], self.shares[labels], self.seed + training)
+
+    def own_settings(self, plan: PolicyPlan) -> tuple[str, dict[str, Any]]:
+        """The kind of a plan's training, and the settings of its loss."""
+        told = self.told if plan.labels == HONEST else self.shares[plan.labels]
+        return variant_settings(plan.loss, self.beta, told)
+
 
 def turned_labels(preferences: Sequence[Preference], share: float, seed: int) -> list[Preference]:
     """Comparisons of which a share has chosen and rejected exchanged.
@@ -113,18 +122,9 @@ def turned_labels(preferences: Sequence[Preference], share: float, seed: int) ->
 
 def write_labels(study: VariantStudy) -> None:
     """A file of pairs, with the homework's keys, for each kind of labels and each replicate."""
-    for labels, share in study.shares.items():
-        for k, pairs in enumerate(study.pairs):
-            rows = [
-                {
-                    "question": p.question,
-                    "response_1": p.chosen,
-                    "response_2": p.rejected,
-                    "overall_response": 1,
-                }
-                for p in turned_labels(pairs, share, study.seed + k)
-            ]
-            write_text(labels_file(study, labels, k), "".join(json.dumps(row) + "\n" for row in rows))
+    for labels in study.shares:
+        for k in range(len(study.pairs)):
+            write_pairs(labels_file(study, labels, k), study.labelled(labels, k))
 
 
 def labels_file(study: VariantStudy, labels: str, training: int) -> Path:
@@ -196,8 +196,7 @@ def trained_answers(plan: PolicyPlan, study: VariantStudy) -> pd.DataFrame:
 
 def training_settings(plan: PolicyPlan, study: VariantStudy) -> tuple[str, dict[str, Any]]:
     """The kind of a plan's training and all its settings."""
-    told = study.told if plan.labels == HONEST else study.shares[plan.labels]
-    kind, own = variant_settings(plan.loss, study.beta, told)
+    kind, own = study.own_settings(plan)
     pairs = str(labels_file(study, plan.labels, plan.training))
     settings = {
         "model": str(study.starts[plan.training]),
