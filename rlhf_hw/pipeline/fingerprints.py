@@ -36,6 +36,7 @@ MACHINERY = {
     "rlhf_hw.pipeline.progress",
     "rlhf_hw.pipeline.record",
     "rlhf_hw.pipeline.runner",
+    "rlhf_hw.pipeline.sizes",
     "rlhf_hw.pipeline.stamps",
 }
 # what modules read without being told: below the project's root or in the folder of real data
