@@ -24,8 +24,8 @@ from rlhf_hw.stats.calibration import outcomes
 from rlhf_hw.stats.replicates import beyond, replicated_mean, replicated_rate, trainings_interval
 
 ORDER_EXPECTATIONS = {
-    "over_order_gap": "after one pass over shuffled pairs the loss on held-out pairs exceeds that on the pairs "
-    "learned by more than after a pass with all pairs of a prompt in one step: they overfit",
+    "over_order_gap": "after one pass over shuffled pairs the loss on held-out pairs exceeds that on the "
+    "pairs learned by more than after a pass with all pairs of a prompt in one step: they overfit",
     "over_order_loss": "the shuffled pass ends with the higher loss on held-out pairs",
     "over_order_accuracy": "and orders fewer of them as gold does",
     "over_order_apart": "as many pairs, each from a prompt of its own, teach more than shuffled pairs that "
@@ -48,9 +48,10 @@ def order_numbers(
     Returns:
         For each way `<way>.gold` and `<way>.labels`, the share of held-out pairs in the order of gold and of
         the annotator; `<way>.loss` on held-out labels, `<way>.learned` on those it was trained on, and
-        `<way>.gap`, the first minus the second. `gap`, `loss`: shuffled minus together; `accuracy`, `labels`: together
-        minus shuffled; `apart_lead`, apart minus shuffled in accuracy; `apart_gap`, shuffled minus apart. All
-        with intervals over held-out prompts and over trainings; `learned` over trainings alone.
+        `<way>.gap`, the first minus the second. Of shuffled minus together `gap` and `loss`, of together minus
+        shuffled `accuracy` (by gold) and `labels`; `apart_lead`, apart minus shuffled in accuracy by gold, and
+        `apart_gap`, shuffled minus apart. All with intervals over held-out prompts and over trainings, but
+        `learned` over trainings alone.
     """
     differ = gold != 0
     kept = [prompt for prompt, keep in zip(prompts, differ, strict=True) if keep]

@@ -19,7 +19,7 @@ from rlhf_hw.preferences.templates import Message, Preference
 from rlhf_hw.world.annotators import Annotator, Features
 from rlhf_hw.world.build import more_replies
 
-# in units of gold: three of four labels are then those of gold; annotators of Ouyang et al. 2022 agree as often
+# in units of gold: about three of four labels are then those of gold
 TEMPERATURE = 1.5
 NOTHING = Features(0.0, 0, 0)
 
