@@ -48,9 +48,9 @@ def order_numbers(
     Returns:
         For each way `<way>.gold` and `<way>.labels`, the share of held-out pairs in the order of gold and of
         the annotator; `<way>.loss` on held-out labels, `<way>.learned` on those it was trained on, and
-        `<way>.gap`, the first minus the second. Of shuffled minus together `gap` and `loss`, of together minus
-        shuffled `accuracy` (by gold) and `labels`; `apart_lead`, apart minus shuffled in accuracy by gold, and
-        `apart_gap`, shuffled minus apart. All with intervals over held-out prompts and over trainings, but
+        `<way>.gap`, the first minus the second. `gap`, `loss`: shuffled minus together. `accuracy`, `labels`:
+        together minus shuffled, by gold and by labels. `apart_lead`: apart minus shuffled, by gold.
+        `apart_gap`: shuffled minus apart. All with intervals over held-out prompts and over trainings, but
         `learned` over trainings alone.
     """
     differ = gold != 0
