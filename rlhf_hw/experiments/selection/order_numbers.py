@@ -117,6 +117,8 @@ def pair_order(trained: Mapping[str, Sequence[OrderTrained]], study: OrderStudy)
         "replies": study.replies,
         "pairs_each": study.pairs,
         "pairs": count * study.pairs,
+        "read_together": count * study.replies,
+        "read_pairs": 2 * count * study.pairs,
         "steps": -(-count // study.settings.batch_size),
         "step_prompts": study.settings.batch_size,
         "held_out": len(gold),
