@@ -127,6 +127,8 @@ def trained_in_order(way: str, study: OrderStudy, k: int) -> OrderTrained:
     arguments = training_arguments(config, len(groups), evaluate=False)
     RankedTrainer(config, model, arguments, groups, None, renderer.pad_id, way).train()
     scores = partial(score_groups, model, pad_id=renderer.pad_id, dtype=config.dtype)
+    if way == SHUFFLED:  # the same margins, and each reply is read once
+        groups = tokenized(learned_by(TOGETHER, study, k), renderer)
     return OrderTrained(*(ranked_margins(scores(part)).ravel() for part in (asked, groups)))
 
 
