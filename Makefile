@@ -2,7 +2,7 @@
 
 PYTHON  ?= python3
 PROFILE ?= nano
-# anything but "no": the experiments run, too
+# yes: the experiments run, too; full: in the sizes of which results are kept
 EXPERIMENTS ?= no
 VENV    := .venv
 BIN     := $(VENV)/bin
@@ -14,7 +14,7 @@ PIP     := $(BIN)/python -m pip --disable-pip-version-check
 SYSTEM_PACKAGES := texlive-xetex texlive-lang-chinese texlive-latex-recommended texlive-fonts-recommended \
                    lmodern latexmk fonts-noto-cjk
 APT_INSTALL := apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends
-RUN_ARGS = $(if $(SET),--set $(SET)) $(if $(filter-out no,$(EXPERIMENTS)),--experiments) $(ARGS)
+RUN_ARGS = $(if $(SET),--set $(SET)) $(if $(filter-out no,$(EXPERIMENTS)),--experiments $(filter full,$(EXPERIMENTS))) $(ARGS)
 # true where all of it works, whatever way it was installed
 TYPESETTING := { command -v xelatex && command -v latexmk && kpsewhich ctexart.cls lmodern.sty pzdr.tfm && \
                  { fc-list | grep "Noto Serif CJK SC" || ls /usr/share/fonts/opentype/noto/NotoSerifCJK*; }; \
@@ -40,7 +40,7 @@ MADE := base reward_model reward_model-* sft sft-* dpo dpo-* dpo_settings hard l
 .DELETE_ON_ERROR:
 
 help:  ## show this list
-	@echo "make <target> [PROFILE=nano] [EXPERIMENTS=yes] [SET=\"notebook.key=value ...\"] [ARGS=...] [PYTHON=python3.12]"
+	@echo "make <target> [PROFILE=nano] [EXPERIMENTS=yes|full] [SET=\"notebook.key=value ...\"] [ARGS=...] [PYTHON=python3.12]"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 report: setup system  ## run the notebooks that are out of date, then build the report (PDF and HTML, two languages)

@@ -85,7 +85,8 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     )
     run.add_argument("--only", default="", help="these alone, by number or name: 02,03; and what they lack")
     run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="this notebook and those after it")
-    run.add_argument("--experiments", action="store_true", help="also the experiments, which it leaves out")
+    sizes = {"nargs": "?", "const": "default", "choices": ["default", "full"]}
+    run.add_argument("--experiments", **sizes, help="also the experiments; full: in the sizes that are kept")
     run.add_argument("--force", action="store_true", help="run also what is up to date")
 
 
@@ -176,6 +177,7 @@ def run_notebooks(options: argparse.Namespace) -> None:
     from rlhf_hw.models.pretrained import locate
     from rlhf_hw.pipeline.profiles import all_values, apply_overrides, load_profile, named_notebooks
     from rlhf_hw.pipeline.runner import run_profile
+    from rlhf_hw.pipeline.sizes import DEFAULT
 
     profile = apply_overrides(load_profile(options.profile), options.overrides)
     refuse_bad_values(all_values(profile))
@@ -184,7 +186,8 @@ def run_notebooks(options: argparse.Namespace) -> None:
         only=named_notebooks(options.only),
         start_from=options.start_from,
         force=options.force,
-        experiments=options.experiments,
+        experiments=options.experiments is not None,
+        size=options.experiments or DEFAULT,
         dtype=_training_dtype,
         prepare=lambda parameters: locate(parameters.get("base_model", "")),
     )

@@ -14,8 +14,9 @@ from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline.fingerprints import content, hash_of
 from rlhf_hw.pipeline.graph import STAGES, Stage
 from rlhf_hw.pipeline.kept_results import own_experiments
-from rlhf_hw.pipeline.profiles import default_values, resolve_parameters
+from rlhf_hw.pipeline.profiles import Parameters, default_values, resolve_parameters
 from rlhf_hw.pipeline.record import read_record, recorded_profile
+from rlhf_hw.pipeline.sizes import full_sizes
 from rlhf_hw.pipeline.stamps import read_stamp
 
 SHOWN = ("metrics/", "tables/")  # of what a notebook makes, what a report takes its numbers from
@@ -88,18 +89,25 @@ def _of_other_files(
 
 
 def _of_other_parameters(folder: Path, notebooks: Path, counted: Collection[str]) -> Iterator[str]:
-    """Say which notebooks ran with other parameters than the run's profile, as it last ran, gives them."""
+    """Say which notebooks ran with other parameters than the run's profile, as it last ran, gives them.
+
+    Experiments may have either of their two sizes.
+    """
     profile, recorded = recorded_profile(folder), read_record(folder).get("parameters", {})
     if profile is None:
         return
     paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     try:
-        given = resolve_parameters(profile, paths)
+        sizes = [resolve_parameters(one, paths) for one in (profile, full_sizes(profile))]
     except InputError:  # notebooks declare other names since then
         return
     for path in (path for path in paths if path.stem in recorded and path.stem in counted):
-        ran, asked = (default_values(path) | of for of in (recorded[path.stem], given[path.stem]))
-        other = [name for name in sorted(ran.keys() & asked.keys()) if ran[name] != asked[name]]
-        if other:
-            told = [f"{name}={ran[name]!r}, not {asked[name]!r}" for name in other[:FEW]]
-            yield f"{path.stem} ran with {', '.join(told)}"
+        ran = default_values(path) | recorded[path.stem]
+        told = [_others(ran, default_values(path) | given[path.stem]) for given in sizes]
+        if all(told):
+            yield f"{path.stem} ran with {', '.join(told[0][:FEW])}"
+
+
+def _others(ran: Parameters, asked: Parameters) -> list[str]:
+    names = (name for name in sorted(ran.keys() & asked.keys()) if ran[name] != asked[name])
+    return [f"{name}={ran[name]!r}, not {asked[name]!r}" for name in names]

@@ -36,6 +36,7 @@ MACHINERY = {
     "rlhf_hw.pipeline.progress",
     "rlhf_hw.pipeline.record",
     "rlhf_hw.pipeline.runner",
+    "rlhf_hw.pipeline.sizes",
     "rlhf_hw.pipeline.stamps",
     "rlhf_hw.pipeline.yaml_values",
 }

@@ -1,10 +1,10 @@
 """What experiments found, kept in the repository for the reports of runs that left them out.
 
-An experiment (`Stage.experiment`) runs only where asked for. What it found in a whole run of a profile is
-copied by `rlhf-hw keep`: its numbers and tables to `data/kept/<notebook>/`, its figures to `fig/`, where all
-others are. Beside them `record.json` says who made them (profile, commit, machine) and what they rest on,
-part by part as hashes: code cells and parameters of the notebook and of those that made what it read, the
-library behind them, data, versions. So a test can tell what has changed since.
+An experiment (`Stage.experiment`) runs only where asked for. What it found in a run of a profile in
+full size (module `sizes`) is copied by `rlhf-hw keep`: its numbers and tables to `data/kept/<notebook>/`, its
+figures to `fig/`, where all others are. Beside them `record.json` says who made them (profile, commit,
+machine) and what they rest on, part by part as hashes: code cells and parameters of the notebook and of those
+that made what it read, the library behind them, data, versions. So a test can tell what has changed since.
 
     keep_results("nano")                             # what `rlhf-hw keep` does
     kept_results("nano")["plural_preferences"]       # for the report
@@ -34,6 +34,7 @@ from rlhf_hw.pipeline.profiles import (
 )
 from rlhf_hw.pipeline.record import read_record
 from rlhf_hw.pipeline.run_folder import Run
+from rlhf_hw.pipeline.sizes import full_sizes
 from rlhf_hw.pipeline.stamps import code_cells, is_current, library_of, notebook_stamp
 
 HASH_LENGTH = 12  # of a part's hash in the record: enough to see a change
@@ -79,7 +80,7 @@ def keep_results(
 
     Raises:
         InputError: a profile of one's own, no such experiment, or results that are not those of the code,
-            data and settings as they are now; nothing is copied then.
+            data and settings of a full run as they are now; nothing is copied then.
     """
     if profile not in available_profiles():
         raise InputError(
@@ -102,7 +103,8 @@ def keep_results(
         if old:
             raise InputError(
                 f"{run.path}: {stem} cannot be kept, for {', '.join(old)} did not run with the code, data "
-                f"and settings as they are now; first `rlhf-hw run --profile {profile} --experiments`"
+                "and settings of a full run as they are now; first "
+                f"`rlhf-hw run --profile {profile} --experiments full`"
             )
     for stem in chosen:
         _copy(stem, profile, run, stages[stem], rests_on(stem, parameters, notebooks, stages))
@@ -141,6 +143,11 @@ def experiment_name(stem: str) -> str:
 def own_experiments(folder: Path) -> list[str]:
     """Stems of the experiments that were up to date in a run when it last ran."""
     return list(read_record(folder).get("experiments", ()))
+
+
+def reduced_experiments(folder: Path) -> list[str]:
+    """Stems of those that were up to date in a smaller size than that of a full run."""
+    return list(read_record(folder).get("reduced", ()))
 
 
 def left_out(folder: Path, stages: Mapping[str, Stage] = STAGES) -> dict[str, list[Path]]:
@@ -220,7 +227,8 @@ def _is_named(stem: str, only: Sequence[str]) -> bool:
 
 
 def _parameters(profile: str, notebooks: Path) -> dict[str, Parameters]:
-    return resolve_parameters(load_profile(profile), sorted(notebooks.glob("[0-9][0-9]_*.ipynb")))
+    """Of each notebook in a full run."""
+    return resolve_parameters(full_sizes(load_profile(profile)), sorted(notebooks.glob("[0-9][0-9]_*.ipynb")))
 
 
 def _made(stage: Stage, folder: Path) -> Iterator[Path]:

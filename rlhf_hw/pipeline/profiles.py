@@ -1,8 +1,9 @@
 """Profiles: which parameters each notebook gets, as a validated YAML file.
 
 A profile names parameters for all notebooks (`parameters`) and for single ones (`notebooks`, by the
-notebook's name without its number). `--set` changes single values. Every name is checked against what the
-notebooks declare in their cell tagged `parameters`, because papermill itself only warns about unknown ones.
+notebook's name without its number); in a full run experiments get what `full` says instead (module `sizes`).
+`--set` changes single values, in both sizes. Every name is checked against what the notebooks declare in
+their cell tagged `parameters`, because papermill itself only warns about unknown ones.
 
     profile = apply_overrides(load_profile("nano"), ["seed=3", "dpo_training.learning_rate=1e-6"])
     parameters = resolve_parameters(profile, sorted(NOTEBOOKS.glob("*.ipynb")))
@@ -37,6 +38,7 @@ class Profile(BaseModel):
     description: str = ""
     parameters: Parameters = {}
     notebooks: dict[str, Parameters] = {}
+    full: dict[str, Parameters] = {}
 
     @field_validator("name")
     @classmethod
@@ -82,7 +84,7 @@ def load_profile(name_or_path: str | Path) -> Profile:
 def apply_overrides(profile: Profile, overrides: Iterable[str]) -> Profile:
     """Return the profile with `key=value` (all notebooks) and `notebook.key=value` applied in order."""
     parameters = dict(profile.parameters)
-    notebooks = {name: dict(values) for name, values in profile.notebooks.items()}
+    notebooks, full = ({n: dict(v) for n, v in part.items()} for part in (profile.notebooks, profile.full))
     for override in overrides:
         target, equals, text = override.partition("=")
         notebook, dot, key = target.strip().rpartition(".")
@@ -90,11 +92,12 @@ def apply_overrides(profile: Profile, overrides: Iterable[str]) -> Profile:
             raise InputError(f"--set {override!r}: write key=value or notebook.key=value")
         if notebook:
             notebooks.setdefault(notebook, {})[key] = parse_value(text)
+            full.get(notebook, {}).pop(key, None)
             continue
         parameters[key] = parse_value(text)
-        for values in notebooks.values():  # "for all notebooks" also replaces what one of them had of its own
+        for values in [*notebooks.values(), *full.values()]:  # for all: also where one had a value of its own
             values.pop(key, None)
-    return profile.model_copy(update={"parameters": parameters, "notebooks": notebooks})
+    return profile.model_copy(update={"parameters": parameters, "notebooks": notebooks, "full": full})
 
 
 def notebook_name(path: Path) -> str:

@@ -10,7 +10,7 @@ from rlhf_hw.files import read_json, write_json
 from rlhf_hw.pipeline.profiles import Profile
 
 REMEDY = "remove it and run again with --force"
-FORMS = {"profile": dict, "parameters": dict, "seconds": dict, "experiments": list}
+FORMS = {"profile": dict, "parameters": dict, "seconds": dict, "experiments": list, "reduced": list}
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from rlhf_hw.pipeline.profiles import (
 from rlhf_hw.pipeline.progress import logger
 from rlhf_hw.pipeline.record import note_in_record, read_record, recorded_profile
 from rlhf_hw.pipeline.run_folder import MAKE_AGAIN, Recordable, Run
+from rlhf_hw.pipeline.sizes import DEFAULT, FULL, parameters_by_size
 from rlhf_hw.pipeline.stamps import inputs_of, notebook_stamp, remove_stamp, write_stamp
 from rlhf_hw.pipeline.warm import NextKernel, ReadyKernel
 
@@ -42,6 +43,7 @@ def run_profile(
     start_from: str | None = None,
     force: bool = False,
     experiments: bool = False,
+    size: str = DEFAULT,
     notebooks: Path = NOTEBOOKS,
     stages: Mapping[str, Stage] = STAGES,
     dtype: Callable[[], str] = lambda: "unknown",
@@ -57,6 +59,7 @@ def run_profile(
         start_from: Run this notebook and those after it.
         force: Run also what is up to date, and make again what it would read back.
         experiments: Run the experiments, too; those that `only` names run in any case.
+        size: Of the experiments, one of `sizes.SIZES`.
         notebooks: Folder with the notebooks.
         stages: What they need and make.
         prepare: Called with the parameters of each notebook before it runs: fetches what they name.
@@ -73,11 +76,14 @@ def run_profile(
     paths = _in_order(notebooks)
     plain = [path for path in paths if experiments or not stages.get(path.stem, Stage()).experiment]
     selected = _select(paths, only, start_from, plain)
-    parameters = resolve_parameters(profile, paths)
+    by_size = parameters_by_size(profile, paths, stages)
+    parameters = by_size[size]
     if not paths:
         raise FileNotFoundError(f"no notebooks in {notebooks}: install from a checkout (pip install -e .)")
     run = Run(profile.name)
-    note_in_record(run.path, profile=profile.model_dump(), experiments=[])  # none counts before all has run
+    note_in_record(
+        run.path, profile=profile.model_dump(), experiments=[], reduced=[]
+    )  # none counts before all has run
     makers = _makers(paths, selected, parameters, run, stages)
     queue = [path for path in paths if path in selected or path.stem in makers]
 
@@ -91,7 +97,7 @@ def run_profile(
         run_notebook(path, run.name, parameters[path.stem], stages, force and path in selected, kernel)
 
     ran = _run_queue(queue, is_due, execute, {path: force and path in selected for path in queue})
-    out_of_date = _note_experiments(run, paths, parameters, stages)
+    out_of_date = _note_experiments(run, paths, by_size, stages)
     if ran or "commit" not in read_record(run.path):
         _finish_record(run, dtype(), out_of_date)
     return ran
@@ -244,13 +250,21 @@ def _recorded_parameters(run: Run, path: Path) -> Parameters:
 
 
 def _note_experiments(
-    run: Run, paths: Sequence[Path], parameters: Mapping[str, Parameters], stages: Mapping[str, Stage]
+    run: Run,
+    paths: Sequence[Path],
+    by_size: Mapping[str, Mapping[str, Parameters]],
+    stages: Mapping[str, Stage],
 ) -> set[str]:
     """Note which experiments this run has up to date, for its report; return those that it has otherwise."""
     here = [p for p in paths if stages.get(p.stem, Stage()).experiment and _executed(run, p).exists()]
-    current = [p.stem for p in here if stage_is_current(run.path, p, parameters[p.stem], stages)]
-    note_in_record(run.path, experiments=current)
-    out_of_date = {path.stem for path in here} - set(current)
+    current = {
+        size: [p.stem for p in here if stage_is_current(run.path, p, given[p.stem], stages)]
+        for size, given in by_size.items()
+    }
+    either = [p.stem for p in here if any(p.stem in stems for stems in current.values())]
+    reduced = [stem for stem in either if stem not in current[FULL]]
+    note_in_record(run.path, experiments=either, reduced=reduced)
+    out_of_date = {path.stem for path in here} - set(either)
     for stem in sorted(out_of_date):
         logger.info("%s  an experiment, out of date: `rlhf-hw run --experiments` runs it again", stem)
     return out_of_date

@@ -45,14 +45,20 @@ BRIEF = {
     "zh": "{prompts}；{trainings}",
 }  # in tables, whose heading says which
 KEPT = {
-    "en": "The numbers and figures of notebook {number} are kept from the run of commit {commit} on "
+    "en": "The numbers and figures of notebook {number} are kept from the full run of commit {commit} on "
     "{machine} ({threads}, {dtype}). The run of this report left it out.",
-    "zh": "本报告所依据的运行未执行第 {number} 号笔记本；该笔记本的数字与图取自另一次运行，"
+    "zh": "本报告所依据的运行未执行第 {number} 号笔记本；该笔记本的数字与图取自另一次完整规模的运行，"
     "代码提交为 {commit}（{machine}，{threads}，{dtype}）。",
 }
 KEPT_AGAIN = {
     "en": "Kept from the same earlier run of notebook {number}.",
     "zh": "数字与图同样取自第 {number} 号笔记本的上述运行。",
+}
+REDUCED = {
+    "en": "This run made the numbers and figures of notebook {number} itself, in default size: fewer prompts,"
+    " pairs and trainings than in a full run (`EXPERIMENTS=full`), so intervals are wider and less is shown.",
+    "zh": "第 {number} 号笔记本的数字与图由本次运行以默认规模得出：提示、偏好对与训练次数均少于完整规模"
+    "（`EXPERIMENTS=full`），因此区间更宽，能下的结论更少。",
 }
 THREADS = {"en": ("{} thread", "{} threads"), "zh": ("{} 线程", "{} 线程")}  # one, several
 _FIELD = re.compile(r"\{\{(.*?)\}\}")
@@ -75,6 +81,7 @@ class Facts:
         figures: the figures that exist, by name.
         language: one of `rlhf_hw.report.LANGUAGES`.
         kept: experiments with results, by name: what was kept of an earlier run, None where this one has it.
+        reduced: experiments that this run has in a smaller size than the full one, by name: their notebook.
         used: the keys asked for so far; also `table:NAME`, `figure:NAME`, and `kept:NAME` of a mark.
     """
 
@@ -83,6 +90,7 @@ class Facts:
     figures: Mapping[str, Path] = field(default_factory=dict)
     language: str = "en"
     kept: Mapping[str, KeptResult | None] = field(default_factory=dict)
+    reduced: Mapping[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
     @cached_property
@@ -110,19 +118,22 @@ class Facts:
         return filled
 
     def mark(self, name: str, place: str) -> str:
-        """Return the line that says who made an experiment's results; "" where this run did.
+        """Return the line that says who made an experiment's results; "" where this run did, in full size.
 
-        It is long where a text says it first and short from then on.
+        It is long where a text says it first, and short or none from then on.
 
         Raises:
             FieldError: neither this run nor an earlier one has results of such an experiment.
         """
         if name not in self.kept:
             raise FieldError(f"{place}: no results of an experiment '{name}'{did_you_mean(name, self.kept)}")
-        words = KEPT_AGAIN if f"kept:{name}" in self.used else KEPT
+        again = f"kept:{name}" in self.used
         self.used.add(f"kept:{name}")
         if (result := self.kept[name]) is None:
-            return ""
+            if again or name not in self.reduced:
+                return ""
+            return REDUCED[self.language].format(number=self.reduced[name].split("_")[0])
+        words = KEPT_AGAIN if again else KEPT
         who = result.record
         return words[self.language].format(
             number=result.stem.split("_")[0],

@@ -22,6 +22,7 @@ from rlhf_hw.pipeline.kept_results import (
     kept_results,
     left_out,
     own_experiments,
+    reduced_experiments,
 )
 from rlhf_hw.report.fields import Facts, Value
 
@@ -57,9 +58,10 @@ def run_facts(folder: Path, languages: Sequence[str]) -> list[Facts]:
             )
         values, tables = values | one.metrics, tables | one.tables
     marks = {experiment_name(stem): None for stem in own} | kept
+    reduced = {experiment_name(stem): stem for stem in reduced_experiments(folder)}
     drawn = [figures(folder, language, files, kept) for language in languages]
     return [
-        Facts(values, tables, found, language, marks)
+        Facts(values, tables, found, language, marks, reduced)
         for language, found in zip(languages, drawn, strict=True)
     ]
 

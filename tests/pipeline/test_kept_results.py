@@ -7,94 +7,16 @@ import subprocess
 import warnings
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from small_project import ASKED, FIRST, Project
 
 from rlhf_hw import paths
 from rlhf_hw.errors import InputError
-from rlhf_hw.pipeline import kept_results, machine, profiles, run_folder, runner
+from rlhf_hw.pipeline import kept_results, machine
 from rlhf_hw.pipeline.graph import KEPT_RESULTS, STAGES, Stage
 from rlhf_hw.pipeline.kept_results import changed_since, damaged_files, keep_results
-from rlhf_hw.pipeline.profiles import apply_overrides, available_profiles, load_profile
-from rlhf_hw.pipeline.run_folder import Run
+from rlhf_hw.pipeline.profiles import available_profiles
 from rlhf_hw.report import LANGUAGES
-
-PARAMETERS = (
-    'run: str = "smoke"  # name\npairs: str = "data/pairs.jsonl"  # a file\nsize: int = 1  # a number\n'
-)
-FIRST, ASKED = "90_first", "91_asked"
-MADE = {
-    FIRST: Stage(makes=("model", "metrics/90.json")),
-    ASKED: Stage(
-        needs={"model": ()},
-        makes=("metrics/91.json", "tables/groups.json", "scores/groups.jsonl"),
-        figures=("groups",),
-        experiment=True,
-    ),
-}
-
-
-class Project:
-    """A project of two notebooks, one an experiment, and what ran in it at the last call."""
-
-    def __init__(self, root: Path):
-        self.root, self.folder, self.gives = root, root / "runs/tiny", 1
-        for name in MADE:
-            self.write(name, "from rlhf_hw import library\nprint(library.N)")
-        self.put("rlhf_hw/__init__.py", "")
-        self.put("rlhf_hw/library.py", "N = 1")
-        self.put("data/pairs.jsonl", "{}")
-        self.put("profiles/tiny.yaml", "name: tiny\ntitle: Tiny\nnotebooks: {first: {size: 2}}\n")
-
-    def put(self, name: str, text: str) -> None:
-        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / name).write_text(text)
-
-    def write(self, stem: str, code: str) -> None:
-        cells = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), new_code_cell(code)]
-        metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
-        (self.root / "notebooks").mkdir(exist_ok=True)
-        nbformat.write(new_notebook(cells=cells, metadata=metadata), self.root / f"notebooks/{stem}.ipynb")
-
-    def execute(self, path: Path, output: Path, *rest: object) -> None:
-        """Stands in for the kernel: leaves every file that the notebook declares, and its numbers."""
-        assert self.gives, "the notebook failed"
-        for name in [*MADE[path.stem].files(), f"notebooks/{path.name}"]:
-            self.put(f"runs/tiny/{name}", "{}" if name.endswith(".json") else f"{name} {self.gives}")
-        if path.stem == ASKED:
-            Run("tiny").record("91", {"asked.accuracy": self.gives / 8})
-            Run("tiny").table("groups", [{"group": "a", "share": 0.5}])
-
-    def run(self, *overrides: str, **options) -> list[str]:
-        profile = apply_overrides(load_profile("tiny"), overrides)
-        return runner.run_profile(profile, notebooks=self.root / "notebooks", **options)
-
-    def keep(self, *only: str) -> list[str]:
-        return keep_results("tiny", only, self.root / "notebooks")
-
-    def kept(self) -> kept_results.KeptResult:
-        return kept_results.kept_results("tiny")["asked"]
-
-    def changes(self) -> list[str]:
-        return changed_since(self.kept(), self.root / "notebooks")
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    made = Project(tmp_path)
-    places = {"ROOT": tmp_path, "LIBRARY": tmp_path / "rlhf_hw", "FIG": tmp_path / "fig"}
-    for name, place in places.items():
-        monkeypatch.setattr(paths, name, place)
-    for stem, stage in MADE.items():
-        monkeypatch.setitem(STAGES, stem, stage)
-    monkeypatch.setattr(run_folder, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(profiles, "PROFILES", tmp_path / "profiles")
-    monkeypatch.setattr(kept_results, "KEPT_RESULTS", tmp_path / "data/kept")
-    monkeypatch.setattr(runner.kernel, "execute", made.execute)
-    monkeypatch.setattr(runner.NextKernel, "prepare", lambda *_: None)
-    monkeypatch.delenv("RLHF_HW_REAL_DATA", raising=False)
-    return made
 
 
 def test_an_experiment_runs_where_it_is_asked_for(project: Project) -> None:
@@ -271,7 +193,7 @@ def test_nothing_is_kept_that_no_experiment_made() -> None:
 def test_what_is_kept_is_whole_and_says_what_has_changed_since(result: kept_results.KeptResult) -> None:
     assert damaged_files(result) == []
     if changes := changed_since(result):
-        told = f"{result.stem}: kept results rest on what has changed since, make report EXPERIMENTS=yes and "
+        told = f"{result.stem}: kept results rest on what has changed since, make run EXPERIMENTS=full and "
         told += f"rlhf-hw keep renew them: {', '.join(changes)}"
         assert not os.environ.get("RLHF_HW_CHECK_RUN"), told
         warnings.warn(told, stacklevel=1)

@@ -31,9 +31,9 @@ Right on {{asked.accuracy:.2f}}.
 MARK = "{{kept:asked}}\n"
 SIZE = "/MediaBox [0 0 300 200] "  # what a report asks of a figure
 WORDS = {
-    "en": "The numbers and figures of notebook 91 are kept from the run of commit abc1 on A CPU\\, fast "
+    "en": "The numbers and figures of notebook 91 are kept from the full run of commit abc1 on A CPU\\, fast "
     "(2 threads, float32).",
-    "zh": "本报告所依据的运行未执行第 91 号笔记本；该笔记本的数字与图取自另一次运行，代码提交为 abc1"
+    "zh": "本报告所依据的运行未执行第 91 号笔记本；该笔记本的数字与图取自另一次完整规模的运行，代码提交为 abc1"
     "（A CPU\\, fast，2 线程，float32）。",
 }
 
@@ -136,6 +136,18 @@ def test_its_own_results_count_more_and_need_no_mark(run: Path, language: str) -
     assert "abc1" not in text and "Right on 0.25" in text and "| own |" in text
     assert drawn(run, language) == "own"
     assert "Right on 0.25" in filled(run, language, TEXT.replace(MARK, ""))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_own_results_in_default_size_are_said_to_be_so_once(run: Path, language: str) -> None:
+    said = {
+        "en": "notebook 91 itself, in default size",
+        "zh": "第 91 号笔记本的数字与图由本次运行以默认规模得出",
+    }
+    own_results(run)
+    for reduced, count in (([STEM], 1), ([], 0)):
+        write(run / "run.json", json.dumps({"experiments": [STEM], "reduced": reduced}))
+        assert filled(run, language, TEXT + "\n" + MARK).count(said[language]) == count
 
 
 def test_results_of_another_state_are_left_out(run: Path, caplog) -> None:

@@ -10,12 +10,27 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from rlhf_hw.experiments.plural.argument_votes import ArgumentVotes
-from rlhf_hw.experiments.plural.vote_models import disagreement_bins, foretold, vote_numbers
-from rlhf_hw.experiments.plural.voters import agreement_by_stance, known_annotators
+import numpy as np
+
+from rlhf_hw.experiments.plural.argument_votes import ArgumentVotes, folds
+from rlhf_hw.experiments.plural.vote_models import (
+    Foretold,
+    disagreement_bins,
+    foretell,
+    learn_reward,
+    vote_numbers,
+)
+from rlhf_hw.experiments.plural.voters import (
+    KnownVotes,
+    agreement_by_stance,
+    gains_of_knowing,
+    known_annotators,
+    known_votes,
+)
 from rlhf_hw.experiments.result import Result, prefixed
 from rlhf_hw.paths import DATA
 from rlhf_hw.stats.replicates import beyond
+from rlhf_hw.workers import in_workers
 
 PREFIX = "plural.people."
 KEPT_PEOPLE = DATA / "kept" / "10_plural_preferences" / "metrics.json"
@@ -23,6 +38,8 @@ KEPT_PEOPLE = DATA / "kept" / "10_plural_preferences" / "metrics.json"
 
 def people_votes(votes: ArgumentVotes, parts: int = 8, seed: int = 0) -> Result:
     """What models of other debates foretell of people's votes, and what it helps to know who votes.
+
+    The parts are worked on side by side; what is random is drawn before.
 
     Args:
         votes: From `argument_votes.read_votes`.
@@ -33,12 +50,36 @@ def people_votes(votes: ArgumentVotes, parts: int = 8, seed: int = 0) -> Result:
         Metrics under `plural.people.`: those of `vote_numbers`, `agreement_by_stance`, `known_annotators`;
         `bin_<n>.foretold`, `.real` with its interval. And the claims of `people_claims`.
     """
-    found = foretold(votes, parts, seed)
+    sides = list(folds(votes, parts, seed))
+    known = [known_votes(votes, *both) for both in sides]
+    swapping, naming = np.random.default_rng(seed), np.random.default_rng(seed)
+    swaps = [swapping.random((len(train), 1)) >= 0.5 for train, _ in sides]
+    names = [naming.permutation(one.mine.sum()) if one.theirs.any() else None for one in known]
+    calls = [(votes, *one, seed) for one in zip(sides, known, swaps, names, strict=True)]
+    told, gains = zip(*in_workers(people_of_part, calls, "debates"), strict=True)
+    found = Foretold(**{name: np.zeros(len(votes.gold)) for name in Foretold.__annotations__})
+    for (_, held_out), part in zip(sides, told, strict=True):
+        for name, values in part.items():
+            getattr(found, name)[held_out] = values
     numbers = vote_numbers(votes, found) | agreement_by_stance(votes)
-    numbers |= known_annotators(votes, parts, seed)
+    numbers |= known_annotators(votes, known, gains)
     for n, row in enumerate(disagreement_bins(votes, found)):
         numbers |= prefixed(f"bin_{n}", row)
     return Result(metrics=prefixed(PREFIX[:-1], numbers), claims=people_claims(numbers))
+
+
+def people_of_part(
+    votes: ArgumentVotes,
+    sides: tuple[np.ndarray, np.ndarray],
+    known: KnownVotes,
+    swaps: np.ndarray,
+    names: np.ndarray | None,
+    seed: int,
+) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray] | None]:
+    """One part: what `foretell` and `gains_of_knowing` say of it, from one reward of the other debates."""
+    learned = learn_reward(votes, sides[0], seed)
+    gains = None if names is None else gains_of_knowing(votes, known, learned, names)
+    return foretell(votes, sides, learned, swaps), gains
 
 
 def people_claims(numbers: Mapping[str, float]) -> dict[str, bool]:

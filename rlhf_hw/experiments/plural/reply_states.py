@@ -11,7 +11,9 @@ from rlhf_hw.models.forward import end_states
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.paths import resolve
 from rlhf_hw.preferences.templates import Preference
+from rlhf_hw.workers import in_workers
 
+SHARE = 500  # comparisons that one process reads before it takes the next
 DIRECTIONS = 48  # of the states that are kept: those in which replies differ most
 
 
@@ -59,14 +61,24 @@ def pairs_of_states(
         limits: `max_prompt_tokens`, `max_reply_tokens`.
         dtype: "auto", "bf16" or "fp32".
     """
-    reader = frozen_reader(model, limits, dtype)
     found: list[WorldPairs] = []
     middle = directions = None
-    for preferences in sets:
-        rows, states, turned = states_of_pairs(reader, preferences)
+    shares = [[part[k : k + SHARE] for k in range(0, len(part), SHARE)] for part in sets]
+    calls = [(model, share, limits, dtype) for parts in shares for share in parts]
+    read = iter(in_workers(_read_share, calls, "reading"))
+    for parts in shares:
+        each = [next(read) for _ in parts]
+        rows = [row for one in each for row in one[0]]
+        states, turned = (np.concatenate([one[place] for one in each]) for place in (1, 2))
         if directions is None:
             middle, directions = main_directions(states.reshape(-1, states.shape[-1]))
         tables = (states - middle) @ directions
         first, second = np.where(turned[:, None, None], tables[:, ::-1], tables).transpose(1, 0, 2)
         found.append(WorldPairs.of(rows, found[0].scale if found else None, (first, second)))
     return found
+
+
+def _read_share(
+    model: str, preferences: Sequence[Preference], limits: Mapping[str, Any], dtype: str
+) -> tuple[list[Preference], np.ndarray, np.ndarray]:
+    return states_of_pairs(frozen_reader(model, limits, dtype), preferences)

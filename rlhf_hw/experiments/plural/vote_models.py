@@ -1,12 +1,14 @@
 """What models learned on other debates foretell of people's votes: which argument, and how divided.
 
-    found = foretold(votes, 8)      every pair's prediction, from models of other debates
+    learned = learn_reward(votes, train)                 from all debates but those held out
+    foretell(votes, (train, held_out), learned, swaps)   what that foretells of these; `Foretold` has all
     vote_numbers(votes, found), disagreement_bins(votes, found)
 
 What it helps to know who votes: module `voters`.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -16,7 +18,6 @@ from sklearn.metrics import roc_auc_score
 from rlhf_hw.experiments.plural.argument_votes import (
     ArgumentVotes,
     argument_features,
-    folds,
     surface_features,
 )
 from rlhf_hw.experiments.plural.crowd import right_for
@@ -54,31 +55,62 @@ class Foretold:
     shuffled: np.ndarray
 
 
-def foretold(votes: ArgumentVotes, parts: int, seed: int = 0) -> Foretold:
-    """Fit on all but one part of the debates, predict that part; in turn.
+class LearnedReward(NamedTuple):
+    """A Bradley-Terry reward of arguments, learned from some debates.
+
+    Attributes:
+        table: Features of all arguments, shape (texts, D): surface first, then words.
+        away: Of the first minus the second of each pair, shape (pairs, D).
+        reward: Weights, shape (D,).
+    """
+
+    table: np.ndarray
+    away: np.ndarray
+    reward: np.ndarray
+
+    @property
+    def surface(self) -> int:
+        """How many features are of the surface."""
+        return len(surface_features(""))
+
+
+def learn_reward(votes: ArgumentVotes, train: np.ndarray, seed: int = 0) -> LearnedReward:
+    """The reward that the votes on some pairs teach; nothing of the others is looked at."""
+    table = argument_features(votes.texts, np.unique([votes.first[train], votes.second[train]]), seed)
+    away = table[votes.first] - table[votes.second]
+    return LearnedReward(table, away, fit_on_counts(away[train], votes.counts[train]))
+
+
+def foretell(
+    votes: ArgumentVotes, sides: tuple[np.ndarray, np.ndarray], learned: LearnedReward, swaps: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Predictions for the pairs of one part, by the names of `Foretold`.
 
     The reward is a Bradley-Terry model of surface and words. The models with a spread and with ties see that
     reward and the surface: they say how divided people are, and need few numbers for it.
+
+    Args:
+        votes: All.
+        sides: Pairs learned from, and those held out.
+        learned: From the first.
+        swaps: Whether the votes on each pair learned from are swapped for the control, shape (pairs, 1).
     """
-    found = {name: np.zeros(len(votes.gold)) for name in Foretold.__annotations__}
-    rng, surface = np.random.default_rng(seed), len(surface_features(""))
-    for train, held_out in folds(votes, parts, seed):
-        table = argument_features(votes.texts, np.unique([votes.first[train], votes.second[train]]), seed)
-        wins = votes.counts[train]
-        away = table[votes.first] - table[votes.second]
-        reward = fit_on_counts(away[train], wins)
-        found["margins"][held_out] = away[held_out] @ reward
-        swapped = np.where(rng.random((len(train), 1)) < 0.5, wins, wins[:, [SECOND, FIRST, TIED]])
-        found["shuffled"][held_out] = away[held_out] @ fit_on_counts(away[train], swapped)
-        small = np.hstack([table[:, :surface], (table @ reward)[:, None]])
-        first, second = small[votes.first], small[votes.second]
-        twice = [np.concatenate([side[train]] * 2) for side in (first, second)]
-        outcomes, counts = np.repeat([1.0, 0.0], len(train)), wins[:, [FIRST, SECOND]].T.ravel()
-        spread = fit_mean_variance(*twice, outcomes, counts=counts, penalty=SMALL_RIDGE)
-        found["spread_share"][held_out] = norm.cdf(spread.z(first[held_out], second[held_out]))
-        ties, tendency = fit_ties((first - second)[train], wins, penalty=SMALL_RIDGE)
-        found["tie"][held_out] = np.exp(rao_kupper((first - second)[held_out] @ ties, tendency)[:, TIED])
-    return Foretold(**found)
+    train, held_out = sides
+    table, away, reward = learned
+    wins = votes.counts[train]
+    swapped = np.where(swaps, wins[:, [SECOND, FIRST, TIED]], wins)
+    small = np.hstack([table[:, : learned.surface], (table @ reward)[:, None]])
+    first, second = small[votes.first], small[votes.second]
+    twice = [np.concatenate([side[train]] * 2) for side in (first, second)]
+    outcomes, counts = np.repeat([1.0, 0.0], len(train)), wins[:, [FIRST, SECOND]].T.ravel()
+    spread = fit_mean_variance(*twice, outcomes, counts=counts, penalty=SMALL_RIDGE)
+    ties, tendency = fit_ties((first - second)[train], wins, penalty=SMALL_RIDGE)
+    return {
+        "margins": away[held_out] @ reward,
+        "spread_share": norm.cdf(spread.z(first[held_out], second[held_out])),
+        "tie": np.exp(rao_kupper((first - second)[held_out] @ ties, tendency)[:, TIED]),
+        "shuffled": away[held_out] @ fit_on_counts(away[train], swapped),
+    }
 
 
 def fit_on_counts(differences: np.ndarray, wins: np.ndarray) -> np.ndarray:

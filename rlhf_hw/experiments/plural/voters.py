@@ -1,15 +1,13 @@
 """What it helps to know who votes on two arguments: people of one stance, and annotators one by one."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from scipy.special import log_expit
 
-from rlhf_hw.experiments.plural.argument_votes import (
-    ArgumentVotes,
-    argument_features,
-    folds,
-    surface_features,
-)
-from rlhf_hw.experiments.plural.vote_models import SMALL_RIDGE, fit_on_counts
+from rlhf_hw.experiments.plural.argument_votes import ArgumentVotes
+from rlhf_hw.experiments.plural.vote_models import SMALL_RIDGE, LearnedReward
 from rlhf_hw.stats.choice_models import FIRST, TIED, fit_bradley_terry
 from rlhf_hw.stats.intervals import mean_interval
 from rlhf_hw.stats.populations import fit_low_rank
@@ -47,8 +45,54 @@ def agreement_by_stance(votes: ArgumentVotes) -> dict[str, float]:
     return found | mean_interval(table[:, 0] - table[:, 1]).named("stance_gain")
 
 
-def known_annotators(votes: ArgumentVotes, parts: int, seed: int = 0) -> dict[str, float]:
+class KnownVotes(NamedTuple):
+    """Votes of annotators who voted often enough on the debates learned from.
+
+    Attributes:
+        mine, theirs: Which votes are learned from, and which are foretold; masks, shape (votes,).
+        count: Of these annotators.
+    """
+
+    mine: np.ndarray
+    theirs: np.ndarray
+    count: int
+
+
+def known_votes(votes: ArgumentVotes, train: np.ndarray, held_out: np.ndarray) -> KnownVotes:
+    """Those of annotators with `FEWEST` votes on the pairs learned from, ties aside."""
+    mine, theirs = (np.isin(votes.rows, part) & (votes.said != TIED) for part in (train, held_out))
+    often = np.flatnonzero(np.bincount(votes.users[mine], minlength=votes.users.max() + 1) >= FEWEST)
+    return KnownVotes(mine & np.isin(votes.users, often), theirs & np.isin(votes.users, often), often.size)
+
+
+def gains_of_knowing(
+    votes: ArgumentVotes, known: KnownVotes, learned: LearnedReward, strangers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nats that each vote foretold gains from its annotator's own reward, and from a stranger's.
+
+    Args:
+        votes: All.
+        known: Which of them.
+        learned: Reward of the debates learned from; annotators' rewards are of it and of the surface.
+        strangers: In which order names are dealt out anew for the control, shape (votes learned from,).
+    """
+    features = np.hstack([learned.away[:, : learned.surface], (learned.away @ learned.reward)[:, None]])
+    names, sides = votes.users[known.mine], (known.mine, known.theirs)
+    own, strange = (_gain_of_places(votes, features, sides, who) for who in (names, names[strangers]))
+    return own, strange
+
+
+def known_annotators(
+    votes: ArgumentVotes,
+    known: Sequence[KnownVotes],
+    gains: Sequence[tuple[np.ndarray, np.ndarray] | None],
+) -> dict[str, float]:
     """What it helps to know who votes: rewards of annotators learned on other debates.
+
+    Args:
+        votes: All.
+        known: Of each part of the debates.
+        gains: What `gains_of_knowing` returned for it; None where nothing was to be foretold.
 
     Returns:
         `annotator_gain`: nats a vote by which an annotator's own reward in a low-rank model foretells votes
@@ -56,37 +100,16 @@ def known_annotators(votes: ArgumentVotes, parts: int, seed: int = 0) -> dict[st
         learned from have strangers' names, a control; `annotator_lead`, the difference of the two; with
         intervals over debates. `known_annotators`, the mean number of them.
     """
-    rng = np.random.default_rng(seed)
-    own, strange, where, counts = [], [], [], []
-    for train, held_out in folds(votes, parts, seed):
-        features = _small_features(votes, train, seed)
-        mine, theirs = (np.isin(votes.rows, part) & (votes.said != TIED) for part in (train, held_out))
-        often = np.flatnonzero(np.bincount(votes.users[mine], minlength=votes.users.max() + 1) >= FEWEST)
-        mine, theirs = mine & np.isin(votes.users, often), theirs & np.isin(votes.users, often)
-        counts.append(often.size)
-        if not theirs.any():
-            continue
-        where.append(votes.debates[votes.rows[theirs]])
-        names = votes.users[mine]
-        own.append(_gain_of_places(votes, features, (mine, theirs), names))
-        strange.append(_gain_of_places(votes, features, (mine, theirs), rng.permutation(names)))
-    found: dict[str, float] = {"known_annotators": float(np.mean(counts))}
-    if not own:
+    found: dict[str, float] = {"known_annotators": float(np.mean([one.count for one in known]))}
+    parts = [(one, gain) for one, gain in zip(known, gains, strict=True) if gain is not None]
+    if not parts:
         return found
-    gains = {"annotator_gain": np.concatenate(own), "stranger_gain": np.concatenate(strange)}
-    gains["annotator_lead"] = gains["annotator_gain"] - gains["stranger_gain"]
-    for name, values in gains.items():
-        found |= mean_interval(values, np.concatenate(where)).named(name)
+    where = np.concatenate([votes.debates[votes.rows[one.theirs]] for one, _ in parts])
+    own, strange = (np.concatenate([gain[side] for _, gain in parts]) for side in (0, 1))
+    columns = {"annotator_gain": own, "stranger_gain": strange, "annotator_lead": own - strange}
+    for name, values in columns.items():
+        found |= mean_interval(values, where).named(name)
     return found
-
-
-def _small_features(votes: ArgumentVotes, train: np.ndarray, seed: int) -> np.ndarray:
-    """Differences of surface features and of the reward of `train`, shape (pairs, D)."""
-    learned_from = np.unique([votes.first[train], votes.second[train]])
-    table = argument_features(votes.texts, learned_from, seed)
-    away = table[votes.first] - table[votes.second]
-    reward = fit_on_counts(away[train], votes.counts[train])
-    return np.hstack([away[:, : len(surface_features(""))], (away @ reward)[:, None]])
 
 
 def _gain_of_places(votes: ArgumentVotes, features: np.ndarray, sides, users: np.ndarray) -> np.ndarray:

@@ -25,6 +25,11 @@ REAL = os.environ.get("RLHF_HW_REAL_DATA")
 WORDS = "people should think of rain trees money schools because the law is old and costs too much".split()
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    monkeypatch.setenv("RLHF_HW_WORKERS", "1")
+
+
 def row(debate: int, texts: tuple[str, str], choices: list[int], gold: int | None = 1, **stances) -> dict:
     said = [
         {"annotator": f"a{n % 40}", "choice": choice, "stance": stances.get(f"v{k}")}
