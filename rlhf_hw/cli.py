@@ -74,15 +74,9 @@ def command_parser() -> argparse.ArgumentParser:
 def _add_run(commands: argparse._SubParsersAction) -> None:
     run = _add(commands, "run", run_notebooks, "run a profile's notebooks that are out of date, in order")
     _add_profile(run)
-    run.add_argument(
-        "--set",
-        dest="overrides",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="key=value",
-        help="set a parameter of all notebooks, or of one: dpo_training.learning_rate=1e-6",
-    )
+    text = "set a parameter of all notebooks, or of one: dpo_training.learning_rate=1e-6"
+    several = {"nargs": "+", "action": "extend", "default": [], "metavar": "key=value"}
+    run.add_argument("--set", dest="overrides", **several, help=text)
     run.add_argument("--only", default="", help="these alone, by number or name: 02,03; and what they lack")
     run.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="this notebook and those after it")
     sizes = {"nargs": "?", "const": "default", "choices": ["default", "full"]}
@@ -175,19 +169,19 @@ def run_notebooks(options: argparse.Namespace) -> None:
     """`rlhf-hw run`"""
     from rlhf_hw.experiments.notebook_values import refuse_bad_values
     from rlhf_hw.models.pretrained import locate
-    from rlhf_hw.pipeline.profiles import all_values, apply_overrides, load_profile, named_notebooks
+    from rlhf_hw.pipeline.profiles import apply_overrides, load_profile, named_notebooks
     from rlhf_hw.pipeline.runner import run_profile
-    from rlhf_hw.pipeline.sizes import DEFAULT
+    from rlhf_hw.pipeline.sizes import DEFAULT, all_values
 
-    profile = apply_overrides(load_profile(options.profile), options.overrides)
-    refuse_bad_values(all_values(profile))
+    profile, size = apply_overrides(load_profile(options.profile), options.overrides), options.experiments
+    refuse_bad_values(all_values(profile, size or DEFAULT))
     ran = run_profile(
         profile,
         only=named_notebooks(options.only),
         start_from=options.start_from,
         force=options.force,
-        experiments=options.experiments is not None,
-        size=options.experiments or DEFAULT,
+        experiments=size is not None,
+        size=size or DEFAULT,
         dtype=_training_dtype,
         prepare=lambda parameters: locate(parameters.get("base_model", "")),
     )

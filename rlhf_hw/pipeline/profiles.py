@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from rlhf_hw.errors import InputError, did_you_mean, one_line
 from rlhf_hw.files import folder_name, version_of
-from rlhf_hw.paths import NOTEBOOKS, PROFILES
+from rlhf_hw.paths import PROFILES
 from rlhf_hw.pipeline.yaml_values import parse_value, read_yaml
 
 Parameters = dict[str, Any]
@@ -173,17 +173,6 @@ def resolve_parameters(profile: Profile, notebooks: Sequence[Path]) -> dict[str,
     if errors:
         raise InputError(f"profile {profile.name}: {'; '.join(errors)}; mend this there, or in --set")
     return resolved
-
-
-def all_values(profile: Profile, notebooks: Path = NOTEBOOKS) -> dict[str, Parameters]:
-    """The values that all parameters of each notebook have in a profile, by its name without the number.
-
-    Raises:
-        ValueError: names that no notebook declares, or values of another type.
-    """
-    paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
-    given = resolve_parameters(profile, paths)
-    return {notebook_name(path): default_values(path) | given[path.stem] for path in paths}
 
 
 def refuse_other_types(namespace: Mapping[str, Any]) -> None:

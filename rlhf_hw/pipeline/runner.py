@@ -78,19 +78,15 @@ def run_profile(
     selected = _select(paths, only, start_from, plain)
     by_size = parameters_by_size(profile, paths, stages)
     parameters = by_size[size]
-    if not paths:
-        raise FileNotFoundError(f"no notebooks in {notebooks}: install from a checkout (pip install -e .)")
     run = Run(profile.name)
-    note_in_record(
-        run.path, profile=profile.model_dump(), experiments=[], reduced=[]
-    )  # none counts before all has run
+    # no experiment counts before all has run
+    note_in_record(run.path, profile=profile.model_dump(), experiments=[], reduced=[])
     makers = _makers(paths, selected, parameters, run, stages)
     queue = [path for path in paths if path in selected or path.stem in makers]
 
     def is_due(path: Path) -> bool:
-        if path.stem in makers or (force and path in selected):
-            return True
-        return not stage_is_current(run.path, path, parameters[path.stem], stages)
+        asked_for = path.stem in makers or (force and path in selected)
+        return asked_for or not stage_is_current(run.path, path, parameters[path.stem], stages)
 
     def execute(path: Path, kernel: ReadyKernel | None) -> None:
         prepare(parameters[path.stem])
@@ -199,7 +195,10 @@ def _environment(force: bool) -> dict[str, str]:
 
 
 def _in_order(notebooks: Path) -> list[Path]:
-    return sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise FileNotFoundError(f"no notebooks in {notebooks}: install from a checkout (pip install -e .)")
+    return paths
 
 
 def _makers(

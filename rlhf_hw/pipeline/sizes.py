@@ -12,8 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.pipeline.graph import Stage
-from rlhf_hw.pipeline.profiles import Parameters, Profile, notebook_name, resolve_parameters
+from rlhf_hw.paths import NOTEBOOKS
+from rlhf_hw.pipeline.graph import STAGES, Stage
+from rlhf_hw.pipeline.profiles import (
+    Parameters,
+    Profile,
+    default_values,
+    notebook_name,
+    resolve_parameters,
+)
 
 DEFAULT, FULL = "default", "full"
 SIZES = (DEFAULT, FULL)
@@ -47,3 +54,19 @@ def parameters_by_size(
             f"{', '.join(sorted(experiments)) or 'none'}"
         )
     return found
+
+
+def all_values(profile: Profile, size: str = DEFAULT, notebooks: Path = NOTEBOOKS) -> dict[str, Parameters]:
+    """The values that all parameters of each notebook have in a profile, by its name without the number.
+
+    Args:
+        profile: The profile, with overrides already applied.
+        size: Of the experiments, one of `SIZES`.
+        notebooks: Folder with the notebooks.
+
+    Raises:
+        ValueError: names that no notebook declares, or values of another type.
+    """
+    paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    given = parameters_by_size(profile, paths, STAGES)[size]
+    return {notebook_name(path): default_values(path) | given[path.stem] for path in paths}

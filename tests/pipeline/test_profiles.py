@@ -12,7 +12,6 @@ from rlhf_hw.experiments.notebook_values import refuse_bad_values
 from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline.profiles import (
     Profile,
-    all_values,
     apply_overrides,
     available_profiles,
     declared_parameters,
@@ -21,6 +20,7 @@ from rlhf_hw.pipeline.profiles import (
     notebook_name,
     resolve_parameters,
 )
+from rlhf_hw.pipeline.sizes import SIZES, all_values
 from rlhf_hw.pipeline.yaml_values import parse_value
 from rlhf_hw.training.config import DPOTraining, RewardTraining
 
@@ -172,7 +172,8 @@ def test_profiles_that_come_with_the_package_fit_the_notebooks(name: str) -> Non
 
 @pytest.mark.parametrize("name", available_profiles())
 def test_values_of_the_packages_profiles_are_values(name: str) -> None:
-    refuse_bad_values(all_values(load_profile(name)))
+    for size in SIZES:
+        refuse_bad_values(all_values(load_profile(name), size))
     numbered = NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")
     refuse_bad_values({notebook_name(path): default_values(path) for path in numbered})
 

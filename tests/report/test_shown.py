@@ -33,8 +33,8 @@ SIZE = "/MediaBox [0 0 300 200] "  # what a report asks of a figure
 WORDS = {
     "en": "The numbers and figures of notebook 91 are kept from the full run of commit abc1 on A CPU\\, fast "
     "(2 threads, float32).",
-    "zh": "本报告所依据的运行未执行第 91 号笔记本；该笔记本的数字与图取自另一次完整规模的运行，代码提交为 abc1"
-    "（A CPU\\, fast，2 线程，float32）。",
+    "zh": "本报告所依据的运行未执行第 91 号笔记本；该笔记本的数字与图取自另一次完整规模的运行，"
+    "代码提交为 abc1（A CPU\\, fast，2 线程，float32）。",
 }
 
 
