@@ -91,7 +91,7 @@ def keep_results(
     chosen = [stem for stem in _experiments(stages) if _is_named(stem, only) or not only]
     if only and len(chosen) < len(only):
         raise InputError(
-            f"keep {', '.join(only)}: experiments are {', '.join(_experiments(stages)) or 'none'}"
+            f"keep {', '.join(only)}: experiments are {', '.join(_experiments(stages))}; name of these"
         )
     chosen = [stem for stem in chosen if only or any(_made(stages[stem], run.path))]
     for stem in chosen:

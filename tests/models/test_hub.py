@@ -220,6 +220,20 @@ def test_of_two_score_heads_none_is_taken_for_the_one(reward_folder, tmp_path, n
         load_reward_model(folder)
 
 
+def test_of_two_score_heads_of_a_hubs_model_none_is_taken(reward_folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    stored = tmp_path / "hub" / "models--owner--model"
+    (stored / "refs").mkdir(parents=True)
+    (stored / "refs" / "main").write_text("a" * 40)
+    folder = copy(reward_folder, stored / "snapshots" / ("a" * 40))
+    assert load_reward_model("owner/model").score.weight.shape == (1, 32)
+    weights = load_file(folder / "model.safetensors")
+    two = weights | {"value_head.weight": -weights["score.weight"]}
+    save_file(two, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="^owner/model: score.weight and value_head.weight can each be the"):
+        load_reward_model("owner/model")
+
+
 def test_what_has_no_heads_shape_is_no_second_head(reward_folder, tmp_path) -> None:
     folder = copy(reward_folder, tmp_path / "model")
     weights = load_file(folder / "model.safetensors")

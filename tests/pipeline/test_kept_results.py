@@ -108,7 +108,7 @@ def test_results_of_other_settings_are_not_kept(project: Project) -> None:
 
 
 def test_unknown_experiments_and_profiles_of_ones_own_are_refused(project: Project) -> None:
-    with pytest.raises(InputError, match="keep first: experiments are .*91_asked"):
+    with pytest.raises(InputError, match="keep first: experiments are .*91_asked.*; name of these"):
         project.keep("first")
     with pytest.raises(InputError, match="choose from tiny"):
         keep_results("mine")
