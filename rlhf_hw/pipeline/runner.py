@@ -49,9 +49,10 @@ def run_profile(
     dtype: Callable[[], str] = lambda: "unknown",
     prepare: Callable[[Parameters], None] = lambda parameters: None,
 ) -> list[str]:
-    """Run what is out of date of the profile's notebooks, in number order, and write the run record.
+    """Run what is out of date of the profile's notebooks, in number order; return the stems of what ran.
 
-    Where a notebook needs an artefact that is missing, the notebook that makes it runs before, chosen or not.
+    The run record is written. Where a notebook needs an artefact that is missing, the notebook that makes it
+    runs before, chosen or not.
 
     Args:
         profile: The profile, with overrides already applied.
@@ -65,9 +66,6 @@ def run_profile(
         prepare: Called with the parameters of each notebook before it runs: fetches what they name.
         dtype: Tells the number format in which models compute here; asked once something ran.
 
-    Returns:
-        Stems of the notebooks that ran.
-
     Raises:
         ValueError: an unknown parameter, notebook or type in the profile.
         FileNotFoundError: the folder holds no notebooks.
@@ -76,11 +74,10 @@ def run_profile(
     paths = _in_order(notebooks)
     plain = [path for path in paths if experiments or not stages.get(path.stem, Stage()).experiment]
     selected = _select(paths, only, start_from, plain)
-    by_size = parameters_by_size(profile, paths, stages)
-    parameters = by_size[size]
     if not paths:
         raise FileNotFoundError(f"no notebooks in {notebooks}: install from a checkout (pip install -e .)")
-    run = Run(profile.name)
+    by_size = parameters_by_size(profile, paths, stages)
+    parameters, run = by_size[size], Run(profile.name)
     note_in_record(
         run.path, profile=profile.model_dump(), experiments=[], reduced=[]
     )  # none counts before all has run
