@@ -49,9 +49,10 @@ def run_profile(
     dtype: Callable[[], str] = lambda: "unknown",
     prepare: Callable[[Parameters], None] = lambda parameters: None,
 ) -> list[str]:
-    """Run what is out of date of the profile's notebooks, in number order, and write the run record.
+    """Run what is out of date of the profile's notebooks, in number order; return the stems of what ran.
 
-    Where a notebook needs an artefact that is missing, the notebook that makes it runs before, chosen or not.
+    The run record is written. Where a notebook needs an artefact that is missing, the notebook that makes it
+    runs before, chosen or not.
 
     Args:
         profile: The profile, with overrides already applied.
@@ -64,9 +65,6 @@ def run_profile(
         stages: What they need and make.
         prepare: Called with the parameters of each notebook before it runs: fetches what they name.
         dtype: Tells the number format in which models compute here; asked once something ran.
-
-    Returns:
-        Stems of the notebooks that ran.
 
     Raises:
         ValueError: an unknown parameter, notebook or type in the profile.

@@ -221,3 +221,9 @@ def test_claims_need_both_intervals():
     assert variant_claims(numbers)["policies_dpo_gains"]
     wide = {"DPO.gold_trainings_low": -0.1, "DPO.gold_trainings_high": 1.1}
     assert not variant_claims(numbers | wide)["policies_dpo_gains"]
+
+
+def test_one_rate_for_all_is_told_as_such_and_is_no_edge_of_a_range():
+    one, three = (variant_claims({"rates": count, "at_edge": 4}) for count in (1, 3))
+    assert one["policies_one_rate"] and not one["policies_rate_at_edge"]
+    assert not three["policies_one_rate"] and three["policies_rate_at_edge"]

@@ -6,7 +6,12 @@ import pytest
 from small_project import ASKED, MADE, Project
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.paths import NOTEBOOKS
+from rlhf_hw.pipeline import profiles
 from rlhf_hw.pipeline.consistency import refuse_mixed
+from rlhf_hw.pipeline.graph import STAGES
+from rlhf_hw.pipeline.profiles import available_profiles, load_profile
+from rlhf_hw.pipeline.sizes import DEFAULT, FULL, parameters_by_size
 
 
 def test_only_the_full_size_is_kept_where_there_are_two(project: Project) -> None:
@@ -44,3 +49,13 @@ def test_what_others_rest_on_has_one_size(project: Project) -> None:
     project.put("profiles/tiny.yaml", "name: tiny\ntitle: T\nfull: {first: {size: 3}}\n")
     with pytest.raises(InputError, match="profile tiny: full names first; only experiments .*: asked"):
         project.run()
+
+
+@pytest.mark.parametrize("name", available_profiles())
+def test_profiles_have_full_sizes_that_differ_from_the_default_ones(name: str) -> None:
+    profile = load_profile(name)
+    sizes = parameters_by_size(profile, sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")), STAGES)
+    stems = {profiles.notebook_name(NOTEBOOKS / f"{stem}.ipynb"): stem for stem in sizes[FULL]}
+    for notebook, values in profile.full.items():
+        default = sizes[DEFAULT][stems[notebook]]
+        assert [key for key, value in values.items() if default.get(key) == value] == []

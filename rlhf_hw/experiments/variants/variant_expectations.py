@@ -38,7 +38,8 @@ def variant_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
     Returns:
         The claims of `EXPECTATIONS` whose losses were trained. `policies_dpo_loses` and
         `policies_likelihood_loses`: gold falls; `policies_likelihood_beats_dpo`; `policies_one_beats_dpo`:
-        some variant gains more; `policies_rate_at_edge`: a chosen rate is the smallest or largest tried.
+        some variant gains more; `policies_one_rate`: none was chosen, for one was
+        given to all; `policies_rate_at_edge`: a chosen rate is the smallest or largest tried.
     """
     sides = {  # claim -> keys, and on which sides of zero each of them may lie
         "policies_dpo_gains": (["DPO.gold"], {1}),
@@ -66,7 +67,8 @@ def variant_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
     }
     leads = [key for name in VARIANTS if (key := f"{name}.gold_lead") in numbers]
     claims["policies_one_beats_dpo"] = any(beyond(numbers, key) > 0 for key in leads)
-    claims["policies_rate_at_edge"] = numbers.get("at_edge", 0) > 0
+    claims["policies_one_rate"] = numbers.get("rates") == 1
+    claims["policies_rate_at_edge"] = numbers.get("at_edge", 0) > 0 and not claims["policies_one_rate"]
     return claims
 
 
