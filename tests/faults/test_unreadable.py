@@ -20,6 +20,8 @@ from tests.faults.campaign import REMEDIES
 from tests.faults.run_kinds import shielded
 from tests.faults.workshop import Workshop, snapshot
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gives up rights as Linux knows them")
+
 CAPABILITIES = 0x20080522  # version 3 of what capget and capset take
 PASSES_MODES = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 
