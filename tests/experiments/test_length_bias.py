@@ -137,6 +137,16 @@ def test_the_two_heads_are_apart_and_one_of_them_is_length() -> None:
     assert abs(quality @ length) < 1e-2 * np.linalg.norm(quality) * np.linalg.norm(length)
 
 
+def test_the_two_heads_do_not_depend_on_the_last_digit_or_the_basis() -> None:
+    pairs, rng = replies(300, 2, 7), np.random.default_rng(1)
+    won = biased_labels(pairs, SHARE, np.random.default_rng(0))
+    turned, _ = np.linalg.qr(rng.normal(size=(12, 12)))
+    states = [pairs.states, pairs.states + 1e-9 * rng.normal(size=pairs.states.shape), pairs.states @ turned]
+    scores = [s.reshape(-1, 12) @ fit_two_heads(s, pairs.words, won, 1 / 15)[0] for s in states]
+    for other in scores[1:]:
+        np.testing.assert_allclose(other, scores[0], atol=0.02 * scores[0].std())
+
+
 def test_whole_models_get_as_many_pairs_biased_and_balanced(tmp_path) -> None:
     rows = load_preferences("data/hard", "HOMEWORK", "train", 120)[0]
     files = labelled_sets(rows, 0.5, 3, tmp_path)

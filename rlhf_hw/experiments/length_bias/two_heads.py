@@ -6,13 +6,19 @@ with rho the correlation over all replies of the training pairs. The length head
 paper the features are trained, too, and the last term is |W_Q W_L^T|, which is the cosine but for the scale.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import cosine_similarity, logsigmoid
 
+from rlhf_hw.experiments.tabular.policy_classes import smallest
+
 WEIGHT_LENGTH, WEIGHT_ORTHOGONAL = 1.0, 1.0
-STEPS = 200
-SMOOTH = 1e-8  # under the root of |.|, whose slope at 0 no optimizer could follow
+# |x| as sqrt(x^2 + smooth^2), one after the other: along the kink of |x| itself no optimizer finds its way,
+# and where it is stuck depends on the last digit
+SMOOTH = (1e-1, 1e-2, 1e-3, 1e-4)
 
 
 def fit_two_heads(
@@ -31,24 +37,23 @@ def fit_two_heads(
     length = torch.as_tensor(words, dtype=torch.float64).flatten()
     length = (length - length.mean()) / length.std(correction=0).clamp(min=1e-12)
     signs = torch.as_tensor(2 * outcomes - 1, dtype=torch.float64)
-    start = flat.T @ length / len(length)  # the quality head begins at nothing, the length head at length
-    heads = torch.stack([1e-3 * start.flip(0), 0.1 * start / start.norm()]).requires_grad_()
-    optimizer = torch.optim.LBFGS([heads], max_iter=STEPS, line_search_fn="strong_wolfe")
 
-    def correlated(rewards):
+    def correlated(rewards: Tensor) -> Tensor:
         centred = rewards - rewards.mean()
         return (centred * length).mean() / (centred.square().mean() + 1e-12).sqrt()
 
-    def closure():
-        optimizer.zero_grad()
+    def loss(both: Tensor, smooth: float) -> Tensor:
+        heads = both.reshape(2, -1)
         quality, by_length = (correlated(flat @ head) for head in heads)
-        loss = -logsigmoid((gaps @ heads.T).sum(dim=1) * signs).mean()
-        loss = loss + WEIGHT_LENGTH * ((quality.square() + SMOOTH).sqrt() - by_length)
         apart = cosine_similarity(heads[0], heads[1], dim=0)
-        loss = loss + WEIGHT_ORTHOGONAL * (apart.square() + SMOOTH).sqrt()
-        loss = loss + 0.5 * ridge * heads.square().sum()
-        loss.backward()
-        return loss
+        sizes = (torch.stack([quality, apart]).square() + smooth**2).sqrt()
+        weighed = WEIGHT_LENGTH * (sizes[0] - by_length) + WEIGHT_ORTHOGONAL * sizes[1]
+        preferred = -logsigmoid((gaps @ heads.T).sum(dim=1) * signs).mean()
+        return preferred + weighed + 0.5 * ridge * heads.square().sum()
 
-    optimizer.step(closure)
-    return tuple(heads.detach().numpy())
+    # the quality head begins at what wins, the length head at length; where they end does not depend on it
+    begin = torch.stack([gaps.T @ signs, flat.T @ length])
+    found = (0.1 * begin / begin.norm(dim=1, keepdim=True).clamp(min=1e-12)).ravel().numpy()
+    for smooth in SMOOTH:
+        found = smallest(partial(loss, smooth=smooth), found)
+    return tuple(found.reshape(2, -1))
