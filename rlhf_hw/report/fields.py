@@ -55,11 +55,12 @@ KEPT_AGAIN = {
     "zh": "数字与图同样取自第 {number} 号笔记本的上述运行。",
 }
 REDUCED = {
-    "en": "This run made the numbers and figures of notebook {number} itself, in default size: fewer prompts,"
-    " pairs and trainings than in a full run (`EXPERIMENTS=full`), so intervals are wider and less is shown.",
-    "zh": "第 {number} 号笔记本的数字与图由本次运行以默认规模得出：提示、偏好对与训练次数均少于完整规模"
+    "en": "This run made the numbers and figures of notebook {number} itself, in default size: with less data"
+    " and less training than in a full run (`EXPERIMENTS=full`), so intervals are wider and less is shown.",
+    "zh": "第 {number} 号笔记本的数字与图由本次运行以默认规模得出：所用数据和训练少于完整规模"
     "（`EXPERIMENTS=full`），因此区间更宽，能下的结论更少。",
 }
+CHANGED = {"en": "{} with changes not committed", "zh": "{}，另有未提交的改动"}  # a commit with `+`
 THREADS = {"en": ("{} thread", "{} threads"), "zh": ("{} 线程", "{} 线程")}  # one, several
 _FIELD = re.compile(r"\{\{(.*?)\}\}")
 _ZERO = re.compile(r"[-+]0(\.0*)?%?")
@@ -137,7 +138,7 @@ class Facts:
         who = result.record
         return words[self.language].format(
             number=result.stem.split("_")[0],
-            commit=escape(who["commit"]),
+            commit=code_state(who["commit"], self.language),
             machine=escape(who["processor"]),
             threads=threads(who["threads"], self.language),
             dtype=who["dtype"],
@@ -192,6 +193,12 @@ class Facts:
             raise FieldError(f"{place}: unknown key '{key}'{did_you_mean(key, self.values)}; {REMEDY}")
         self.used.add(key)
         return format_value(self.values[key], spec, place)
+
+
+def code_state(commit: str, language: str) -> str:
+    """Return a commit as a report names it; for `+` (`rlhf_hw.pipeline.machine.git_commit`) it has words."""
+    named = escape(commit.removesuffix("+"))
+    return CHANGED[language].format(named) if commit.endswith("+") else named
 
 
 def threads(count: int, language: str) -> str:

@@ -118,6 +118,18 @@ def test_one_thread_is_one(run: Path) -> None:
     assert "(1 thread, float32)" in filled(run)
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_changes_that_were_not_committed_are_said_in_words(run: Path, language: str) -> None:
+    record = run.parents[1] / "kept/91_asked/record.json"
+    record.write_text(record.read_text().replace("abc1", "abc1+"))
+    said = {
+        "en": "of commit abc1 with changes not committed on A CPU",
+        "zh": "代码提交为 abc1，另有未提交的改动（A CPU",
+    }
+    text = filled(run, language)
+    assert said[language] in text and "abc1+" not in text
+
+
 def test_a_record_of_the_run_that_is_missing_or_of_another_state_is_named(run: Path) -> None:
     own_results(run)
     (run / "metrics/91.json").unlink()
