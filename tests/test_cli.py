@@ -151,6 +151,26 @@ def test_score_writes_what_the_model_says(reward_folder: Path, tmp_path: Path, f
     assert json.loads(output.read_text())["score"] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--output", "scores.parquet"], "scores.parquet: scores are JSON lines; let the name end in"),
+        (["--output", "scores.jsonl.GZ"], "scores.jsonl.GZ: scores are JSON lines"),
+        (["--output", "scores.csv"], "scores.csv: scores are JSON lines"),
+        (["--output", "scores.jsonl", "--model", ""], "model: expected the folder or hub id"),
+        (["", "--output", "scores.jsonl"], "files: one of the names is empty"),
+    ],
+)
+def test_score_refuses_names_that_say_something_else_or_nothing(
+    reward_folder: Path, tmp_path: Path, monkeypatch, capsys, given: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("new.jsonl").write_text('{"prompt": "What is tea?", "response": "A drink."}\n', encoding="utf-8")
+    assert cli.main(["score", "--model", str(reward_folder), "new.jsonl", *given]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {told}")
+    assert [path.name for path in tmp_path.iterdir()] == ["new.jsonl"]
+
+
 @pytest.fixture
 def finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A run with numbers, and a stand-in for typesetting that lists what it was asked for."""

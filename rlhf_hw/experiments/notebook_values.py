@@ -2,21 +2,26 @@
 
 A profile and `--set` give the notebooks' parameters. Of which type each is, the notebooks declare; what it
 may hold, is known here: settings of a training are held to its own (`rlhf_hw.training.config`), all others
-to a kind, by their names. A name that no kind lists is a finite number, and a whole one at least 0.
+to a kind, by their names. A name that no kind lists is a finite number, and a whole one at least 0; of the
+whole ones the notebook says what 0 means. Data that lie on this machine have to be there, with their splits.
 
     refuse_bad_values({"dpo_training": {"beta": 0.1, ...}, ...})
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from rlhf_hw.errors import InputError, UnknownName, one_line
+from rlhf_hw.experiments.plural.argument_votes import find_votes
+from rlhf_hw.experiments.selection.over_inputs import Variations
 from rlhf_hw.experiments.variants.variant_settings import names_of
-from rlhf_hw.paths import RUNS, resolve
+from rlhf_hw.paths import RUNS, resolve, sources_in
 from rlhf_hw.preferences.score_files import parse_mapping
+from rlhf_hw.preferences.sources import find_files
 from rlhf_hw.preferences.templates import get_template
 from rlhf_hw.training.config import (
     MANY,
@@ -34,6 +39,15 @@ TRAININGS: Mapping[str, tuple[type[Settings], ...]] = {
     "reward_model_training": (RewardTraining,),
     "dpo_training": (DPOTraining,),
 }
+
+
+def _whole(text: str) -> int:
+    """Notebooks read "2" with int, which takes no "2.0"."""
+    if not text.isdecimal():
+        raise InputError("expected whole numbers, with commas between them")
+    return int(text)
+
+
 COUNT = Annotated[int, Field(ge=0, le=MANY)]
 FINITE = Annotated[float, Field(allow_inf_nan=False)]
 SOME = Annotated[int, Field(ge=1, le=MANY)]
@@ -47,11 +61,12 @@ KINDS: Mapping[Any, str] = {
     SOME: "replicates num_processes max_new_tokens batch_size sft_batch_size within_samples choice_prompts "
     "trials trial_prompts train_pairs draws members member_pairs fitted candidates candidate_prompts "
     "whole_replicates people_draws annotators comparisons known_users user_comparisons new_users steps "
-    "worlds class_features round_replies anchor_steps",
-    SEVERAL: "max_prompt_tokens max_reply_tokens vote_parts",
+    "worlds class_features round_replies anchor_steps samples ranked_step ranked_trainings ranked_held_out "
+    "policy_batch_size policy_trainings policy_prompts",
+    SEVERAL: "max_prompt_tokens max_reply_tokens vote_parts ranked_replies",
     Annotated[int, Field(ge=2, multiple_of=2, le=MANY)]: "replies",
-    POSITIVE: "learning_rate sft_learning_rate sft_epochs epochs beta policy_beta temperature margin",
-    Annotated[float, Field(ge=0, allow_inf_nan=False)]: "kl_budget",
+    POSITIVE: "learning_rate sft_learning_rate sft_epochs epochs beta policy_beta policy_rate margin",
+    Annotated[float, Field(ge=0, allow_inf_nan=False)]: "kl_budget temperature",
     Annotated[float, Field(gt=0, le=1)]: "top_p kept_share",
     SHARE: "share majority",
     Annotated[float, Field(ge=0.5, le=1)]: "agreement",
@@ -59,14 +74,19 @@ KINDS: Mapping[Any, str] = {
 }
 # lists of numbers in one text, such as "0.1,0.2"
 LISTS: Mapping[Any, str] = {
-    COUNT: "shown",
-    SOME: "head_pairs head_directions labels round_labels",
+    Annotated[COUNT, BeforeValidator(_whole)]: "shown",
+    Annotated[SOME, BeforeValidator(_whole)]: "head_pairs head_directions labels round_labels",
     POSITIVE: "learning_rates betas round_betas policy_rates",
     FINITE: "strengths",
     SHARE: "shares similarities",
     NOISE: "flips rates",
 }
 MAY_BE_EMPTY = {"policy_rates"}
+# of which the first and the last stand for few and many, or none and most
+RISING = {"shown", "head_pairs", "head_directions", "labels", "round_labels", "similarities"}
+RISING |= {"flips", "rates"}
+# data sets and the splits of them that are read
+SPLITS = {"train_dataset": ["train_split"], "eval_dataset": ["eval_split", "ood_split"]}
 FEW = 3  # notebooks in a message
 
 
@@ -77,12 +97,35 @@ def _is_there(text: str) -> None:
         raise InputError(f"no file {text!r}: name one that is there, or leave it empty")
 
 
+def _folders_are_there(text: str) -> None:
+    """Refuse folders, several with commas between them, that are not there, unless a run makes them."""
+    for part in sources_in(text):
+        if not resolve(part).is_relative_to(RUNS) and not os.path.isdir(resolve(part)):
+            raise InputError(f"no folder {part!r}: name one that is there, or leave it empty")
+
+
+def _place_is_there(text: str) -> None:
+    """Refuse what names a place of this machine and is none; other names may be those of a hub."""
+    for part in sources_in(text):
+        here = os.path.isabs(os.path.expanduser(part)) or part.startswith(".")
+        if here and not resolve(part).is_relative_to(RUNS) and not os.path.exists(resolve(part)):
+            raise InputError(f"{part!r} is not there: name what is, or the id of a hub")
+
+
 WORDS: Mapping[str, Callable[[str], Any]] = {
     "dtype": TypeAdapter(RewardTraining.model_fields["dtype"].annotation).validate_python,
     "mapping": parse_mapping,
     "policy_losses": names_of,
+    "recorded": _folders_are_there,
+    "votes": find_votes,
     **dict.fromkeys(("scores", "compare_scores", "scores_base", "scores_dpo"), _is_there),
+    **dict.fromkeys(("base_model", "reward_model", "reference_model", "policy_start"), _place_is_there),
     "learning_curve_pairs": lambda text: curve_sizes(text, MANY),
+}
+# a name that means something else in one notebook: there scores are a folder, elsewhere a file
+OWN_WORDS = {
+    "earlier_replies": {"scores": _place_is_there},
+    "dpo_variants": {"policy_pairs": TypeAdapter(SOME).validate_python},  # 0 is none for others
 }
 _KIND = {name: TypeAdapter(kind) for kind, names in KINDS.items() for name in names.split()}
 _LIST = {name: TypeAdapter(kind) for kind, names in LISTS.items() for name in names.split()}
@@ -114,17 +157,68 @@ def _shortened(names: Sequence[str]) -> str:
 
 def _faults(notebook: str, values: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the values of a notebook's parameters, each once, its name first."""
-    told = set()
+    told, known = set(_unused(notebook, values)), set()
     for settings in TRAININGS.get(notebook, ()):
+        known |= settings.model_fields.keys()
         for name, message in _of_training(settings, values):
             told.add(name)
             yield _with_value(message, values.get(name))
-    for name in (name for name in values if name not in told):
+    words = {**WORDS, **OWN_WORDS.get(notebook, {})}
+    checks = [(name, lambda name=name: _check(name, values[name], words, known)) for name in values]
+    checks += _of_data(values)
+    if notebook == "reward_overoptimization":
+        checks.append(("flips", lambda: _of_flips(values)))
+    for name, check in checks:
+        if name in told:
+            continue
         try:
-            _check(name, values[name])
+            check()
         except (ValidationError, InputError, UnknownName, FileNotFoundError) as error:
+            told.add(name)
             message = one_line(error).removeprefix("content: ").removeprefix(f"{name}: ")
             yield _with_value(f"{name}: {message}", values[name])
+
+
+def _unused(notebook: str, values: Mapping[str, Any]) -> list[str]:
+    """Parameters that a notebook does not look at, as others are."""
+    if notebook == "dpo_training":
+        grid = ["learning_rates", "betas"]
+        if values.get("settings_fixed"):
+            return [*grid, "choice_prompts"]
+        return [] if any("," in str(values.get(name)) for name in grid) else ["choice_prompts"]
+    if notebook == "dpo_variants" and not values.get("policy_rates"):
+        return ["policy_pairs", "policy_prompts", "choice_prompts"]
+    return []
+
+
+def _of_data(values: Mapping[str, Any]) -> list[tuple[str, Callable[[], Any]]]:
+    """What finds the files of each split that a notebook reads, by the parameter of the data set."""
+    if any(values.get(name) for name in ("scores", "scores_base", "scores_dpo")):
+        return []  # then no data are read
+    asked = [(name, values.get(split)) for name, splits in SPLITS.items() for split in splits]
+    if values.get("world"):
+        asked += [("hard_dataset", split) for split in ("train", "validation")]
+    if not values.get("base_model"):
+        asked.append(("corpus", "sft"))
+    named = ((name, values.get(name) or "", split) for name, split in asked if split)
+    return [
+        (name, lambda source=source, split=split: _split_is_there(source, split))
+        for name, source, split in named
+        if source not in ("", "None", "null")
+    ]
+
+
+def _split_is_there(source: str, split: str) -> None:
+    """Refuse data sets of this machine that are not there, or lack a split, unless a run makes them."""
+    _place_is_there(source)
+    for part in sources_in(source):
+        if not resolve(part).is_relative_to(RUNS):
+            find_files(part, split)
+
+
+def _of_flips(values: Mapping[str, Any]) -> None:
+    """Refuse shares of flipped labels among which those are missing that others are compared with."""
+    Variations(rates=[float(part) for part in values["flips"].split(",")], flip_rate=values["flip_rate"])
 
 
 def _with_value(message: str, value: Any) -> str:
@@ -144,18 +238,24 @@ def _of_training(settings: type[Settings], values: Mapping[str, Any]) -> Iterato
             yield name, message
 
 
-def _check(name: str, value: Any) -> None:
+def _check(name: str, value: Any, words: Mapping[str, Callable[[str], Any]], known: AbstractSet[str]) -> None:
+    """Refuse a value; of settings of a training, `known`, only what they leave open."""
     if name in _LIST:
         parts = [part.strip() for part in str(value).split(",")]
-        for part in parts if value or name not in MAY_BE_EMPTY else ():
-            _LIST[name].validate_python(part)
-    elif name in WORDS:
-        WORDS[name](value)
+        found = [
+            _LIST[name].validate_python(part) for part in (parts if value or name not in MAY_BE_EMPTY else ())
+        ]
+        if name in RISING and found != sorted(set(found)):
+            raise InputError("expected each number larger than the one before it")
+        if name == "rates" and found[0] != 0:
+            raise InputError("expected 0 as the first, which the others are compared with")
+    elif name in words:
+        words[name](value)
     elif name == "deepspeed" and value:
         from rlhf_hw.training.distributed import deepspeed_file  # which takes seconds to load
 
         deepspeed_file(value)
     elif name.endswith("_template"):
         get_template(value)
-    elif type(value) in (int, float):
+    elif type(value) in (int, float) and name not in known:
         _KIND.get(name, _OTHER[type(value)]).validate_python(value)

@@ -22,6 +22,8 @@ from rlhf_hw.preferences.sources import read_rows
 from rlhf_hw.preferences.templates import Message, Preference, as_prompt, as_reply
 
 log = logging.getLogger(__name__)
+# endings of names of files that hold something else than JSON
+OTHER_FORMS = {".parquet", ".arrow", ".csv", ".tsv", ".yaml", ".yml", ".zip", ".bz2", ".xz", ".zst"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,12 @@ def score_texts(
         KeyError: a reply's row has no `prompt` or no `response`.
         ValueError: the output cannot be written or is one of the files, or a row holds what JSON cannot say.
     """
+    if not model.strip():
+        raise InputError("model: expected the folder or hub id of a reward model, found an empty name")
+    if "" in map(str, files):
+        raise InputError("files: one of the names is empty; name what to score")
     check_target(output, [model, *files])
+    _refuse_other_form(Path(output))
     if limit is not None and limit < 1:
         raise InputError(f"limit: expected 1 or more rows, found {limit}")
     sources = [str(file) for file in files]
@@ -79,6 +86,13 @@ def score_texts(
     records = score_pairs_of(reward_model, pairs) if template else score_replies(reward_model, replies)
     write_scores(output, records)
     return len(records)
+
+
+def _refuse_other_form(output: Path) -> None:
+    """Refuse a name that says another form than is written: whoever reads it goes by that."""
+    ending = output.suffix
+    if ending.lower() in OTHER_FORMS or ending.lower() == ".gz" != ending:
+        raise InputError(f"{output}: scores are JSON lines; let the name end in .jsonl or .jsonl.gz")
 
 
 def asked_reply(place: Place, row: dict[str, Any]) -> Asked:

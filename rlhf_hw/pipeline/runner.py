@@ -223,7 +223,13 @@ def _select(
     chosen = [_find(paths, name) for name in only] or list(plain)
     if start_from is None:
         return chosen
-    return [path for path in chosen if path.stem >= _find(paths, start_from).stem]
+    left = [path for path in chosen if path.stem >= _find(paths, start_from).stem]
+    if not left:
+        told = ", ".join(path.stem for path in chosen)
+        raise InputError(
+            f"--from {start_from}: none of those that would run comes then ({told}); name one of these"
+        )
+    return left
 
 
 def _find(paths: Sequence[Path], name: str) -> Path:

@@ -21,6 +21,7 @@ from rlhf_hw.models.loading import load_policy, load_reward_model
 from rlhf_hw.paths import NOTEBOOKS, ROOT
 from rlhf_hw.pipeline import run_folder
 from rlhf_hw.pipeline.profiles import declared_parameters, default_values
+from rlhf_hw.training import config
 from tests.faults.campaign import REMEDIES
 from tests.faults.workshop import write_lines
 
@@ -44,11 +45,11 @@ def code_of_cells(notebook: Path) -> list[str]:
 
 @pytest.mark.parametrize("notebook", NUMBERED, ids=lambda path: path.stem)
 def test_a_notebook_reads_every_parameter_that_it_declares(notebook: Path) -> None:
-    code = "\n".join(code_of_cells(notebook))
-    read = {n.id for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Name)}
+    read = {n.id for n in ast.walk(ast.parse("\n".join(code_of_cells(notebook)))) if isinstance(n, ast.Name)}
     # settings of a training are taken all at once
-    taken = {"globals", "locals", "vars"} & read
-    assert taken or declared_parameters(notebook).keys() <= read
+    taken = [getattr(config, name) for name in read if hasattr(config, name)] if "globals" in read else []
+    settings = {field for kind in taken for field in getattr(kind, "model_fields", ())}
+    assert declared_parameters(notebook).keys() - settings <= read and not {"locals", "vars"} & read
 
 
 def test_notebook_05_refuses_one_of_two_score_files(tmp_path: Path, monkeypatch) -> None:

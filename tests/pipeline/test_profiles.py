@@ -8,6 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from rlhf_hw import cli
+from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.notebook_values import refuse_bad_values
 from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline.profiles import (
@@ -171,7 +172,8 @@ def test_profiles_that_come_with_the_package_fit_the_notebooks(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", available_profiles())
-def test_values_of_the_packages_profiles_are_values(name: str) -> None:
+def test_values_of_the_packages_profiles_are_values(name: str, monkeypatch) -> None:
+    monkeypatch.delenv("RLHF_HW_REAL_DATA", raising=False)  # which need not hold every set of the hub
     for size in SIZES:
         refuse_bad_values(all_values(load_profile(name), size))
     numbered = NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")
@@ -204,15 +206,61 @@ def test_values_of_the_packages_profiles_are_values(name: str) -> None:
         ("dpo_variants.replies=7", "replies: .* multiple of 2"),
         ("scores_base=/no/such.jsonl", "scores_base: no file '/no/such.jsonl': name one"),
         ("prompts=1" + "0" * 20, "prompts: .* less than or equal to 1000000000"),
+        ("length_bias.policy_rate=-1", "policy_rate: .* greater than 0"),
+        ("policy_batch_size=0", "policy_batch_size: .* 1, found 0"),
+        ("ranked_replies=1", "ranked_replies: .* 2, found 1"),
+        ("shown=2.0", "shown: expected whole numbers, .* found '2.0'"),
+        ("head_pairs=100,25", "head_pairs: expected each number larger than the one before"),
+        ("rates=0.1,0.2", "rates: expected 0 as the first"),
+        ("flips=0,0.1", "flips: .* go from 0 to 0.5"),
+        ("train_dataset=/no/such", "train_dataset: '/no/such' is not there"),
+        ("corpus=/no/such base_model=", "corpus: '/no/such' is not there"),
+        ("train_split=nosuch", "train_dataset: .*nano: no file for split 'nosuch'; found"),
+        ("ood_split=nosuch", "eval_dataset: .*nano: no file for split 'nosuch'; found"),
+        ("hard_dataset=/no/such", r"hard_dataset: .*length_bias, .* hard_pairs\)"),
+        ("reward_model=/no/such", "reward_model: '/no/such' is not there"),
+        ("votes=/no/such", "votes: /no/such is missing"),
+        ("recorded=/no/such", "recorded: no folder '/no/such'"),
     ],
 )
 def test_a_value_that_is_none_is_refused_before_anything_runs(
     override: str, told: str, capsys, monkeypatch
 ) -> None:
     monkeypatch.setattr("rlhf_hw.pipeline.runner.run_profile", lambda *_, **__: pytest.fail("it runs"))
-    assert cli.main(["run", "--set", override]) == 1
+    assert cli.main(["run", "--set", *override.split()]) == 1
     said = capsys.readouterr().err
     assert re.search(told, said) and re.search("(by|in) --set$", said.strip()), said
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["temperature=0"],  # the likeliest token
+        ["reward_model_training.reward_loss=margin", "reward_model_training.margin=-0.5"],
+        ["settings_fixed=true", "learning_rates=", "betas=", "dpo_training.choice_prompts=0"],
+        ["learning_rates=1e-4", "betas=0.1", "dpo_training.choice_prompts=0"],  # none is to be chosen
+        ["earlier_replies.scores=docs"],  # a folder there, a file elsewhere
+        ["scores=data/nano/validation.jsonl.gz"],
+        ["replies=40"],
+        ["policy_rates=", "policy_pairs=0"],
+        ["world=false", "hard_dataset=/no/such", "ood_split=", "corpus=/no/such"],  # then it is not read
+        ["scores=runs/nano/scores/validation.jsonl", "train_dataset=runs/mine/pairs.jsonl"],  # a run makes it
+        ["train_dataset=nobody/at-a-hub", "eval_dataset=nobody/at-a-hub", "base_model=nobody/model"],
+    ],
+)
+def test_values_with_which_notebooks_work_are_not_refused(overrides: list[str]) -> None:
+    refuse_bad_values(all_values(apply_overrides(load_profile("nano"), overrides)))
+
+
+def test_a_whole_number_may_be_0_where_its_notebook_says_what_that_means() -> None:
+    unsaid = {"seed", "examples", "policy_skip", "within_written", "replicate_pairs"}  # that many
+    unsaid |= {"prompts", "familiar_pairs"}  # all
+    for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"):
+        values = default_values(path)
+        for name, parameter in declared_parameters(path).items():
+            if parameter.type == "int" and not re.search(r"\b0\b", parameter.help) and name not in unsaid:
+                with pytest.raises(InputError, match=name):
+                    refuse_bad_values({notebook_name(path): values | {name: 0}})
 
 
 def test_the_homeworks_profile_trains_with_the_homeworks_settings() -> None:

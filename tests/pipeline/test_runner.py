@@ -185,6 +185,8 @@ def test_unknown_names_are_refused_before_anything_runs(folder: Path, tmp_path: 
         run_profile(_profile(valu=1), notebooks=folder)
     with pytest.raises(ValueError, match="no notebook '07': choose from 00_first, 01_second"):
         run_profile(_profile(), only=["07"], notebooks=folder)
+    with pytest.raises(ValueError, match=r"--from 01: none of those .* comes then \(00_first\)"):
+        run_profile(_profile(), only=["00"], start_from="01", notebooks=folder)  # "nothing to do"
     assert not (tmp_path / "runs/tiny/notebooks").exists()
 
 

@@ -169,6 +169,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(settings, cache, monkeypatch,
     halves = train(config)
     assert halves.curve("loss") == whole.curve("loss")
     assert halves.metrics["steps"] == 12
+    # of the second epoch, which it made itself
+    made = halves.metrics["pairs_per_second"] * halves.metrics["seconds"]
+    assert made == pytest.approx(halves.metrics["pairs"])
     first, second = weights(whole.checkpoint), weights(halves.checkpoint)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not [f for kind in PICKLES for f in config.output_dir.glob(kind)]
