@@ -169,8 +169,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(settings, cache, monkeypatch,
     halves = train(config)
     assert halves.curve("loss") == whole.curve("loss")
     assert halves.metrics["steps"] == 12
-    # of the second epoch, which it made itself
-    made = halves.metrics["pairs_per_second"] * halves.metrics["seconds"]
+    made = halves.metrics["pairs_per_second"] * halves.metrics["seconds"]  # of the second epoch
     assert made == pytest.approx(halves.metrics["pairs"])
     first, second = weights(whole.checkpoint), weights(halves.checkpoint)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -231,17 +230,15 @@ def test_a_new_run_does_not_mix_with_an_older_one_in_its_folder(settings, tmp_pa
     assert [p.name for p in config.output_dir.glob("checkpoint-*")] == ["checkpoint-2"]
     assert (logs / "notes.txt").exists()
     events = EventAccumulator(str(logs)).Reload()
-    assert {"train/loss", "train/accuracy", "train/margin", "train/learning_rate"} <= set(
-        events.Tags()["scalars"]
-    )
+    told = {"train/loss", "train/accuracy", "train/margin", "train/learning_rate"}
+    assert told <= set(events.Tags()["scalars"])
     assert [e.step for e in events.Scalars("train/loss")] == [1, 2]
 
 
 def test_each_epoch_has_its_own_order(settings, monkeypatch) -> None:
     seen, collate = [], GroupTrainer.collate
-    monkeypatch.setattr(
-        GroupTrainer, "collate", lambda self, g, part, i: seen.extend(i) or collate(self, g, part, i)
-    )
+    noted = lambda self, g, part, i: seen.extend(i) or collate(self, g, part, i)  # noqa: E731
+    monkeypatch.setattr(GroupTrainer, "collate", noted)
     train(settings(RewardTraining, epochs=2))
     first, second = seen[:24], seen[24:]
     assert sorted(first) == sorted(second) == list(range(24))
