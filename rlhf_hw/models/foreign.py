@@ -94,9 +94,16 @@ def score_heads(checkpoint: str | Path, width: int, layers: set[str]) -> list[st
         Those of shape (1, width), and the two known names whatever their shape.
     """
     beyond = {name.partition(".")[2] for name in layers}  # a checkpoint may leave the model's own name out
+    # a part of a layer that is not read, such as the gate of a shared expert that foretells further tokens
+    parts = {_last_names(name) for name in layers}
     found = weight_shapes(checkpoint)
     likely = {name for name, shape in found.items() if shape == (1, width)} - layers - beyond
+    likely = {name for name in likely if _last_names(name) not in parts}
     return sorted(likely | ({OWN_HEAD, SCORE_HEAD} & found.keys()))
+
+
+def _last_names(weight: str) -> tuple[str, ...]:
+    return tuple(weight.split(".")[-3:])
 
 
 def weight_shapes(checkpoint: str | Path) -> dict[str, tuple[int, ...]]:

@@ -24,7 +24,7 @@ from transformers import (
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.models.attention import CHOOSE, refuse_other_attention, use_attention
-from rlhf_hw.models.foreign import OWN_HEAD, score_heads, whole_numbers
+from rlhf_hw.models.foreign import OWN_HEAD, SCORE_HEAD, score_heads, whole_numbers
 from rlhf_hw.models.hub import read_pretrained
 
 # DeepSpeed, which the Trainer imports, would say in every notebook that it found no accelerator.
@@ -117,6 +117,23 @@ def load_reward_model(path: str | Path, seed: int = 0, untrained: bool = True) -
     return model
 
 
+def start_reward_model(path: str | Path, seed: int = 0) -> PreTrainedModel:
+    """Load what a reward model is trained from: another one, or a language model, which gets a new head.
+
+    Raises:
+        ValueError: As `load_reward_model`; or a head stands in the weights under a name that is not read, so
+            that training would begin anew without a word.
+    """
+    model = load_reward_model(path, seed)
+    heads = _heads(path, model)
+    if heads and not {OWN_HEAD, SCORE_HEAD} & set(heads):
+        raise InputError(
+            f"{path}: {' and '.join(heads)} may be a score head, which is not read under that name; call it "
+            f"{OWN_HEAD} to go on with it, or take it out of the weights to begin with a new one"
+        )
+    return model
+
+
 def _load(
     kind: type, path: str | Path, config: PretrainedConfig, **options
 ) -> tuple[PreTrainedModel, set[str]]:
@@ -206,13 +223,17 @@ def _refuse_more_weights(path: str | Path, model: PreTrainedModel, unexpected: I
 
 def _refuse_two_heads(path: str | Path, model: PreTrainedModel) -> None:
     """Refuse a checkpoint with another weight that can be the score head: which one was meant is a guess."""
-    layers = {name for name, _ in model.named_parameters()} - {OWN_HEAD}
-    heads = score_heads(path, model.score.in_features, layers)
+    heads = _heads(path, model)
     if len(heads) > 1:
         raise InputError(
             f"{path}: {' and '.join(heads)} can each be the score head, and which one is meant is not said; "
             f"leave one of them in the weights, under the name {OWN_HEAD}, and take out the others"
         )
+
+
+def _heads(path: str | Path, model: PreTrainedModel) -> list[str]:
+    layers = {name for name, _ in model.named_parameters()} - {OWN_HEAD}
+    return score_heads(path, model.score.in_features, layers)
 
 
 def _refuse_unusable(path: str | Path, model: PreTrainedModel, rounded: set[str]) -> None:

@@ -143,6 +143,13 @@ class Training(Settings):
         return steps
 
     @model_validator(mode="after")
+    def _resuming_needs_data(self) -> Self:
+        """Without them the model is written as it is, in place of what a run has made there."""
+        if self.resume and not self.train_dataset:
+            raise InputError("resume: train_dataset is empty; name what the run to go on with began with")
+        return self
+
+    @model_validator(mode="after")
     def _lora_needs_whole_weights(self) -> Self:
         if self.lora_rank and "zero3" in str(self.deepspeed):
             raise InputError(

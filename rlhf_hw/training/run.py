@@ -20,7 +20,7 @@ from rlhf_hw.files import make_folder, write_json
 from rlhf_hw.models.batches import TokenizedGroups, conversation_groups
 from rlhf_hw.models.cpu_speed import keep_freed_memory
 from rlhf_hw.models.forward import log_prob_batch, score_batch, use_pair_forward
-from rlhf_hw.models.loading import load_policy, load_reward_model, use_padding
+from rlhf_hw.models.loading import load_policy, start_reward_model, use_padding
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.paths import resolve
 from rlhf_hw.preferences.reading import DataReport
@@ -75,7 +75,7 @@ def train_reward_model(config: RewardTraining) -> TrainingResult:
             "model.resize_token_embeddings(len(tokenizer)), save both)"
         )
     train, evaluation, reports = read_groups(config, renderer)
-    model = use_padding(load_reward_model(config.model, seed=config.seed), renderer.pad_id)
+    model = use_padding(start_reward_model(config.model, seed=config.seed), renderer.pad_id)
     if train is None:
         return _save_untrained(config, model, renderer, reports)
     adapters = add_lora(model, config.lora_rank, config.seed, model.score) if config.lora_rank else None

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.models.foreign import is_align_anything
-from rlhf_hw.models.loading import load_policy, load_reward_model
+from rlhf_hw.models.loading import load_policy, load_reward_model, start_reward_model
 from rlhf_hw.models.rendering import Renderer, load_tokenizer
 from rlhf_hw.paths import LIBRARY, NOTES
 
@@ -241,6 +241,20 @@ def test_what_has_no_heads_shape_is_no_second_head(reward_folder, tmp_path) -> N
         "lm_head.weight": torch.ones(320, 32),
         "gate.weight": torch.ones(3, 32),
         "n.weight": torch.ones(32),
+        "mtp.layers.0.mlp.gate_proj.weight": torch.ones(1, 32),  # of a layer that is not read
     }
     save_file(weights | more, folder / "model.safetensors", {"format": "pt"})
     assert torch.equal(load_reward_model(folder).score.weight.detach(), weights["score.weight"])
+
+
+@pytest.mark.parametrize("name", ["value_head.weight", "v_head.summary.weight"])
+def test_training_does_not_begin_beside_a_head_of_another_name(
+    reward_folder, policy_folder, tmp_path, name
+) -> None:
+    folder = copy(policy_folder, tmp_path / "model")
+    assert start_reward_model(folder, seed=3).score.weight.shape == (1, 32)
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {name: torch.ones(1, 32)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=rf"^{folder}: {name} may be a score head, .* call it score.weight"):
+        start_reward_model(folder)
+    assert start_reward_model(reward_folder).score.weight.shape == (1, 32)

@@ -54,6 +54,7 @@ def test_config_reads_empty_values_as_none() -> None:
         {"seed": True},
         {"learning_rate": True},
         {"dtype": "fp16"},
+        {"resume": True},  # of nothing: the model would take the place of what was trained
     ],
 )
 def test_config_refuses_what_it_does_not_know(change) -> None:

@@ -41,8 +41,8 @@ def assert_same_curves(
 
 def test_reward_training_from_start_to_scores(settings, pairs_file, renderer, monkeypatch) -> None:
     kept = []
-    load = run.load_reward_model
-    monkeypatch.setattr(run, "load_reward_model", lambda *a, **k: kept.append(load(*a, **k)) or kept[-1])
+    load = run.start_reward_model
+    monkeypatch.setattr(run, "start_reward_model", lambda *a, **k: kept.append(load(*a, **k)) or kept[-1])
     config = settings(
         RewardTraining, eval_dataset=str(pairs_file), eval_split="train", evaluations=2, epochs=2
     )
@@ -167,10 +167,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(settings, cache, monkeypatch,
     config = settings(kind, "halves", resume=True, **steps)
     assert sorted(p.name for p in config.output_dir.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-6"]
     halves = train(config)
-    assert halves.curve("loss") == whole.curve("loss")
-    assert halves.metrics["steps"] == 12
-    made = halves.metrics["pairs_per_second"] * halves.metrics["seconds"]  # of the second epoch
-    assert made == pytest.approx(halves.metrics["pairs"])
+    assert halves.curve("loss") == whole.curve("loss") and halves.metrics["steps"] == 12
+    assert halves.metrics["pairs_per_second"] * halves.metrics["seconds"] == pytest.approx(24)  # one epoch
     first, second = weights(whole.checkpoint), weights(halves.checkpoint)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not [f for kind in PICKLES for f in config.output_dir.glob(kind)]
