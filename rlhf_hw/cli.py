@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlhf_hw.errors import Explained, one_line
+from rlhf_hw.errors import Explained, InputError, one_line
 from rlhf_hw.experiments.check_command import CHECKS, add_check_flags, reply_findings
 from rlhf_hw.paths import from_here
 from rlhf_hw.report import LANGUAGES
@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = train_parser(arguments[1]) if trains else command_parser()
     options = parser.parse_args(arguments[2:] if trains else arguments)
     try:
+        for name in ("source", "sources", "against", "start_from"):
+            if getattr(options, name, None) in ("", [""]):  # a variable of the shell that is not set
+                raise InputError(f"{name}: the name is empty; give one, or leave it out")
         options.command(options)
         print(end="", flush=True)
     except BrokenPipeError:  # who read it has read enough, `| head`

@@ -171,6 +171,21 @@ def test_score_refuses_names_that_say_something_else_or_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["new.jsonl"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check-data", "", "--template", "HOMEWORK"],
+        ["check-data", "data/nano", "--template", "HOMEWORK", "--against", ""],
+        ["explore", ""],
+        ["run", "--from", ""],
+    ],
+)
+def test_an_empty_name_is_no_name(arguments: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    assert "the name is empty; give one, or leave it out" in capsys.readouterr().err
+
+
 @pytest.fixture
 def finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A run with numbers, and a stand-in for typesetting that lists what it was asked for."""

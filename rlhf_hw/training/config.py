@@ -91,7 +91,7 @@ class NewModel(Settings):
 class Training(Settings):
     """Settings that reward-model, DPO and language-model training share."""
 
-    model: str = Field(description="checkpoint folder or hub id to start from")
+    model: str = Field(min_length=1, description="checkpoint folder or hub id to start from")
     output_dir: Path = Field(description="where the finished checkpoint is written")
     log_dir: Path | None = Field(None, description="TensorBoard logs; default: <output_dir>/logs")
     train_dataset: str | None = Field(None, description="file, folder or hub id; empty or null: no training")

@@ -54,12 +54,13 @@ def test_config_reads_empty_values_as_none() -> None:
         {"seed": True},
         {"learning_rate": True},
         {"dtype": "fp16"},
+        {"model": ""},
         {"resume": True},  # of nothing: the model would take the place of what was trained
     ],
 )
 def test_config_refuses_what_it_does_not_know(change) -> None:
     with pytest.raises(ValidationError):
-        DPOTraining(model="m", output_dir="o", **change)
+        DPOTraining(**{"model": "m", "output_dir": "o"} | change)
 
 
 @pytest.mark.parametrize(
