@@ -111,7 +111,7 @@ def usable_path(path: str | Path, what: str) -> Path:
             f"{what}: {os.fsencode(path)!r:.200} is no UTF-8, as other programs need it; rename it"
         )
     if str(path).startswith("~"):
-        raise InputError(f"{what}: {path}: there is no such user; write the folder in full, or as ./{path}")
+        raise InputError(f"{what}: {path}: there is no such user; write it in full: {path.absolute()}")
     try:
         path.resolve()
     except RuntimeError as error:

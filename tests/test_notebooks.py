@@ -3,12 +3,14 @@
 nbval passes a notebook without outputs, and one whose outputs are all ignored, without comparing anything.
 """
 
+import ast
 import re
 import runpy
 from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from rlhf_hw.paths import NOTEBOOKS, ROOT
 from rlhf_hw.pipeline.profiles import declared_parameters
@@ -113,6 +115,13 @@ def test_reads_as_text_with_short_cells(notebook: nbformat.NotebookNode) -> None
     markdown = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
     assert len(markdown) >= len(_code(notebook))
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
+
+
+def test_an_assert_says_what_is_wrong(notebook: nbformat.NotebookNode) -> None:
+    """Of other data or models it may fail, and `AssertionError` alone tells nobody anything."""
+    code = "\n".join(TransformerManager().transform_cell(cell.source) for cell in _code(notebook))
+    asserts = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Assert)]
+    assert [ast.unparse(node) for node in asserts if node.msg is None] == []
 
 
 def test_what_begins_first_in_the_pool_is_there() -> None:

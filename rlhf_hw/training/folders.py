@@ -54,7 +54,7 @@ def check_places(output_dir: Path, log_dir: Path | None, sources: Mapping[str, s
             another checkpoint, or among the resumable ones of its own.
     """
     if output_dir == Path():
-        raise InputError("output_dir: expected a folder, found an empty name")
+        raise InputError("output_dir: expected a folder of its own, found the current one, or an empty name")
     output = output_dir.resolve()
     for name, text in sources.items():
         for place in places(text):

@@ -99,7 +99,7 @@ def test_a_run_does_not_replace_what_it_starts_from(settings, policy_folder) -> 
         with pytest.raises(ValidationError, match="output_dir: .* holds model, .*, which a new"):
             settings(config, output_dir=policy_folder / ".." / policy_folder.name, resume=kind == "dpo")
     for empty in ("", "."):
-        with pytest.raises(ValidationError, match="output_dir: expected a folder, found an empty name"):
+        with pytest.raises(ValidationError, match="a folder of its own, found the current one"):
             settings(RewardTraining, output_dir=empty)
 
 
