@@ -33,7 +33,8 @@ endif
 
 # what notebooks, runner and report leave in the folder of a run; all else in runs/ is somebody's own
 MADE := base reward_model reward_model-* sft sft-* dpo dpo-* dpo_settings hard learning_curve logs scores kept fig \
-        length_bias many_replies variant_policies variant_answers.json tables metrics metrics.json run.json notebooks report
+        length_bias length_policies length_answers.json many_replies variant_policies variant_answers.json tables metrics \
+        metrics.json run.json notebooks report
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test system report run test test-full lint unit nbval coverage base-model data notebooks house publish lock clean

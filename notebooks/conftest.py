@@ -1,5 +1,6 @@
 """How nbval runs and compares the notebooks, and what may run beside what."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,12 @@ def pytest_collectstart(collector):
             start()
 
     collector.setup = setup
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """One process more than processors: those that wait for others, or for a kernel, leave one idle."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -74,6 +74,7 @@ def test_figure_is_labelled_and_leaves_no_setting_behind(name):
         "waterfall",
         "step_waterfall",
         "remedies_compared",
+        "policies_from_labels",
     )
     assert any([figure.get_supylabel(), *(axes.get_ylabel() for axes in figure.axes)]) or name in rows
 
