@@ -40,7 +40,8 @@ def drawn_tokens(groups: "TokenizedGroups", seed: int) -> np.ndarray:
     """SamPO's weights: both replies count with as many tokens, without replacement (arXiv 2406.10957).
 
     A pair's draw goes by the seed and its row alone, whatever other rows there are. It is one for the whole
-    training, where the authors draw anew each time that a batch is met.
+    training, and the reference counts the same tokens; the authors' code draws anew in each forward pass, for
+    the policy and for its reference.
 
     Args:
         groups: Pairs, with two replies each.

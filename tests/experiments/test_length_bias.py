@@ -10,6 +10,7 @@ from rlhf_hw.experiments.length_bias.length_expectations import (
     EXPECTATIONS,
     MARGIN,
     covers_zero,
+    length_claims,
     length_verdicts,
 )
 from rlhf_hw.experiments.length_bias.remedies import REMEDIES, balanced_rows, balancing_weights
@@ -62,6 +63,10 @@ def test_one_remedy_at_least_reaches_zero_and_keeps_gold(found) -> None:
     assert found.claims["length_remedy_works"]
     balanced = found.models["bins"]
     assert abs(balanced["coefficient"]) < 0.15 and balanced["gold_lead_low"] > -MARGIN
+    numbers = {key.removeprefix("length_bias."): value for key, value in found.metrics.items()}
+    for end in ("low", "trainings_low"):  # a loss that one of the two intervals leaves open is not excluded
+        claims = length_claims(numbers | {f"bins.gold_lead_{end}": -1.0}, (0.0, 1.0, 2.0))
+        assert found.claims["length_bins_keeps_gold"] and not claims["length_bins_keeps_gold"], end
 
 
 def test_what_makes_score_and_length_independent_overshoots_where_length_is_earned(found) -> None:

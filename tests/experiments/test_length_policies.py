@@ -105,6 +105,9 @@ def test_a_claim_needs_both_intervals(found) -> None:
     wide = {"DPO.words_above_trainings_low": -1.0}
     assert policy_claims(numbers)["length_policy_planted"]
     assert not policy_claims(numbers | wide)["length_policy_planted"]
+    wide = {"R_DPO.gold_lead_trainings_low": -1.0}
+    assert policy_claims(numbers)["length_policy_works"]
+    assert not policy_claims(numbers | wide)["length_policy_works"]
 
 
 def test_gold_at_equal_length_is_the_mean_of_the_lines_at_zero() -> None:

@@ -62,7 +62,7 @@ def length_claims(numbers: Mapping[str, float], strengths: Sequence[float]) -> d
         claims[f"{key}_over_zero"] = covers_zero(numbers, f"{name}.coefficient")
         claims[f"{key}_above_zero"] = side(f"{name}.coefficient") > 0
         claims[f"{key}_below_zero"] = side(f"{name}.coefficient") < 0
-        claims[f"{key}_keeps_gold"] = numbers[f"{name}.gold_lead_low"] > -MARGIN
+        claims[f"{key}_keeps_gold"] = beyond(numbers, f"{name}.gold_lead", -MARGIN) > 0
         if f"{name}.above_control" in numbers:
             claims[f"{key}_as_control"] = side(f"{name}.above_control") == 0
     twice = f"strength_{round(100 * max(strengths))}"

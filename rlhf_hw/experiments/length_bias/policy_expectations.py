@@ -55,7 +55,7 @@ def policy_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
         claims[f"{key}_shorter"] = side(f"{name}.words_lead") < 0
         claims[f"{key}_longer"] = side(f"{name}.words_lead") > 0
         claims[f"{key}_as_control"] = side(f"{name}.words_above") <= 0
-        claims[f"{key}_keeps_gold"] = numbers[f"{name}.gold_lead_low"] > -MARGIN
+        claims[f"{key}_keeps_gold"] = beyond(numbers, f"{name}.gold_lead", -MARGIN) > 0
         claims[f"{key}_gains"] = side(f"{name}.gold_lead") > 0
         claims[f"{key}_loses"] = side(f"{name}.gold_lead") < 0
     works = ("shorter", "as_control", "keeps_gold")
