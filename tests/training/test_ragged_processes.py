@@ -11,7 +11,8 @@ from tests.training.several_processes import start
 pytestmark = pytest.mark.distributed
 
 KINDS = {"rm": RewardTraining, "dpo": DPOTraining, "sft": SupervisedTraining}
-RAGGED = {"rm": {}, "dpo": {"nll_weight": 0.5}, "sft": {}}
+# SamPO draws tokens, which have to be the same ones on any number of processes
+RAGGED = {"rm": {}, "dpo": {"nll_weight": 0.5, "loss": "sampo"}, "sft": {}}
 THREE_EPOCHS = {"epochs": 3, "lr_scheduler_type": "constant", "gradient_accumulation_steps": 2}
 
 
