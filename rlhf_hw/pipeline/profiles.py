@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from rlhf_hw.errors import InputError, did_you_mean, one_line
-from rlhf_hw.files import folder_name, version_of
+from rlhf_hw.files import folder_name, usable_path, version_of
 from rlhf_hw.paths import PROFILES
 from rlhf_hw.pipeline.yaml_values import parse_value, read_yaml
 
@@ -67,7 +67,7 @@ def load_profile(name_or_path: str | Path) -> Profile:
         FileNotFoundError: no such profile; the message lists those there are.
         ValueError: the file is not a profile; the message names the file and the key.
     """
-    path = Path(name_or_path).expanduser()
+    path = usable_path(name_or_path, "profile")
     if path.suffix not in {".yaml", ".yml"}:
         path = PROFILES / f"{name_or_path}.yaml"
     if not path.is_file():

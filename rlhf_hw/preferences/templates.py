@@ -110,7 +110,7 @@ def as_reply(value: Any, key: str) -> str:
     if isinstance(value, list | tuple) and len(value) == 1:
         role, value = _message(value[0], key)
         if role != "assistant":
-            raise InputError(f"key {key!r}: a reply is the assistant's, found role {role!r}")
+            raise InputError(f"key {key!r}: a reply is the assistant's, found role {role!r}; write assistant")
     if not isinstance(value, str):
         raise InputError(f"key {key!r}: expected a string or one message, found {type(value).__name__}")
     return value

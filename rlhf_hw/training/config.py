@@ -110,7 +110,9 @@ class Training(Settings):
 
     learning_rate: float = Field(2.0e-5, gt=0, description="peak learning rate of AdamW")
     epochs: float = Field(1.0, gt=0, le=MANY, description="passes over the training set")
-    max_steps: int = Field(-1, ge=-1, description="stop after this many optimizer steps; -1: go by epochs")
+    max_steps: int = Field(
+        -1, ge=-1, le=MANY, description="stop after this many optimizer steps; -1: go by epochs"
+    )
     batch_size: int = Field(16, ge=1, le=MANY, description="examples a process and step")
     gradient_accumulation_steps: int = Field(1, ge=1, le=MANY, description="batches added up before a step")
     lr_scheduler_type: Literal[SCHEDULES] = Field("cosine", description="learning-rate schedule")

@@ -79,7 +79,9 @@ def test_trl_replies_are_the_assistants_and_text() -> None:
         of_user = {
             key: dicts(Message("user" if key == side else "assistant", key)) for key in row if key != "prompt"
         }
-        with pytest.raises(ValueError, match=f"'{side}': a reply is the assistant's, found role 'user'"):
+        with pytest.raises(
+            ValueError, match=f"'{side}': a reply is the assistant's, found role 'user'; write"
+        ):
             read(row | of_user)
     calls = [{"function": {"name": "search"}}]
     sides = {

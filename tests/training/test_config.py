@@ -46,6 +46,7 @@ def test_config_reads_empty_values_as_none() -> None:
         {"epochs": 1e300},
         {"max_steps": 0},
         {"max_steps": -2},
+        {"max_steps": 10**24},
         {"beta": 0},
         {"loss": "hinge"},
         {"label_smoothing": 0.5},
