@@ -14,7 +14,7 @@ from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline.fingerprints import content, hash_of
 from rlhf_hw.pipeline.graph import STAGES, Stage
 from rlhf_hw.pipeline.kept_results import own_experiments
-from rlhf_hw.pipeline.profiles import Parameters, default_values, resolve_parameters
+from rlhf_hw.pipeline.profiles import Parameters, default_values, numbered_notebooks, resolve_parameters
 from rlhf_hw.pipeline.record import read_record, recorded_profile
 from rlhf_hw.pipeline.sizes import full_sizes
 from rlhf_hw.pipeline.stamps import read_stamp
@@ -96,7 +96,7 @@ def _of_other_parameters(folder: Path, notebooks: Path, counted: Collection[str]
     profile, recorded = recorded_profile(folder), read_record(folder).get("parameters", {})
     if profile is None:
         return
-    paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    paths = numbered_notebooks(notebooks)
     try:
         sizes = [resolve_parameters(one, paths) for one in (profile, full_sizes(profile))]
     except InputError:  # notebooks declare other names since then

@@ -30,6 +30,7 @@ from rlhf_hw.pipeline.profiles import (
     default_values,
     load_profile,
     notebook_name,
+    numbered_notebooks,
     resolve_parameters,
 )
 from rlhf_hw.pipeline.record import read_record
@@ -228,7 +229,7 @@ def _is_named(stem: str, only: Sequence[str]) -> bool:
 
 def _parameters(profile: str, notebooks: Path) -> dict[str, Parameters]:
     """Of each notebook in a full run."""
-    return resolve_parameters(full_sizes(load_profile(profile)), sorted(notebooks.glob("[0-9][0-9]_*.ipynb")))
+    return resolve_parameters(full_sizes(load_profile(profile)), numbered_notebooks(notebooks))
 
 
 def _made(stage: Stage, folder: Path) -> Iterator[Path]:

@@ -81,6 +81,11 @@ def load_profile(name_or_path: str | Path) -> Profile:
         raise InputError(f"{path}: {one_line(error)}") from error
 
 
+def numbered_notebooks(folder: Path) -> list[Path]:
+    """The notebooks of a folder that run in order, by their numbers."""
+    return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+
+
 def apply_overrides(profile: Profile, overrides: Iterable[str]) -> Profile:
     """Return the profile with `key=value` (all notebooks) and `notebook.key=value` applied in order."""
     parameters = dict(profile.parameters)

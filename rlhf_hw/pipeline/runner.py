@@ -26,6 +26,7 @@ from rlhf_hw.pipeline.profiles import (
     Profile,
     declared_parameters,
     notebook_name,
+    numbered_notebooks,
     refuse_other_types,
     resolve_parameters,
 )
@@ -193,7 +194,7 @@ def _environment(force: bool) -> dict[str, str]:
 
 
 def _in_order(notebooks: Path) -> list[Path]:
-    paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    paths = numbered_notebooks(notebooks)
     if not paths:
         raise FileNotFoundError(f"no notebooks in {notebooks}: install from a checkout (pip install -e .)")
     return paths

@@ -19,6 +19,7 @@ from rlhf_hw.pipeline.profiles import (
     Profile,
     default_values,
     notebook_name,
+    numbered_notebooks,
     resolve_parameters,
 )
 
@@ -67,6 +68,6 @@ def all_values(profile: Profile, size: str = DEFAULT, notebooks: Path = NOTEBOOK
     Raises:
         ValueError: names that no notebook declares, or values of another type.
     """
-    paths = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    paths = numbered_notebooks(notebooks)
     given = parameters_by_size(profile, paths, STAGES)[size]
     return {notebook_name(path): default_values(path) | given[path.stem] for path in paths}
