@@ -31,6 +31,7 @@ class Project:
 
     def __init__(self, root: Path):
         self.root, self.folder, self.gives = root, root / "runs/tiny", 1
+        self.has_data = True  # of the experiment; without, it tells what was kept and leaves nothing
         for name in MADE:
             self.write(name, "from rlhf_hw import library\nprint(library.N)")
         self.put("rlhf_hw/__init__.py", "")
@@ -51,9 +52,10 @@ class Project:
     def execute(self, path: Path, output: Path, *rest: object) -> None:
         """Stands in for the kernel: leaves every file that the notebook declares, and its numbers."""
         assert self.gives, "the notebook failed"
-        for name in [*MADE[path.stem].files(), f"notebooks/{path.name}"]:
+        made = MADE[path.stem].files() if self.has_data or path.stem != ASKED else []
+        for name in [*made, f"notebooks/{path.name}"]:
             self.put(f"runs/tiny/{name}", "{}" if name.endswith(".json") else f"{name} {self.gives}")
-        if path.stem == ASKED:
+        if path.stem == ASKED and made:
             Run("tiny").record("91", {"asked.accuracy": self.gives / 8})
             Run("tiny").table("groups", [{"group": "a", "share": 0.5}])
 

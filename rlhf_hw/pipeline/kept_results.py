@@ -94,7 +94,7 @@ def keep_results(
         raise InputError(
             f"keep {', '.join(only)}: experiments are {', '.join(_experiments(stages))}; name of these"
         )
-    chosen = [stem for stem in chosen if only or any(_made(stages[stem], run.path))]
+    chosen = [stem for stem in chosen if only or any(made_for_report(stages[stem], run.path))]
     for stem in chosen:
         old = [
             name
@@ -104,9 +104,11 @@ def keep_results(
         if old:
             raise InputError(
                 f"{run.path}: {stem} cannot be kept, for {', '.join(old)} did not run with the code, data "
-                "and settings of a full run as they are now; first "
-                f"`rlhf-hw run --profile {profile} --experiments full`"
+                f"and settings of a full run as they are now; first `rlhf-hw run --profile {profile} "
+                "--experiments full`"
             )
+        if not any(made_for_report(stages[stem], run.path)):  # what was kept would go, and nothing come
+            raise InputError(f"{run.path}: {stem} found no data here, so it left nothing that could be kept")
     for stem in chosen:
         _copy(stem, profile, run, stages[stem], rests_on(stem, parameters, notebooks, stages))
     return chosen
@@ -131,8 +133,8 @@ def kept_results(profile: str, stages: Mapping[str, Stage] = STAGES) -> dict[str
                 for name in stages[stem].figures
                 if f"fig/{name}.pdf" in record["files"]
             }
-            metrics = _read(folder / "metrics.json")
-            found[experiment_name(stem)] = KeptResult(stem, record, metrics, tables, figures)
+            numbers = _read(folder / "metrics.json")
+            found[experiment_name(stem)] = KeptResult(stem, record, numbers, tables, figures)
     return found
 
 
@@ -142,7 +144,7 @@ def experiment_name(stem: str) -> str:
 
 
 def own_experiments(folder: Path) -> list[str]:
-    """Stems of the experiments that were up to date in a run when it last ran."""
+    """Stems of the experiments of which a run had results, up to date, when it last ran."""
     return list(read_record(folder).get("experiments", ()))
 
 
@@ -154,7 +156,7 @@ def reduced_experiments(folder: Path) -> list[str]:
 def left_out(folder: Path, stages: Mapping[str, Stage] = STAGES) -> dict[str, list[Path]]:
     """Files in a run's folder that its report must not show: of experiments not up to date there, by stem."""
     own = own_experiments(folder)
-    found = {s: list(_made(stages[s], folder)) for s in _experiments(stages) if s not in own}
+    found = {s: list(made_for_report(stages[s], folder)) for s in _experiments(stages) if s not in own}
     return {stem: files for stem, files in found.items() if files}
 
 
@@ -232,7 +234,7 @@ def _parameters(profile: str, notebooks: Path) -> dict[str, Parameters]:
     return resolve_parameters(full_sizes(load_profile(profile)), numbered_notebooks(notebooks))
 
 
-def _made(stage: Stage, folder: Path) -> Iterator[Path]:
+def made_for_report(stage: Stage, folder: Path) -> Iterator[Path]:
     """What a report can show of a stage: files with its numbers, its tables, its figures."""
     patterns = [name for name in stage.files() if name.startswith(("metrics/", "tables/", "fig/"))]
     return (path for pattern in patterns for path in sorted(folder.glob(pattern)))
@@ -247,7 +249,7 @@ def _copy(stem: str, profile: str, run: Run, stage: Stage, rests: Mapping[str, s
     for name in before:
         (paths.ROOT / name).unlink(missing_ok=True)
     copies = []
-    for source in _made(stage, run.path):
+    for source in made_for_report(stage, run.path):
         kind, *rest = source.relative_to(run.path).parts
         target = {"metrics": folder / "metrics.json", "tables": folder / "tables" / source.name}.get(
             kind, paths.FIG.joinpath(*rest)
@@ -256,13 +258,10 @@ def _copy(stem: str, profile: str, run: Run, stage: Stage, rests: Mapping[str, s
         shutil.copyfile(source, target)
         copies.append(target)
     record = read_record(run.path)
-    write_json(
-        folder / "record.json",
-        {"profile": profile, "commit": git_commit(apart=("data/kept", "fig"))}
-        | {name: record[name] for name in MACHINE}
-        | {"files": {str(path.relative_to(paths.ROOT)): digest(path) for path in sorted(copies)}}
-        | {"rests_on": dict(rests)},
-    )
+    made = {"profile": profile, "commit": git_commit(apart=("data/kept", "fig"))}
+    made |= {name: record[name] for name in MACHINE}
+    files = {str(path.relative_to(paths.ROOT)): digest(path) for path in sorted(copies)}
+    write_json(folder / "record.json", made | {"files": files, "rests_on": dict(rests)})
 
 
 def _data(values: Parameters) -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,7 @@ from rlhf_hw.paths import NOTEBOOKS
 from rlhf_hw.pipeline import kernel
 from rlhf_hw.pipeline.consistency import remove_unwritten, shown_files
 from rlhf_hw.pipeline.graph import STAGES, Stage, maker_of, missing
-from rlhf_hw.pipeline.kept_results import stage_is_current
+from rlhf_hw.pipeline.kept_results import made_for_report, stage_is_current
 from rlhf_hw.pipeline.machine import describe_machine, git_commit, installed_versions
 from rlhf_hw.pipeline.profiles import (
     Parameters,
@@ -259,15 +259,19 @@ def _note_experiments(
     by_size: Mapping[str, Mapping[str, Parameters]],
     stages: Mapping[str, Stage],
 ) -> set[str]:
-    """Note which experiments this run has up to date, for its report; return those that it has otherwise."""
+    """Note of which experiments this run has results, up to date, for its report; return the outdated ones.
+
+    One that found no data here and told what was kept has none: the report shows, and marks, what was kept.
+    """
     here = [p for p in paths if stages.get(p.stem, Stage()).experiment and _executed(run, p).exists()]
     current = {
         size: [p.stem for p in here if stage_is_current(run.path, p, given[p.stem], stages)]
         for size, given in by_size.items()
     }
     either = [p.stem for p in here if any(p.stem in stems for stems in current.values())]
-    reduced = [stem for stem in either if stem not in current[FULL]]
-    note_in_record(run.path, experiments=either, reduced=reduced)
+    own = [stem for stem in either if any(made_for_report(stages[stem], run.path))]
+    reduced = [stem for stem in own if stem not in current[FULL]]
+    note_in_record(run.path, experiments=own, reduced=reduced)
     out_of_date = {path.stem for path in here} - set(either)
     for stem in sorted(out_of_date):
         logger.info("%s  an experiment, out of date: `rlhf-hw run --experiments` runs it again", stem)

@@ -19,6 +19,7 @@ writers, which see them as plain characters, also escape them for HTML, LaTeX an
 formula they would show the escapes: keep text fields out of those.
 """
 
+import decimal
 import math
 import re
 import unicodedata
@@ -217,10 +218,18 @@ def format_value(value: Value | None, spec: str, place: str) -> str:
     if isinstance(value, float) and not spec:
         raise InputError(f"{place} is the float {value!r}: say how to print it, for example with :.3f")
     try:
-        text = format(value, spec)
+        text = _rounded(value, spec)
     except ValueError as error:
         raise InputError(f"{place}: {error}") from None
     return text.lstrip("+-") if _ZERO.fullmatch(text) else powers_of_ten(text, "markdown")  # no "-0.00"
+
+
+def _rounded(value: float, spec: str) -> str:
+    """`format`, with halves up in decimals: 0.7225 is 72.3% where it is 0.723, and not 72.2%."""
+    if isinstance(value, int) or spec[-1:] not in ("f", "%"):
+        return format(value, spec)
+    with decimal.localcontext(rounding=decimal.ROUND_HALF_UP):
+        return format(decimal.Decimal(repr(float(value))), spec)
 
 
 def escape(text: str) -> str:

@@ -110,6 +110,19 @@ def test_a_claim_needs_both_intervals(found) -> None:
     assert not policy_claims(numbers | wide)["length_policy_works"]
 
 
+@pytest.mark.parametrize(
+    ("key", "low", "high", "claim"),
+    [
+        ("SamPO.equal_lead", -0.3, 0.3, "length_policy_equal_kept"),
+        ("R_DPO.words_above", -5.0, 5.0, "length_policy_works"),
+    ],
+)
+def test_what_was_not_seen_bears_out_nothing(found, key, low, high, claim) -> None:
+    numbers = {name.removeprefix("length_bias.policy."): value for name, value in found.metrics.items()}
+    wide = {f"{key}_trainings_low": low, f"{key}_trainings_high": high}
+    assert policy_claims(numbers)[claim] and not policy_claims(numbers | wide)[claim]
+
+
 def test_gold_at_equal_length_is_the_mean_of_the_lines_at_zero() -> None:
     rng = np.random.default_rng(1)
     words = rng.normal(5, 8, (3, 80))

@@ -90,6 +90,22 @@ def test_what_is_kept_again_takes_the_place_of_what_was(project: Project, monkey
     assert list((project.root / "fig").rglob("*.*")) == []
 
 
+def test_one_that_found_no_data_leaves_what_was_kept(project: Project) -> None:
+    project.run(experiments=True)
+    project.keep()
+    before = {path: path.read_bytes() for path in (project.root / "fig").rglob("*.*")}
+    project.has_data = False
+    assert project.run(experiments=True, force=True) == [FIRST, ASKED]
+    assert kept_results.own_experiments(project.folder) == []
+    assert kept_results.left_out(project.folder) == {}
+    assert project.run(experiments=True) == []
+    assert project.keep() == []
+    with pytest.raises(InputError, match="91_asked found no data here"):
+        project.keep("91")
+    assert {path: path.read_bytes() for path in (project.root / "fig").rglob("*.*")} == before
+    assert project.kept().metrics == {"asked.accuracy": 0.125}
+
+
 @pytest.mark.parametrize("stem", [FIRST, ASKED])
 def test_what_is_out_of_date_is_not_kept(project: Project, stem: str) -> None:
     project.run(experiments=True)

@@ -28,6 +28,11 @@ def test_zero_has_no_sign():
     assert filled(text, values) == "0.00 0.00 0% 0.0% -0.01"
 
 
+def test_a_number_is_the_same_as_a_share_and_as_percent():
+    values = {"a": 0.7225, "b": -0.125}
+    assert filled("{{a:.3f}} {{a:.1%}} {{b:+.2f}} {{b:+.0%}}", values) == "0.723 72.3% -0.13 -13%"
+
+
 def test_fields_report_what_they_used():
     facts = Facts(VALUES)
     facts.fill("{{data.train.pairs}}", "report.en.md:3")

@@ -12,6 +12,7 @@ from rlhf_hw.experiments.result import verdicts
 from rlhf_hw.stats.replicates import beyond
 
 CONTROL_POLICY = "control"
+MARGIN_WORDS = 2.0  # replies that are longer by less count as no longer
 LENGTH_LOSSES = ("R_DPO", "SimPO", "LD_DPO", "SamPO")  # beside DPO, on labels with a taste for length
 EXPECTATIONS = {
     "length_policy_planted": "DPO on labels that length decides in part writes longer replies than DPO on "
@@ -41,8 +42,10 @@ def policy_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
 
     Returns:
         The claims of `EXPECTATIONS`. For each of `LENGTH_LOSSES` `length_policy_<loss>_shorter` and `_longer`
-        than DPO on the same labels, `_as_control`: it writes no longer replies than the control,
-        `_keeps_gold`: no loss of gold against DPO beyond `MARGIN`, `_gains` and `_loses` gold against DPO.
+        than DPO on the same labels, `_as_control`: its replies are no longer than the control's, up to
+        `MARGIN_WORDS`, `_keeps_gold` and `_keeps_equal`: no loss of gold against DPO beyond `MARGIN`, as they
+        are and at equal length, `_gains` and `_loses` gold against DPO. That a difference was not seen bears
+        none of these out: its intervals have to end before the margin.
         `length_policy_dpo_gains` and `_dpo_loses`: gold of DPO on biased labels against the start.
     """
 
@@ -54,8 +57,9 @@ def policy_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
         key = f"length_policy_{name}"
         claims[f"{key}_shorter"] = side(f"{name}.words_lead") < 0
         claims[f"{key}_longer"] = side(f"{name}.words_lead") > 0
-        claims[f"{key}_as_control"] = side(f"{name}.words_above") <= 0
+        claims[f"{key}_as_control"] = beyond(numbers, f"{name}.words_above", MARGIN_WORDS) < 0
         claims[f"{key}_keeps_gold"] = beyond(numbers, f"{name}.gold_lead", -MARGIN) > 0
+        claims[f"{key}_keeps_equal"] = beyond(numbers, f"{name}.equal_lead", -MARGIN) > 0
         claims[f"{key}_gains"] = side(f"{name}.gold_lead") > 0
         claims[f"{key}_loses"] = side(f"{name}.gold_lead") < 0
     works = ("shorter", "as_control", "keeps_gold")
@@ -70,5 +74,7 @@ def policy_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
             all(claims[f"length_policy_{name}_{what}"] for what in works) for name in LENGTH_LOSSES
         ),
         "length_policy_price_first": all(side(f"R_DPO.below_{other}") < 0 for other in ("LD_DPO", "SamPO")),
-        "length_policy_equal_kept": all(side(f"{name}.equal_lead") >= 0 for name in LENGTH_LOSSES),
+        "length_policy_equal_kept": all(
+            claims[f"length_policy_{name}_keeps_equal"] for name in LENGTH_LOSSES
+        ),
     }
