@@ -152,7 +152,7 @@ def sign_and_slope(found) -> Figure:
     left.axhline(0, color=GREY, linewidth=0.9)
     left.axvline(0, color=GREY, linewidth=0.9)
     left.set_xlabel(
-        f"score for 100 more words\n({GOLD_UNIT}), {'own pairs' if own else 'samples of one model'}"
+        f"score for 100 more words,\n{'own pairs' if own else 'samples of one model'} ({GOLD_UNIT})"
     )
     left.set_ylabel(f"DPO minus base\n({GOLD_UNIT})")
     draw_wins(right, found.metrics, list(found.parts))

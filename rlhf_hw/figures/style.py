@@ -50,7 +50,7 @@ KNOWN_COLOURS = {
 
 WIDTH = 6.3  # inches: 16 cm
 # points from a panel to its legend: ticks, their names and a line of Chinese stand between; a further line
-LEGEND_DROP, LINE = 40, 14
+LEGEND_DROP, LINE = 37, 14
 SMALLEST = 8  # points: of a figure's letters where it is drawn, exponents aside
 HALF, TALL = 3.15, 2.9  # width and height of a figure that is printed beside another
 KINDS, PRINTED = ("png", "pdf", "svg"), ("pdf", "svg")  # files of a figure; those of other languages

@@ -9,7 +9,6 @@ import pytest
 from rlhf_hw.figures.naming import name_marks
 from rlhf_hw.figures.style import INK, canvas, styled
 
-
 RADIUS = 2.5  # points, of the marks
 
 
