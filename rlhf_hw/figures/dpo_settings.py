@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from rlhf_hw.figures.naming import name_marks
 from rlhf_hw.figures.numbers import powers_of_ten
 from rlhf_hw.figures.style import (
     GOLD_UNIT,
@@ -54,11 +55,10 @@ def settings_frontier(found: Tried) -> Figure:
     for panel, names in zip(axes[0], panels, strict=True):
         for name in names:
             draw_gains(panel, found, name)
-        name_settings(panel, found, names)
         note_line(panel, 0, "start (SFT)")
         panel.set_xscale("log")
         panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xlabel("KL from the start (nats a reply, log scale)")
+        panel.set_xlabel("KL from the start\n(nats a reply, log scale)")
         gold = names == ["gold"]
         panel.set_ylabel(f"mean gain in gold\n({GOLD_UNIT})" if gold else "mean gain in score\n(points)")
         panel.margins(x=0.3, y=0.2)
@@ -67,6 +67,8 @@ def settings_frontier(found: Tried) -> Figure:
             panel.axvspan(max(found.budget, left), right, color=GREY, alpha=0.12, label="beyond the budget")
             panel.set_xlim(left, right)
         legend_below(panel, columns=2)
+    for panel, names in zip(axes[0], panels, strict=True):  # all in place
+        name_settings(panel, found, names)
     return figure
 
 
@@ -84,26 +86,32 @@ def draw_gains(axes: Axes, found: Tried, name: str) -> None:
         markersize=4,
         label=label,
     )
-    for beta in {setting.beta for setting in found.settings}:
-        line = sorted((kl[n], values[n]) for n, s in enumerate(found.settings) if s.beta == beta)
-        axes.plot(*zip(*line, strict=True), color=colour, linewidth=0.8, alpha=0.5)
+    for order in joined(found):
+        axes.plot([kl[n] for n in order], [values[n] for n in order], color=colour, linewidth=0.8, alpha=0.5)
     at = found.chosen
     ring = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": INK, "linestyle": "none"}
     axes.plot(kl[at], values[at], "o", **ring, label="taken by the rule" if name != "judge" else None)
 
 
 def name_settings(axes: Axes, found: Tried, names: Sequence[str]) -> None:
-    """Learning rate and beta above and below the intervals in turn: neighbours differ little in KL."""
-    for turn, n in enumerate(sorted(range(len(found.settings)), key=lambda n: found.kl[n])):
-        above = turn % 2 == 0
-        ends = [found.gains[name][n].high if above else found.gains[name][n].low for name in names]
-        setting = found.settings[n]
-        axes.annotate(
-            rf"{powers_of_ten(f'{setting.learning_rate:.0e}', 'figure')}, $\beta$ {setting.beta:g}",
-            (found.kl[n], max(ends) if above else min(ends)),
-            (0, 3 if above else -3),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if above else "top",
-            fontsize=8,
-        )
+    """Learning rate and beta beside the mark of the first of the judges."""
+    said = [
+        rf"{powers_of_ten(f'{setting.learning_rate:.0e}', 'figure')}, $\beta$ {setting.beta:g}"
+        for setting in found.settings
+    ]
+    lines, marks = [[(kl, 0.0) for kl in axes.get_xlim()]], {}
+    for name in names:
+        places = [ASIDE.get(name, 1.0) * kl for kl in found.kl]
+        marks[name] = [(at, gain.value) for at, gain in zip(places, found.gains[name], strict=True)]
+        ends = [(gain.low, gain.high) for gain in found.gains[name]]
+        lines += [[(at, end) for end in pair] for at, pair in zip(places, ends, strict=True)]
+        lines += [[marks[name][n] for n in order] for order in joined(found)]
+    first, *rest = names
+    name_marks(axes, said, marks[first], [at for name in rest for at in marks[name]], lines)
+
+
+def joined(found: Tried) -> list[list[int]]:
+    """Settings of one beta, in the order of their KL: a line joins them."""
+    betas = sorted({setting.beta for setting in found.settings})
+    near = sorted(range(len(found.settings)), key=lambda n: found.kl[n])
+    return [[n for n in near if found.settings[n].beta == beta] for beta in betas]

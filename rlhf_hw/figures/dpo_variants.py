@@ -55,8 +55,7 @@ def beside_rlhf(
     figure, (left, right) = canvas(1, 2, height=3.0)
     _draw_counts(left, distances, COVERAGE_LINES, "distance")
     left.set_ylim(bottom=0)
-    left.set_xlabel("labels")
-    left.set_ylabel("distance to RLHF's policy")
+    left.set_ylabel("distance to RLHF's policy\n(total variation)")
     rows = np.arange(len(CLASS_ROWS))[::-1]
     for row, (kind, (_, colour)) in zip(rows, CLASS_ROWS.items(), strict=True):
         shares = np.clip(np.asarray(reached[kind], dtype=float), LOWEST_SHARE, None)
@@ -91,11 +90,10 @@ def what_variants_change(
         rates: Shares of flipped labels, shape (R,).
         kept: Loss -> the share of its margin without noise that it keeps, shape (R,).
     """
-    figure, (left, middle, right) = canvas(1, 3, height=3.2)
+    figure, (left, middle, right) = canvas(1, 3, height=3.4)
     _draw_counts(left, regrets, SOURCE_LINES, "regret")
     left.set_ylim(bottom=0)
-    left.set_xlabel("labels")
-    left.set_ylabel("regret (reward)")
+    left.set_ylabel("regret (units of reward)")
     _draw_band(middle, list(changes), list(changes.values()), "change", ("DPO", BLUE, "-", "o"))
     for name, (label, colour, mark) in ANCHOR_MARKS.items():
         one = Estimate.of(anchored[name], "change")
@@ -103,14 +101,14 @@ def what_variants_change(
         middle.errorbar(max(changes), one.value, yerr=bars, fmt=mark, color=colour, markersize=5, label=label)
     middle.axhline(0, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     middle.set_xlabel("similarity of the two replies")
-    middle.set_ylabel("change of log π(chosen), nats")
+    middle.set_ylabel("change of log π(chosen) (nats)")
     legend_below(middle, columns=1)
     for name, (colour, line, mark) in NOISE_LINES.items():
         right.plot(rates, kept[name], color=colour, linestyle=line, marker=mark, markersize=4, label=name)
     right.set_ylim(0, 1.05)
     right.set_xlabel("share of flipped labels")
     right.set_ylabel("share of the margin kept")
-    legend_below(right)
+    legend_below(right, columns=1)
     return figure
 
 
@@ -122,6 +120,7 @@ def _draw_counts(axes, found: Mapping, lines: Mapping, key: str) -> None:
     axes.set_xscale("log")
     axes.set_xticks(counts, [f"{count:,}" for count in counts])
     axes.minorticks_off()
+    axes.set_xlabel("labels (log scale)")
     legend_below(axes, columns=1)
 
 

@@ -69,7 +69,7 @@ def riddle_at_a_look(found, rendering: str = "plain") -> Figure:
     for column, kind in enumerate(kinds):
         above, below = panels[:, column]
         draw_levels(above, found.levels[rendering, kind])
-        above.set_title(f"judge of {LEARNED[kind]}")
+        above.set_title(f"judge of {LEARNED[kind]}", fontsize=8)
         above.set_xlabel("words")
         draw_parts(below, found.parts[rendering, kind], names=column == 0)
     for row, axis in ((0, "y"), (1, "x")):
@@ -151,7 +151,9 @@ def sign_and_slope(found) -> Figure:
         )
     left.axhline(0, color=GREY, linewidth=0.9)
     left.axvline(0, color=GREY, linewidth=0.9)
-    left.set_xlabel(f"score for 100 more words,\n{'own pairs' if own else 'samples of one model'}")
+    left.set_xlabel(
+        f"score for 100 more words,\n{'own pairs' if own else 'samples of one model'} ({GOLD_UNIT})"
+    )
     left.set_ylabel(f"DPO minus base\n({GOLD_UNIT})")
     draw_wins(right, found.metrics, list(found.parts))
     handles, labels = left.get_legend_handles_labels()

@@ -40,7 +40,12 @@ POLICY_ROWS = {
     "LD_DPO": "LD-DPO",
     "SamPO": "SamPO",
 }
-POLICY_COLUMNS = {"words": "words", "gold": f"gold ({GOLD_UNIT})", "equal": "gold at equal length"}
+POLICY_COLUMNS = {
+    "words": "length (words)",
+    "gold": f"gold\n({GOLD_UNIT})",
+    "equal": f"gold at equal length\n({GOLD_UNIT})",
+}
+PAID_UNIT = "at equal gold (SD per SD)"
 WHOLE_ROWS = {"biased": "whole model, no remedy", "balanced": "whole model, balanced in bins"}
 
 
@@ -56,7 +61,7 @@ def remedies_compared(
     """
     known = {REMEDY_ROWS[key]: (models[key], _colour(key), "o") for key in REMEDY_ROWS if key in models}
     known |= {WHOLE_ROWS[key]: (whole[key], _colour(key), "D") for key in WHOLE_ROWS if key in whole}
-    figure, (left, right) = canvas(1, 2, height=1.1 + 0.26 * len(known))
+    figure, (left, right) = canvas(1, 2, height=1.3 + 0.26 * len(known))
     rows = np.arange(len(known))[::-1]
     for row, (numbers, colour, mark) in zip(rows, known.values(), strict=True):
         draw_whiskers(left, Replicated.of(numbers, "coefficient"), row, colour, mark)
@@ -64,8 +69,8 @@ def remedies_compared(
     note_line(left, 0.0, "", vertical=True)
     left.set_yticks(rows, list(known))
     right.set_yticks(rows, [""] * len(rows))
-    left.set_xlabel("score by length, at equal gold (SD a SD)")
-    right.set_xlabel("gold of the best of many")
+    left.set_xlabel(f"score by length,\n{PAID_UNIT}")
+    right.set_xlabel(f"gold of the best of many\n({GOLD_UNIT})")
     for axes in (left, right):
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.grid(axis="y", visible=False)
@@ -86,7 +91,7 @@ def policies_from_labels(policies: Mapping[str, Mapping[str, float]]) -> Figure:
         policies: Keys of `POLICY_ROWS` -> numbers with `words`, `gold` and `equal` and their intervals.
     """
     known = [key for key in POLICY_ROWS if key in policies]
-    figure, panels = canvas(1, len(POLICY_COLUMNS), height=1.1 + 0.28 * len(known))
+    figure, panels = canvas(1, len(POLICY_COLUMNS), height=1.3 + 0.28 * len(known))
     rows = np.arange(len(known))[::-1]
     for panel, (measure, name) in zip(panels, POLICY_COLUMNS.items(), strict=True):
         for row, key in zip(rows, known, strict=True):
@@ -111,16 +116,16 @@ def bias_and_strength(
         by_share: Share -> numbers with `coefficient` and its interval.
         by_strength: Strength -> numbers with `coefficient` and `gold` and their intervals.
     """
-    figure, (left, right) = canvas(1, 2, height=2.8)
+    figure, (left, right) = canvas(1, 2, height=3.2)
     _draw_over(left, by_share, "coefficient", ("no remedy", ORANGE, "-", "o"))
     left.axhline(0, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     left.set_xlabel("share of labels that length decides")
-    left.set_ylabel("score by length, at equal gold")
+    left.set_ylabel(f"score by length,\n{PAID_UNIT}")
     _draw_over(right, by_strength, "coefficient", ("score by length", BLUE, "-", "o"))
     _draw_over(right, by_strength, "gold", ("gold of the best of many", PURPLE, (0, (5, 1)), "D"))
     note_line(right, 0.0, "nothing paid for length")
-    right.set_xlabel("strength of the penalty")
-    right.set_ylabel("score by length (SD a SD);\ngold (SD of base replies)")
+    right.set_xlabel("strength of the penalty (own slopes)")
+    right.set_ylabel(f"score by length (SD per SD);\ngold ({GOLD_UNIT})")
     legend_below(right, columns=1)
     return figure
 

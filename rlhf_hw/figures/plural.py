@@ -95,8 +95,8 @@ def groups_served(
         reach = {"xerr": whiskers(*([v] for v in across)), "yerr": whiskers(*([v] for v in up))}
         right.errorbar(across.value, up.value, **reach, fmt="none", ecolor=colour, elinewidth=0.8, capsize=0)
         right.plot(across.value, up.value, mark, color=colour, markersize=6, label=name, zorder=4)
-    right.set_xlabel("gain of the majority (gold)")
-    right.set_ylabel("gain of the minority (gold)")
+    right.set_xlabel("gain of the majority (units of gold)")
+    right.set_ylabel("gain of the minority (units of gold)")
     legend_below(right)
     return figure
 
@@ -186,6 +186,6 @@ def people_disagree(bins: Sequence[Mapping[str, float]], numbers: Mapping[str, f
     right.grid(axis="y", visible=False)
     right.set_facecolor("none")
     right.tick_params(axis="y", color=LIGHT)
-    right.set_xlabel("better argument; 95% over debates")
+    right.set_xlabel("share that tells the better argument;\n95% intervals over debates")
     legend_below(right)
     return figure

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rlhf_hw.figures.naming import name_marks
 from rlhf_hw.figures.replies import draw_whiskers
 from rlhf_hw.figures.style import (
     BLUE,
     GOLD,
+    GOLD_UNIT,
     GREEN,
     GREY,
     INK,
@@ -41,8 +43,6 @@ RULE_NAMES = {
     "averaged": "weights averaged",
 }
 EVERY = 3  # n of the upper axis that are named
-# where a mark's text stands: kinds that lie close stand apart
-BESIDE = {"o": ((4, 3), "left"), "^": ((4, -9), "left"), "v": ((-5, -3), "right"), "s": ((4, 3), "left")}
 
 
 @styled
@@ -78,11 +78,10 @@ def gold_against_proxy(curves: Mapping[str, pd.DataFrame], fitted: int) -> Figur
     right.axvline(bound, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     right.plot([], [], ":", color=INK, linewidth=1, label="parabola, fitted left of the line")
     panels[0].set_ylabel("gain in the score (its SD)")
-    right.set_ylabel("gain in gold (SD of base replies)")
+    right.set_ylabel(f"gain in gold ({GOLD_UNIT})")
     legend_below(panels[0], columns=1)
     handles, names = right.get_legend_handles_labels()
-    below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.23), "borderaxespad": 0.0}
-    right.legend(handles[-1:], names[-1:], **below)
+    legend_below(right, columns=1, handles=handles[-1:], labels=names[-1:])
     return figure
 
 
@@ -111,18 +110,19 @@ def labels_and_remedies(
         ("by directions of the states seen", GREEN, "v", seen),
         ("labels that favour length", ORANGE, "s", {"": favoured}),
     )
+    names, marks, lines = [], [], []
     for name, colour, mark, found in kinds:
         gold = [Estimate.of(numbers, "gold_most") for numbers in found.values()]
         across, up = [numbers["accuracy"] for numbers in found.values()], [one.value for one in gold]
         reach = whiskers(*zip(*gold, strict=True))
         left.errorbar(across, up, yerr=reach, fmt="none", ecolor=colour, elinewidth=0.8, capsize=0, alpha=0.6)
         left.plot(across, up, mark, color=colour, markersize=5, label=name, zorder=4)
-        for text, at in zip(found, zip(across, up, strict=True), strict=True):
-            look = {"textcoords": "offset points", "fontsize": 8, "color": colour}
-            left.annotate(text, at, xytext=BESIDE[mark][0], ha=BESIDE[mark][1], **look)
+        names += found
+        marks += zip(across, up, strict=True)
+        lines += [[(at, one.low), (at, one.high)] for at, one in zip(across, gold, strict=True)]
     left.axhline(0, color=GREY, linewidth=0.9)
     left.set_xlabel("accuracy on held-out pairs")
-    left.set_ylabel("gain in gold")
+    left.set_ylabel(f"gain in gold\n({GOLD_UNIT})")
     left.margins(x=0.12)
     legend_below(left, columns=1)
     rows = {rule: place for place, rule in enumerate(reversed(RULE_NAMES))}
@@ -137,6 +137,7 @@ def labels_and_remedies(
     right.set_yticks(list(rows.values()), [RULE_NAMES[rule] for rule in rows])
     right.set_ylim(-0.6, len(rows) - 0.4)
     right.grid(axis="y", visible=False)
-    right.set_xlabel("gold beyond one model's")
+    right.set_xlabel(f"gold beyond one model's\n({GOLD_UNIT})")
     legend_below(right, columns=1)
+    name_marks(left, names, marks, lines=lines)
     return figure

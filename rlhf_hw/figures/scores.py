@@ -142,7 +142,7 @@ def side_by_side(
         first = axes if title in same_model and first is None else first
         draw_pair(axes, *pair, common_bins(*together))
         axes.set_title("\n".join([title, *separation(*pair).split(", ")]), fontsize=8)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
+        legend_below(axes, columns=1)
     panels[0][0].set_ylabel("share of replies")
     return figure
 

@@ -23,6 +23,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal
 from matplotlib.text import Text
+from matplotlib.transforms import ScaledTranslation
 
 from rlhf_hw.figures.labels import FONTS, language_font, speaking
 from rlhf_hw.figures.narrow import FOLDER, is_also_narrow, narrowed
@@ -48,6 +49,8 @@ KNOWN_COLOURS = {
 }
 
 WIDTH = 6.3  # inches: 16 cm
+# points from a panel to its legend: ticks, their names and a line of Chinese stand between; a further line
+LEGEND_DROP, LINE = 37, 14
 SMALLEST = 8  # points: of a figure's letters where it is drawn, exponents aside
 HALF, TALL = 3.15, 2.9  # width and height of a figure that is printed beside another
 KINDS, PRINTED = ("png", "pdf", "svg"), ("pdf", "svg")  # files of a figure; those of other languages
@@ -222,10 +225,16 @@ def canvas(rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: flo
     return plt.subplots(rows, columns, figsize=(width, height), **options)
 
 
-def legend_below(axes: Axes, columns: int = 2) -> None:
-    """The legend under the axis label, where it takes no room from a narrow panel."""
-    below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.23), "borderaxespad": 0.0}
-    axes.legend(**below, ncols=columns, columnspacing=1.2, handlelength=1.6)
+def legend_below(axes: Axes, columns: int = 2, **entries) -> None:
+    """The legend under the axis label, where it takes no room from a narrow panel; entries go to `legend`.
+
+    It stands at a distance in points, not in heights of the panel: a label, which must be there before, is as
+    tall in a low panel.
+    """
+    lines = axes.get_xlabel().count("\n")
+    drop = ScaledTranslation(0, -(LEGEND_DROP + LINE * lines) / 72, axes.figure.dpi_scale_trans)
+    below = {"loc": "upper center", "bbox_to_anchor": (0.45, 0), "bbox_transform": axes.transAxes + drop}
+    axes.legend(**below, **entries, borderaxespad=0.0, ncols=columns, columnspacing=1.2, handlelength=1.6)
 
 
 def intervals_drawn(numbers: Iterable[Replicated]) -> str:

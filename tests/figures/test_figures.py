@@ -64,7 +64,7 @@ def test_figure_is_labelled_and_leaves_no_setting_behind(name):
     figure = DRAWINGS[name]()
     assert dict(mpl.rcParams) == before
     assert isinstance(figure, Figure) and figure.get_figwidth() <= 6.31
-    assert any(axes.get_xlabel() for axes in figure.axes)
+    assert any([figure.get_supxlabel(), *(axes.get_xlabel() for axes in figure.axes)])
     rows = (
         "win_rate_forest",
         "accuracy_by_kind",

@@ -26,7 +26,7 @@ def test_gold_stands_beside_the_score_over_the_same_distances():
 
 def test_every_kind_of_model_and_every_rule_has_its_mark():
     left, right = DRAWINGS["labels_and_remedies"]().axes
-    assert {text.get_text() for text in left.texts} == {"20", "600", "20%", "50%", "4", ""}
+    assert {text.get_text() for text in left.texts} - {""} == {"20", "600", "20%", "50%", "4"}
     assert [label.get_text() for label in right.get_yticklabels()] == list(RULE_NAMES.values())[::-1]
     marks = [line for line in right.lines if line.get_marker() in {mark for _, _, mark in CASES.values()}]
     assert len(marks) == 3 * len(CASES) + 1 and {mark.get_xdata()[0] for mark in marks} == {0.6}
