@@ -21,6 +21,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.models.batches import PAD_TO
 from rlhf_hw.models.long_rows import RowParts, attend_long, in_place_of_mask, long_rows
 
 ATTENTION = "rlhf_hw"
@@ -75,7 +76,9 @@ def mask_of_batch(
     parts, others = RowParts(long), np.setdiff1d(np.arange(len(bounds)), list(long))
     if len(others):
         short = torch.from_numpy(others).to(segment_ids.device)
-        mask = pair_mask(segment_ids[short, : bounds[others, -1].max()])
+        # padded as in a batch of their own, and so rounded alike
+        length = int(-(-bounds[others, -1].max() // PAD_TO) * PAD_TO)
+        mask = pair_mask(segment_ids[short, :length])
         parts = RowParts(long, short, additive(mask, dtype))
     return in_place_of_mask(parts, *segment_ids.shape, dtype, segment_ids.device)
 
