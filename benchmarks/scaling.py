@@ -54,15 +54,20 @@ def scaling(job: dict) -> dict:
 
     def cost(count: int, prompt: int, reply: int, shared: bool = True) -> float:
         groups = made_up_groups(count, prompt, reply)
-        return 1000 * step_seconds(model, groups if shared else separate(groups), dtype, repeats) / count
+        times = repeats if prompt < 1024 else 1  # long rows take seconds
+        return 1000 * step_seconds(model, groups if shared else separate(groups), dtype, times) / count
 
-    totals = (32, 64) if short else (64, 128, 256, 512, 1024)
+    def of_length(tokens: int) -> dict:
+        pairs = min(4, max(1, 4096 // tokens))
+        return {"tokens": tokens, "pairs": pairs, "ms": cost(pairs, tokens // 2, tokens // 4)}
+
+    totals = (32, 64) if short else (64, 128, 256, 512, 1024, 2048, 4096, 8192)
     sizes = (1, 4) if short else (1, 2, 4, 8, 16, 32)
     shares = (0.5,) if short else (0.1, 0.3, 0.5, 0.7, 0.9)
     counts = (100, 1000) if short else (1000, 10_000, 100_000)
     row = totals[-1] if short else 256
     return {
-        "length": [{"tokens": n, "ms": cost(4, n // 2, n // 4)} for n in totals],
+        "length": [of_length(n) for n in totals],
         "batch": [{"pairs": b, "ms": cost(b, row // 2, row // 4)} for b in sizes],
         "share": [
             {"share": s, "ms": cost(4, p, r), "ms_separate": cost(4, p, r, shared=False)}

@@ -124,7 +124,7 @@ def profile_rows(results: dict[str, dict], peak: float) -> list[dict[str, str]]:
 def scaling_tables(result: dict[str, list[dict]]) -> str:
     """The scaling page: one table for each of its four questions."""
     titles = {
-        "length": "Forward and backward pass against the tokens of a row (4 pairs in a batch)",
+        "length": "Forward and backward pass against the tokens of a row, ms a pair",
         "batch": "... against batch size (rows of one length)",
         "share": "... against the prompt's share of a row, and the same pairs without sharing the prompt",
         "pairs": "Preparation on the processor against the number of pairs",

@@ -3,7 +3,8 @@
 The forward pass is torch's fused kernel (Dao et al. 2022, arXiv 2205.14135), with and without gradients, so
 that a policy and its reference agree: scores stay in fp32, and nothing of size L^2 is kept. Its backward pass
 on processors goes through small tiles. Rows of preference pairs are short enough for a few large bf16
-products, which take half the time (`_ByProducts`). fp32, a GPU and long rows use the kernel's own.
+products, which take half the time (`_ByProducts`). fp32 and a GPU use the kernel's own. Long rows have no
+mask and are attended by parts (module `long_rows`).
 
 Models whose attention does more than the kernel (soft-capping, sinks) or is a class of its own (Falcon,
 GPT-J) keep their own code, "eager" in transformers. `ATTENTION` names ours among transformers' kernels.
@@ -11,13 +12,17 @@ GPT-J) keep their own code, "eager" in transformers. `ATTENTION` names ours amon
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.models.batches import PAD_TO
+from rlhf_hw.models.long_rows import RowParts, attend_long, in_place_of_mask, long_rows
 
 ATTENTION = "rlhf_hw"
 # The backward pass of a layer holds a few matrices of at most this many scores at a time, 32 MiB each.
@@ -25,6 +30,22 @@ MAX_SCORES = 2**24
 # Classes of their own for each kernel; the plain one adds the mask it is given to the scores.
 OWN_CLASSES = ("falcon", "gptj")
 CHOOSE = "choose a model such as Qwen2.5, Llama or Mistral"
+
+
+def pair_mask(segment_ids: Tensor) -> Tensor:
+    """Attention mask of a shared-prompt batch.
+
+    Args:
+        segment_ids: Shape (B, L); 0 prompt, 1..K replies, -1 padding.
+
+    Returns:
+        Shape (B, 1, L, L), True where position i may look at position j: j is not later than i, and j belongs
+        to the prompt or to i's own reply.
+    """
+    length = segment_ids.shape[1]
+    query, key = segment_ids[:, :, None], segment_ids[:, None, :]
+    causal = torch.ones(length, length, dtype=torch.bool, device=segment_ids.device).tril()
+    return (causal & ((key == 0) | (key == query)))[:, None]
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -35,6 +56,31 @@ def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     not become NaN.
     """
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def mask_of_batch(
+    transformer: nn.Module, segment_ids: Tensor, bounds: np.ndarray | None, dtype: torch.dtype
+) -> Tensor:
+    """The attention mask of all layers, or what stands in for it where rows are attended by parts.
+
+    Args:
+        transformer: A model without its head; one with attention of its own always has a mask.
+        segment_ids: Shape (B, L).
+        bounds: Shape (B, K + 2), see `batches.build_batch`; None: no row is attended by parts.
+        dtype: Of the mask.
+    """
+    by_parts = bounds is not None and transformer.config._attn_implementation == ATTENTION
+    long = long_rows(bounds) if by_parts else {}
+    if not long:
+        return additive(pair_mask(segment_ids), dtype)
+    parts, others = RowParts(long), np.setdiff1d(np.arange(len(bounds)), list(long))
+    if len(others):
+        short = torch.from_numpy(others).to(segment_ids.device)
+        # padded as in a batch of their own, and so rounded alike
+        length = int(-(-bounds[others, -1].max() // PAD_TO) * PAD_TO)
+        mask = pair_mask(segment_ids[short, :length])
+        parts = RowParts(long, short, additive(mask, dtype))
+    return in_place_of_mask(parts, *segment_ids.shape, dtype, segment_ids.device)
 
 
 def attend(
@@ -53,7 +99,8 @@ def attend(
         module: The attention layer.
         query: Shape (B, H, L, D).
         key, value: Shape (B, G, L, D); each of the G heads serves H / G query heads.
-        attention_mask: Shape (B, 1, L, L), added to the scores, or as transformers makes it for generation.
+        attention_mask: Shape (B, 1, L, L), added to the scores, or as transformers makes it for generation,
+            or `long_rows.in_place_of_mask`.
         scaling: Factor of the scores; default 1 / sqrt(D).
         dropout: Share of attention weights dropped; other than 0 leaves the work to the fused kernel.
 
@@ -63,6 +110,15 @@ def attend(
     if kwargs.get("s_aux") is not None:
         raise InputError(f"{type(module).__name__}: attention sinks under another name; {CHOOSE}")
     heads, length, width = query.shape[1:]
+    parts = getattr(attention_mask, "row_parts", None)
+    if parts is not None:
+        output = attend_long(query, key, value, parts.long, scaling, dropout)
+        if parts.short is not None:
+            rows = (x[parts.short, :, : parts.mask.shape[-1]] for x in (query, key, value))
+            some, _ = attend(module, *rows, parts.mask, scaling, dropout, **kwargs)
+            some = pad(some, (0, 0, 0, 0, 0, length - some.shape[1]))
+            output = output.index_copy(0, parts.short, some)
+        return output.contiguous(), None
     by_products = (
         torch.is_grad_enabled()
         and query.device.type == "cpu"

@@ -163,7 +163,7 @@ def build_batch(
     targets: str = "none",
     pad_to: int = PAD_TO,
     with_prompt: np.ndarray | None = None,
-) -> dict[str, torch.Tensor]:
+) -> dict[str, torch.Tensor | np.ndarray]:
     """Build the shared-prompt batch of some groups.
 
     Args:
@@ -181,6 +181,8 @@ def build_batch(
         tokens: `predict_from` (T,) flat position whose hidden state predicts it, `target_ids` (T,), and
         `reply_of` (T,) the flat number b * K + k of its reply (-1: filling, counts nowhere); and `used` (U,),
         the flat positions in `predict_from`, each once. Where the groups weigh tokens, `weights` (T,), too.
+        And `bounds` (B, K + 2), an array that stays on the host (`on_device`): where each part of a row
+        starts, and where the last one ends.
     """
     offsets = groups.offsets[np.asarray(indices, dtype=np.int64)]
     parts = offsets - offsets[:, :1]  # (B, K + 2), relative to the row's start
@@ -205,7 +207,12 @@ def build_batch(
             counted &= with_prompt[np.asarray(indices, dtype=np.int64)]
         weights = None if groups.weights is None else groups.weights[flat]
         batch |= _targets(batch, parts, counted, weights)
-    return {name: torch.from_numpy(array) for name, array in batch.items()}
+    return {name: torch.from_numpy(array) for name, array in batch.items()} | {"bounds": parts}
+
+
+def on_device(batch: dict[str, torch.Tensor | np.ndarray], device: torch.device) -> dict:
+    """A batch with its tensors on a device; arrays stay where they are."""
+    return {name: x.to(device) if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
 
 
 def _targets(

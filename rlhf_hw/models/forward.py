@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from rlhf_hw.models.attention import additive, refuse_beyond_window, use_attention
-from rlhf_hw.models.batches import TokenizedGroups, build_batch, sorted_batches
+from rlhf_hw.models.attention import mask_of_batch, refuse_beyond_window, use_attention
+from rlhf_hw.models.batches import TokenizedGroups, build_batch, on_device, sorted_batches
 from rlhf_hw.models.cpu_speed import LinearByOneDNN, keep_freed_memory
 from rlhf_hw.models.fused import fused, use_fused, with_forward
 from rlhf_hw.models.loading import pick_dtype
@@ -35,24 +35,13 @@ def backbone(model: PreTrainedModel) -> nn.Module:
     return getattr(whole, "language_model", whole)
 
 
-def pair_mask(segment_ids: Tensor) -> Tensor:
-    """Attention mask of a shared-prompt batch.
-
-    Args:
-        segment_ids: Shape (B, L); 0 prompt, 1..K replies, -1 padding.
-
-    Returns:
-        Shape (B, 1, L, L), True where position i may look at position j: j is not later than i, and j belongs
-        to the prompt or to i's own reply.
-    """
-    length = segment_ids.shape[1]
-    query, key = segment_ids[:, :, None], segment_ids[:, None, :]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segment_ids.device).tril()
-    return (causal & ((key == 0) | (key == query)))[:, None]
-
-
 def hidden_states(
-    model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, used: Tensor
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    position_ids: Tensor,
+    segment_ids: Tensor,
+    used: Tensor,
+    bounds: np.ndarray | None = None,
 ) -> Tensor:
     """Last hidden states of a shared-prompt batch at the positions that are read.
 
@@ -60,6 +49,7 @@ def hidden_states(
         model: Any model with a head.
         input_ids, position_ids, segment_ids: Shape (B, L), see `batches.build_batch`.
         used: Flat positions, shape (U,), each at most once.
+        bounds: See `attention.mask_of_batch`.
 
     Returns:
         Shape (B * L, D); other rows than those in `used` hold numbers without a meaning.
@@ -72,7 +62,7 @@ def hidden_states(
         output = transformer(
             input_ids=input_ids,
             position_ids=position_ids,
-            attention_mask=additive(pair_mask(segment_ids), dtype),
+            attention_mask=mask_of_batch(transformer, segment_ids, bounds, dtype),
             use_cache=False,
         )
     return output.last_hidden_state.flatten(0, 1)
@@ -110,17 +100,27 @@ def last_mlp_at(transformer: nn.Module, used: Tensor):
 
 
 def end_hidden(
-    model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, ends: Tensor
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    position_ids: Tensor,
+    segment_ids: Tensor,
+    ends: Tensor,
+    bounds: np.ndarray | None = None,
 ) -> Tensor:
     """Last hidden states at each reply's last token, shape (B, K, D)."""
     rows = torch.arange(len(ends), device=ends.device)[:, None]
     places = (rows * input_ids.shape[1] + ends).flatten()
-    hidden = hidden_states(model, input_ids, position_ids, segment_ids, places)
+    hidden = hidden_states(model, input_ids, position_ids, segment_ids, places, bounds)
     return hidden[places].view(*ends.shape, -1)
 
 
 def score_batch(
-    model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, ends: Tensor
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    position_ids: Tensor,
+    segment_ids: Tensor,
+    ends: Tensor,
+    bounds: np.ndarray | None = None,
 ) -> Tensor:
     """Rewards of a shared-prompt batch, read at each reply's last token.
 
@@ -130,11 +130,12 @@ def score_batch(
         model: A reward model.
         input_ids, position_ids, segment_ids: Shape (B, L), see `batches.build_batch`.
         ends: Shape (B, K).
+        bounds: See `attention.mask_of_batch`.
 
     Returns:
         Rewards, shape (B, K), fp32.
     """
-    at_end = end_hidden(model, input_ids, position_ids, segment_ids, ends)
+    at_end = end_hidden(model, input_ids, position_ids, segment_ids, ends, bounds)
     with torch.autocast(at_end.device.type, enabled=False):
         return model.score(at_end.float()).squeeze(-1)
 
@@ -150,6 +151,7 @@ def log_prob_batch(
     reply_of: Tensor,
     used: Tensor,
     weights: Tensor | None = None,
+    bounds: np.ndarray | None = None,
 ) -> Tensor:
     """Summed log-probabilities of the replies of a shared-prompt batch.
 
@@ -157,13 +159,13 @@ def log_prob_batch(
 
     Args:
         model: A causal language model.
-        input_ids, position_ids, segment_ids, ends: See `score_batch`.
+        input_ids, position_ids, segment_ids, ends, bounds: See `score_batch`.
         predict_from, target_ids, reply_of, used, weights: See `batches.build_batch`.
 
     Returns:
         Shape (B, K), fp32; with weights (B, K, 2): the plain sums, and those of weighted tokens.
     """
-    hidden = hidden_states(model, input_ids, position_ids, segment_ids, used)
+    hidden = hidden_states(model, input_ids, position_ids, segment_ids, used, bounds)
     log_probs = token_log_probs(model.get_output_embeddings(), hidden[predict_from], target_ids)
     sums = sum_by_reply(log_probs, reply_of, ends)
     if weights is None:
@@ -255,7 +257,7 @@ def over_groups(
     size = max(1, TOKENS_PER_BATCH // int(groups.lengths.max()))
     device = next(model.parameters()).device
     for indices in tqdm(sorted_batches(groups.lengths, size), desc=title, leave=False, mininterval=1):
-        batch = {k: v.to(device) for k, v in build_batch(groups, indices, pad_id, targets=targets).items()}
+        batch = on_device(build_batch(groups, indices, pad_id, targets=targets), device)
         values = function(model, **batch).float().cpu().numpy()
         if results is None:
             results = np.zeros((len(groups), *values.shape[1:]), dtype=np.float32)

@@ -51,9 +51,9 @@ def exact_kl(
     """
     heads = [network.get_output_embeddings() for network in (policy, reference)]
 
-    def kl(model, input_ids, position_ids, segment_ids, ends, predict_from, target_ids, reply_of, used):
+    def kl(model, input_ids, position_ids, segment_ids, ends, predict_from, reply_of, used, bounds, **_):
         hidden = [
-            hidden_states(network, input_ids, position_ids, segment_ids, used)[predict_from]
+            hidden_states(network, input_ids, position_ids, segment_ids, used, bounds)[predict_from]
             for network in (policy, reference)
         ]
         pieces = zip(*(states.split(tokens_per_chunk(heads[0])) for states in hidden), strict=True)

@@ -2,8 +2,9 @@
 
 Counted are the tensors that autograd keeps, layer by layer, as measured for models of the Llama family with
 bf16 products beside fp32 weights: norms and residuals in fp32 with their bf16 copies, projections, the
-feed-forward part. Attention weights are not kept (see `models.attention`). Other architectures keep about as
-much for the same sizes.
+feed-forward part. Attention weights are not kept (see `models.attention`), and the one mask of all layers is
+small beside the rest: long rows have none (`models.long_rows`). Other architectures keep about as much for
+the same sizes.
 """
 
 from contextlib import suppress

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from rlhf_hw.models import attention, long_rows
 from rlhf_hw.models.attention import refuse_beyond_window
 from rlhf_hw.models.batches import build_batch, group_tokens
 from rlhf_hw.models.forward import log_prob_batch, score_batch, use_pair_forward
@@ -109,9 +110,15 @@ def plain_scores(folder) -> torch.Tensor:
     return plain(own.eval(), lambda logits, prompt, reply: logits[0])
 
 
+@pytest.fixture(params=["with a mask", "by parts"])
+def attended(request, monkeypatch) -> None:
+    """Both ways that rows are attended, whatever their length."""
+    monkeypatch.setattr(long_rows, "LONG_ROW", 1 if request.param == "by parts" else 10**6)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_shared_prompts_give_what_plain_transformers_gives(family, tmp_path) -> None:
+def test_shared_prompts_give_what_plain_transformers_gives(family, attended, tmp_path) -> None:
     folder = tiny(family, FAMILIES[family], tmp_path / "policy")
     policy = load_policy(folder).eval()
     found = log_prob_batch(policy, **build_batch(groups(), [0, 1], 0, targets="replies"))
@@ -130,7 +137,7 @@ def test_shared_prompts_give_what_plain_transformers_gives(family, tmp_path) -> 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_in_bf16_a_training_step_is_near_the_one_in_fp32(family, tmp_path) -> None:
+def test_in_bf16_a_training_step_is_near_the_one_in_fp32(family, attended, tmp_path) -> None:
     folder, found = tiny(family, FAMILIES[family], tmp_path), []
     for enabled in (False, True):
         model = load_reward_model(folder).eval()
@@ -142,6 +149,23 @@ def test_in_bf16_a_training_step_is_near_the_one_in_fp32(family, tmp_path) -> No
     (exact, direction), (rounded, other) = found
     assert (rounded - exact).norm() < 0.05 * exact.norm()
     assert torch.cosine_similarity(direction, other, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_by_parts_are_those_with_a_mask(family, tmp_path, monkeypatch) -> None:
+    model, found = load_policy(tiny(family, FAMILIES[family], tmp_path)).eval(), []
+    own_code = model.config.get_text_config()._attn_implementation == "eager"
+    stand_ins = []
+    stand_in = attention.in_place_of_mask
+    monkeypatch.setattr(attention, "in_place_of_mask", lambda *x: stand_ins.append(x) or stand_in(*x))
+    for limit in (10**6, 1):
+        monkeypatch.setattr(long_rows, "LONG_ROW", limit)
+        model.zero_grad()
+        log_prob_batch(model, **build_batch(groups(), [0, 1], 0, targets="replies")).mean().div(10).backward()
+        found.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    assert len(stand_ins) == (0 if own_code else 1), "by parts unless the model's own code is kept"
+    for name, gradient in found[1].items():
+        torch.testing.assert_close(gradient, found[0][name], **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("family", REFUSED)

@@ -5,8 +5,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlhf_hw.models import attention
-from rlhf_hw.models.attention import additive, attend, refuse_beyond_window
-from rlhf_hw.models.forward import pair_mask
+from rlhf_hw.models.attention import additive, attend, pair_mask, refuse_beyond_window
 from rlhf_hw.models.loading import load_policy
 
 SEGMENTS = torch.tensor([[0] * 20 + [1] * 9 + [2] * 14 + [-1] * 5, [0] * 8 + [1] * 30 + [2] * 10])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlhf_hw.models.attention import pair_mask
 from rlhf_hw.models.batches import (
     IGNORED,
     PAD_TO,
@@ -12,7 +13,7 @@ from rlhf_hw.models.batches import (
     sorted_batches,
     tokenize_preferences,
 )
-from rlhf_hw.models.forward import log_prob_batch, pair_mask, score_batch
+from rlhf_hw.models.forward import log_prob_batch, score_batch
 from rlhf_hw.models.loading import load_policy, load_reward_model
 from rlhf_hw.models.rendering import Renderer
 from rlhf_hw.preferences.templates import Message, Preference

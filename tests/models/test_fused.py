@@ -6,8 +6,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlhf_hw.models import fused as module
-from rlhf_hw.models.attention import ATTENTION
-from rlhf_hw.models.forward import inference, log_prob_batch, pair_mask, use_pair_forward
+from rlhf_hw.models.attention import ATTENTION, pair_mask
+from rlhf_hw.models.forward import inference, log_prob_batch, use_pair_forward
 from rlhf_hw.models.fused import fused, use_fused
 
 FAMILIES = ("qwen2", "qwen3", "llama", "mistral")

@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausa
 
 from rlhf_hw.errors import RunFailed
 from rlhf_hw.files import read_json
+from rlhf_hw.models.batches import on_device
 from rlhf_hw.training.config import DPOTraining, RewardTraining, SupervisedTraining
 from rlhf_hw.training.finite import FiniteValues
 from rlhf_hw.training.group_trainer import GroupTrainer
@@ -64,8 +65,7 @@ def test_a_step_reads_nothing_back_from_its_device(kind, groups, renderer, setti
     trainer.finite = FiniteValues()
     trainer.args, trainer.state = SimpleNamespace(world_size=1), SimpleNamespace(global_step=0)
     trainer.model = torch.nn.Identity()
-    batch = trainer.collate_counted(groups, "train", [0, 1, ~0])
-    batch = {name: tensor.to("meta") for name, tensor in batch.items()}
+    batch = on_device(trainer.collate_counted(groups, "train", [0, 1, ~0]), "meta")
     if kind is DPOTrainer:
         batch["reference"] = torch.zeros(3, 2, device="meta")
     loss = trainer.compute_loss(
