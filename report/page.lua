@@ -180,7 +180,7 @@ local function case_points(source)
   for _, group in ipairs(found.groups) do
     local address = escaped(explorer .. "#lang=" .. language .. "&" .. group.address .. "&case=")
     for _, point in ipairs(group.points) do
-      parts:insert(string.format('<a href="%s%s" tabindex="-1"><circle cx="%s" cy="%s" r="3"/></a>', address, escaped(point[3]), point[1], point[2]))
+      parts:insert(string.format('<a href="%s%s" tabindex="-1"><circle cx="%s" cy="%s" r="2"/></a>', address, escaped(point[3]), point[1], point[2]))
     end
   end
   parts:insert("</svg>")
