@@ -54,6 +54,18 @@
   });
   addEventListener("resize", () => { reach(); locate(); });
 
+  // Points that are cases lie close: of those near a click the nearest is meant, as far off as a finger may be.
+  document.querySelectorAll(".points").forEach((points) => points.addEventListener("click", (event) => {
+    const near = [...points.querySelectorAll("a")].map((link) => {
+      const box = link.getBoundingClientRect();
+      return [Math.hypot(box.x + box.width / 2 - event.clientX, box.y + box.height / 2 - event.clientY), link.href.baseVal];
+    }).sort((one, other) => one[0] - other[0])[0];
+    if (!near || near[0] > 14) return;
+    event.preventDefault();
+    if (event.ctrlKey || event.metaKey || event.shiftKey) open(near[1], "_blank", "noopener");
+    else location.assign(near[1]);
+  }));
+
   // BibTeX: one button an entry, in the list and in the card.
   const copy = async (text, button) => {
     try {

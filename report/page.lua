@@ -1,15 +1,16 @@
 -- What the page on a screen has beyond print (page.html, style.css, page.js): one h1, a link at each heading, formulas
 -- and tables that scroll or fold on a phone, each table as CSV, each reference as BibTeX, links from figures to the replies
--- that they count. Runs last, after citeproc.
+-- that they count, and from their points. Runs last, after citeproc.
 
 local WORDS = {
   en = { contents = "Contents", skip = "Skip to the text", top = "Back to top", other = "中文", ["other-tag"] = "zh-CN",
     link = "Link to this place: ", csv = "Table as CSV", copy = "Copy BibTeX", copied = "Copied",
     scrolls = "Scrolls sideways", reference = "Reference", explorer = "Replies", explore = "Look at these cases",
-    further = " (%d)" },
+    further = " (%d)", point = "; a click on a point opens its case" },
   zh = { contents = "目录", skip = "跳到正文", top = "回到顶部", other = "English", ["other-tag"] = "en",
     link = "本节链接：", csv = "下载表格（CSV）", copy = "复制 BibTeX", copied = "已复制",
-    scrolls = "可左右滚动", reference = "参考文献", explorer = "回复", explore = "查看这些案例", further = "（%d）" },
+    scrolls = "可左右滚动", reference = "参考文献", explorer = "回复", explore = "查看这些案例", further = "（%d）",
+    point = "；点击图中的点可打开对应案例" },
 }
 local words, language, bibliography
 local explorer, views -- the page of replies beside this one, if there is one; figure -> what it shows there
@@ -164,24 +165,50 @@ local function drawn_width(source)
   return points and string.format("--drawn: %.0fpx", points * 96 / 72)
 end
 
+-- Over the image, each point that is one case as a link to it. They are for those who point: the keyboard and readers
+-- of the page take the link below the caption, which leads to all of these cases.
+local function cases_of(source)
+  return explorer and source:match("%.svg$") and io.open((source:gsub("%.svg$", ".cases.json")))
+end
+
+local function case_points(source)
+  local file = cases_of(source)
+  if not file then return nil end
+  local found, parts = pandoc.json.decode(file:read("a"), false), pandoc.List({})
+  file:close()
+  parts:insert(string.format('<svg class="points" viewBox="0 0 %s %s" aria-hidden="true">', table.unpack(found.size)))
+  for _, group in ipairs(found.groups) do
+    local address = escaped(explorer .. "#lang=" .. language .. "&" .. group.address .. "&case=")
+    for _, point in ipairs(group.points) do
+      parts:insert(string.format('<a href="%s%s" tabindex="-1"><circle cx="%s" cy="%s" r="2"/></a>', address, escaped(point[3]), point[1], point[2]))
+    end
+  end
+  parts:insert("</svg>")
+  return pandoc.RawInline("html", table.concat(parts))
+end
+
 local function panel(image)
   local styles = pandoc.List({})
   if image.attributes.width then styles:insert("width: " .. image.attributes.width) end
   styles:insert(drawn_width(image.src))
   image.attributes.width = nil
-  return pandoc.Span({ image }, { class = "panel scroll", style = table.concat(styles, "; ") })
+  local points = case_points(image.src)
+  local drawn = points and pandoc.Span({ image, points }, { class = "drawn" }) or image
+  return pandoc.Span({ drawn }, { class = "panel scroll", style = table.concat(styles, "; ") })
 end
 
 -- Below the caption, the links of its panels.
 local function figure_link(figure)
-  local links, caption = pandoc.List({}), figure.caption
+  local links, caption, pointed = pandoc.List({}), figure.caption, ""
   figure:walk({ Image = function(image)
+    local file = cases_of(image.src)
+    if file then file:close(); pointed = words.point end
     local number = #links > 0 and words.further:format(#links + 1) or ""
     local link = case_link(image.src:match("([%w_-]+)%.%a+$"), number)
     if link then links:insert(link) end
   end })
   if #links == 0 then return nil end
-  caption.long:insert(pandoc.RawBlock("html", '<p class="cases">' .. table.concat(links, " · ") .. "</p>"))
+  caption.long:insert(pandoc.RawBlock("html", '<p class="cases">' .. table.concat(links, " · ") .. pointed .. "</p>"))
   figure.caption = caption
   return figure
 end

@@ -5,6 +5,7 @@ no tail is cut off.
 """
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy import special
 
+from rlhf_hw.figures.case_points import CaseAddresses, mark_cases
 from rlhf_hw.figures.numbers import with_minus
 from rlhf_hw.figures.style import (
     BLUE,
@@ -182,6 +184,7 @@ def score_against_length(
     groups: Mapping[str, tuple],
     *,
     unit: str = "tokens",
+    cases: Mapping[str, CaseAddresses] = MappingProxyType({}),
 ) -> Figure:
     """Score of each reply against its length, one panel a group, with the mean scores in bins of equal mass.
 
@@ -192,6 +195,7 @@ def score_against_length(
         groups: name -> (scores, lengths) or more, of which no use is made; the names of `KNOWN_COLOURS` keep
             their colours in all figures.
         unit: of the lengths.
+        cases: name -> what its points lead to in the reply explorer (`experiments.case_addresses`).
     """
     figure, panels = canvas(1, len(groups), height=2.8, squeeze=False, sharex=True, sharey=True)
     for axes, (name, (scores, lengths, *_)), colour in zip(panels[0], groups.items(), CYCLE, strict=False):
@@ -200,6 +204,8 @@ def score_against_length(
         axes.plot(
             lengths, scores, ".", color=colour, alpha=0.35, markersize=3.5, markeredgewidth=0, rasterized=True
         )
+        if name in cases:
+            mark_cases(axes, lengths, scores, cases[name])
         draw_binned_means(axes, lengths, scores)
         flat = np.ptp(lengths) == 0 or np.ptp(scores) == 0
         found = (

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,7 @@ from matplotlib.patheffects import Normal
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
+from rlhf_hw.figures.case_points import with_cases
 from rlhf_hw.figures.labels import FONTS, language_font, speaking
 from rlhf_hw.figures.narrow import FOLDER, is_also_narrow, narrowed
 from rlhf_hw.figures.numbers import write_minus_signs
@@ -162,7 +164,8 @@ def write_figure(
 ) -> list[Path]:
     """Writes `place.png` (300 dpi), `place.pdf` and `place.svg`; the same figure gives the same bytes.
 
-    In the SVG texts are outlines, so that it looks alike everywhere, and the ground is transparent.
+    In the SVG texts are outlines, so that it looks alike everywhere, and the ground is transparent; it
+    carries the points that are cases (module `case_points`).
 
     Args:
         place: path without suffix.
@@ -182,9 +185,12 @@ def write_figure(
     with mpl.rc_context(STYLE | style):
         for path, kind in zip(paths, kinds, strict=True):
             with replacing(path, "wb") as stream:
+                drawn = BytesIO()
                 figure.savefig(
-                    stream, format=kind, dpi=SAVED_DPI, metadata=metadata[kind], transparent=kind == "svg"
+                    drawn, format=kind, dpi=SAVED_DPI, metadata=metadata[kind], transparent=kind == "svg"
                 )
+                content = drawn.getvalue()
+                stream.write(with_cases(content.decode(), figure).encode() if kind == "svg" else content)
     return paths
 
 

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.figures.case_points import without_cases
 from rlhf_hw.figures.diagrams import DIAGRAMS
 from rlhf_hw.paths import REPORT, RUNS
 from rlhf_hw.pipeline.graph import drawn_by
@@ -236,9 +237,22 @@ def _copy_figures(text: str, nodes: list[dict], facts: Facts, folder: Path, sour
         link[0] = f"fig/{facts.language}/{'narrow/' if drawn != known[match[1]] else ''}{drawn.name}"
         (folder / link[0]).parent.mkdir(parents=True, exist_ok=True)
         screen = ".svg" if drawn.with_suffix(".svg").exists() else ".png"  # a run may be older than its SVGs
-        for suffix in (".pdf", screen):
-            shutil.copyfile(drawn.with_suffix(suffix), (folder / link[0]).with_suffix(suffix))
+        shutil.copyfile(drawn, folder / link[0])
+        _copy_for_screen(drawn.with_suffix(screen), (folder / link[0]).with_suffix(screen))
     return small
+
+
+def _copy_for_screen(drawn: Path, target: Path) -> None:
+    """Copy a figure, and the cases that its points are into a file of their own, for page.lua."""
+    beside = target.with_suffix(".cases.json")
+    beside.unlink(missing_ok=True)  # of the figure as it was once
+    if drawn.suffix != ".svg":
+        shutil.copyfile(drawn, target)
+        return
+    svg, cases = without_cases(drawn.read_text(encoding="utf-8"))
+    target.write_text(svg, encoding="utf-8")
+    if cases:
+        beside.write_text(json.dumps(cases), encoding="utf-8")
 
 
 def _maker(figure: str) -> str:

@@ -40,7 +40,7 @@ SOURCES = (*PAIRED, *GENERATED)
 CUT = {source: f"{file}_cut" for source, file in GENERATED.items()}  # the same replies, cut to equal length
 KINDS_OF_PAIRS = {"harmless": ("harmless",), "helpful": ("helpful",), "both": ("harmless", "helpful")}
 RENDERINGS = ("plain", "chat")
-WHERE = "see notebook 13 for the commands that score the replies"
+WHERE = "python -m rlhf_hw.experiments.earlier_run.judges trains judges and lets them score"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,52 @@
+"""Where a figure's points lead: the address of each reply and pair in the reply explorer.
+
+    pair_addresses(pairs)["rejected"]       ("set=pairs-validation&x=b.words&y=b.score", ["1-0", "1-1", ...])
+    reply_addresses(sets["validation"])     the same for each policy, under the name that figures give it
+
+What stands behind the # of the explorer's page (`report/explorer/cases.js`): the set of cases, the two
+replies that are compared, and the two axes of its chart, so that the point is marked there, too. The key of a
+case is the number of its training, from 1, and that of its row in the score file, from 0.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from rlhf_hw.experiments.replies import NAMES
+
+OPPONENTS = {"base": "dpo", "sft": "base", "dpo": "base", "reference": "dpo"}  # beside which each is shown
+SIDE_OF_PAIR = {"chosen": "a", "rejected": "b"}  # as the explorer calls the two that are compared
+
+
+def case_keys(count: int, training: int = 0) -> list[str]:
+    """The keys of all cases of one training."""
+    return [f"{training + 1}-{row}" for row in range(count)]
+
+
+def pair_addresses(pairs: pd.DataFrame, name: str = "validation") -> dict[str, tuple[str, list[str]]]:
+    """Side of a pair -> what its replies lead to.
+
+    Args:
+        pairs: Scored pairs of the first training, all of the score file.
+        name: Of the file.
+    """
+    axes = {side: f"x={mine}.words&y={mine}.score" for side, mine in SIDE_OF_PAIR.items()}
+    return {side: (f"set=pairs-{name}&{shown}", case_keys(len(pairs))) for side, shown in axes.items()}
+
+
+def reply_addresses(
+    policies: Mapping[str, Sequence[pd.DataFrame]], name: str = "validation"
+) -> dict[str, tuple[str, list[str]]]:
+    """Name of a policy in figures -> what its replies to a set of prompts lead to.
+
+    Args:
+        policies: Policy -> scored replies of each training; the first is drawn.
+        name: Of the set.
+    """
+    return {
+        NAMES[policy]: (
+            f"set={name}&a={policy}&b={OPPONENTS[policy]}&x=a.words&y=a.score",
+            case_keys(len(tables[0])),
+        )
+        for policy, tables in policies.items()
+    }
