@@ -23,8 +23,8 @@ key. `limit` is how many characters of a cell are shown. With `estimates: true` 
 "0.55 [0.48, 0.61]" is written as estimates are in that language. If a column has a `cell`, its holes take
 what the row of that table holds (`{{headline:parts.<key>.rm.accuracy:.3f}}`), those of its `if` what the
 first row holds, and all columns have a `width`. Where a column gives `words` ({language: {word: said}}),
-these stand for words that the run wrote into its cells, at the start or behind a comma, and before a number, a
-colon or the end.
+these stand for words that the run wrote into its cells, at the start or behind a comma, and before a number,
+a colon or the end.
 """
 
 import re
