@@ -43,8 +43,30 @@ local function heading(header)
   return header
 end
 
+-- TeX sets a thin space beside log and the like, of which MathML knows nothing: before, where a quantity ends there, and
+-- behind, where no bracket opens.
+local OPERATORS = { arg = true, exp = true, ln = true, log = true, max = true, min = true }
+
+local function spaced(text)
+  local out, place = "", 1
+  for from, name, to in text:gmatch("()\\(%a+)()") do
+    if OPERATORS[name] then
+      out = out .. text:sub(place, from - 1)
+      if out:match("[%w%)%]}|]%s*$") then out = out .. "\\," end
+      place = text:match("^[_^]%b{}()", to) or text:match("^[_^]%w()", to) or to
+      out = out .. text:sub(from, place - 1)
+      local rest = text:sub(place):gsub("^%s+", "")
+      local opens = rest:match("^\\left%f[%A]") or rest:match("^\\right%f[%A]")
+      if not opens and (rest:match("^[%w{]") or rest:match("^\\%a")) then out = out .. "\\," end
+    end
+  end
+  return out .. text:sub(place)
+end
+
 local function formula(math)
+  math.text = spaced(math.text)
   if math.mathtype == "DisplayMath" then return pandoc.Span({ math }, { class = "formula" }) end
+  return math
 end
 
 -- Tables ----------------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ KEPT = {
     "代码提交为 {commit}（{machine}，{threads}，{dtype}）。",
 }
 KEPT_AGAIN = {
-    "en": "Kept from the same earlier run of notebook {number}.",
+    "en": "These numbers and figures, too, are kept from that run of notebook {number}.",
     "zh": "数字与图同样取自第 {number} 号笔记本的上述运行。",
 }
 REDUCED = {

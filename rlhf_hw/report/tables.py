@@ -19,15 +19,15 @@ over what.
 A table whose `rows` are the name of a run's table, `tables/NAME.json`, shows that one: its columns give the
 `key`, the words of the heading, and a `format`. What stands in a column with `heading: true` is a heading
 within the table, above its row; that of a column with `into: KEY` stands in brackets behind the cell of that
-key. `limit` is how many characters of a cell are shown. If a column has a `cell`, its holes take what the row
-of that table holds (`{{headline:parts.<key>.rm.accuracy:.3f}}`), those of its `if` what the first row holds,
-and all columns have a `width`. Where a column gives `words` ({language: {word: said}}), these stand for words
-that the run wrote into its cells, at the start or behind a comma, and before a number, a colon or the end.
+key. `limit` is how many characters of a cell are shown. With `estimates: true` a cell such as
+"0.55 [0.48, 0.61]" is written as estimates are in that language. If a column has a `cell`, its holes take
+what the row of that table holds (`{{headline:parts.<key>.rm.accuracy:.3f}}`), those of its `if` what the
+first row holds, and all columns have a `width`. Where a column gives `words` ({language: {word: said}}),
+these stand for words that the run wrote into its cells, at the start or behind a comma, and before a number,
+a colon or the end.
 """
 
-import math
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -38,17 +38,26 @@ import yaml
 from rlhf_hw.errors import InputError, did_you_mean
 from rlhf_hw.figures.numbers import powers_of_ten
 from rlhf_hw.report import LANGUAGES
-from rlhf_hw.report.fields import BOTH, BRIEF, Facts, FieldError, Row, Value, escape, format_value
+from rlhf_hw.report.columns import column_widths
+from rlhf_hw.report.fields import (
+    BOTH,
+    BRIEF,
+    ESTIMATE,
+    INTERVAL,
+    Facts,
+    FieldError,
+    Row,
+    Value,
+    escape,
+    format_value,
+)
 
 CELL_LIMIT = 600  # characters; a longer cell could outgrow a page, where a table row cannot be broken
 CUT = " […]"  # where the rest of a text is left out
-RAGGED = 3  # characters that stay free at the end of a line, on average
-LINE = 85  # characters of usual width in a line of a table as wide as the text
-_WORDS = re.compile(r"(?:[^\s\u200b\u2e80-\U0010ffff]|\xa0)+")
 _ENDS = re.compile(r"(\d\\?%?) (to|至) (?=\\?[-+−]?\d)")  # of an interval
 _BRACKETED = re.compile(r"(\\\[\\?[-+−]?[\d\\.]+%?\\?,) (?=\\?[-+−]?[\d\\.]+%?\\?\])")
+_ESTIMATED = re.compile(r"({0}) \[({0}), ({0})\]".format(r"[-+]?[\d.]+%?"))
 _POWER = re.compile(r"\d(\.\d+)?e[-+]\d+")
-_SPANS = {"Lu": 1.5, "Mn": 0, "Cf": 0}
 _BRACKETS = {"en": " *({})*", "zh": " *（{}）*"}
 _WHICH = {"en": "(intervals: prompts; trainings)", "zh": "（区间：提示；训练）"}
 _LINE = "line in the file"  # no word of a table can be this one
@@ -179,8 +188,10 @@ def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place
     chosen = [(column["key"], column.get("format", ""), column[facts.language]) for column in shown]
     words = {column["key"]: column.get("words", {}).get(facts.language, {}) for column in columns}
     limits = {column["key"]: column["limit"] for column in columns if "limit" in column}
+    estimates = {column["key"] for column in columns if column.get("estimates")}
     said = [
         {key: _shortened(_in_words(value, words.get(key)), limits.get(key)) for key, value in row.items()}
+        | {key: _estimate(row[key], facts.language) for key in estimates}
         for row in rows
     ]
     headings = [column["key"] for column in columns if column.get("heading")]
@@ -188,6 +199,15 @@ def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place
         column["into"]: (column["key"], _BRACKETS[facts.language]) for column in columns if "into" in column
     }
     return markdown_table(said, chosen, f"{place}: table '{name}'", headings, behind)
+
+
+def _estimate(value: Value | None, language: str) -> Value | None:
+    """A run's "0.55 [0.48, 0.61]" as a language writes estimates."""
+    if not isinstance(value, str) or not (found := _ESTIMATED.fullmatch(value)):
+        return value
+    number, low, high = (part if part.strip("-+0.%") else part.lstrip("-+") for part in found.groups())
+    interval = INTERVAL[language].format(low=low, high=high)
+    return ESTIMATE[language].format(value=number, words="", interval=interval)
 
 
 def _shortened(value: Value | None, limit: int | None) -> Value | None:
@@ -241,7 +261,7 @@ def markdown_table(
     numeric = [all(not isinstance(row.get(key), str) for row in rows) for key, *_ in columns]
     rules = [
         "-" * (3 + 2 * width) + ":" * right
-        for width, right in zip(_widths([heads, *cells]), numeric, strict=True)
+        for width, right in zip(column_widths([heads, *cells]), numeric, strict=True)
     ]
     lines = []
     for row, line in zip(rows, cells, strict=True):
@@ -249,29 +269,6 @@ def markdown_table(
         lines += [[f"*{text}*", *[""] * (len(columns) - 1)] for text in above if text]
         lines.append(line)
     return _pipe_table([heads, rules, *lines])
-
-
-def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
-    """Share a line among columns: each holds its longest word, the rest goes where it saves most lines."""
-    texts = [[cell.replace("\\", "") for cell in line] for line in lines]
-    spans = [[_span(text) for text in line] for line in texts]
-    columns = range(len(texts[0]))
-    words = [[_span(word) for line in texts for word in _WORDS.findall(line[i])] for i in columns]
-    widths = [math.ceil(max(found, default=2)) for found in words]
-    for _ in range(LINE - sum(widths)):
-        saved = [0.0 for _ in columns]
-        for line in spans:
-            heights = [line[i] / max(1, widths[i] - RAGGED) if line[i] > widths[i] else 0 for i in columns]
-            saved[heights.index(max(heights))] += max(heights)
-        if not any(saved):
-            break
-        widths[max(columns, key=saved.__getitem__)] += 1
-    return widths
-
-
-def _span(text: str) -> float:
-    """How wide a text is, in characters of usual width."""
-    return sum(_SPANS.get(unicodedata.category(c), 2 if c >= "\u2e80" else 1) for c in text)
 
 
 def _cell(value: Value | None, spec: str, place: str) -> str:

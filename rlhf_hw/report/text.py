@@ -4,7 +4,8 @@
     <!-- if not figure:dpo_rewards -->       `figure:` and `table:` ask for one that the run made
     <!-- else --> … <!-- endif -->           directives stand alone on their lines and may be nested
     {{table:wins}}                           a table, alone on its line (`rlhf_hw.report.tables`)
-    {{kept:plural_preferences}}              who made an experiment's results, where this run did not; alone
+    {{kept:plural_preferences}}              who made an experiment's results, where this run did not; alone.
+                                             Said again it ends the paragraph before
     {{rm.validation.accuracy:.3f}}           a field (`rlhf_hw.report.fields`)
 
 A misspelt directive or an unclosed block is an error that names file and line.
@@ -23,6 +24,7 @@ from rlhf_hw.report.tables import table_lines
 _TABLE = re.compile(r"\s*\{\{table:([\w-]+)\}\}\s*$")
 _MARK = re.compile(r"\s*\{\{kept:(\w+)\}\}\s*$")
 _DIRECTIVE = re.compile(r"\s*<!--\s*(if not|if|else|endif)\s*([\w.:-]*)\s*-->\s*$")
+_NO_PROSE = re.compile(r"\s*(?:[!|#:>]|\$\$|[-*] |\d+\. |$)")
 _COMMENT = re.compile(r"\s*<!--.*-->\s*$")
 
 
@@ -45,10 +47,23 @@ def fill(text: str, facts: Facts, declared: Mapping[str, dict] | None = None, so
         if match := _TABLE.match(line):
             lines += table_lines(match[1], declared or {}, facts, place)
         elif match := _MARK.match(line):
-            lines += ["", facts.mark(match[1], place), ""]
+            again = f"kept:{match[1]}" in facts.used
+            _add_mark(lines, facts.mark(match[1], place), facts.language if again else None)
         else:
             lines.append(facts.fill(line, place))
     return "\n".join(lines) + "\n"
+
+
+def _add_mark(lines: list[str], mark: str, language: str | None) -> None:
+    """Add the line that says who made results: with a language, to the end of the prose that stands before.
+
+    There is no language where the line is said in full for the first time, and has a paragraph of its own.
+    """
+    last = next((n for n in reversed(range(len(lines))) if lines[n].strip()), None)
+    if mark and language and last is not None and not _NO_PROSE.match(lines[last]):
+        lines[last] += (" " if language == "en" else "") + mark
+    else:
+        lines += ["", mark, ""]
 
 
 def kept_lines(text: str, facts: Facts, source: str) -> Iterator[tuple[int, str]]:

@@ -26,3 +26,22 @@ def test_typst_sets_bars_close_in_numbered_formulas_too():
     )
     assert "alpha lr(|y|)" in typst and "lr(|A|)" in typst and "\\|" not in typst
     assert "\\alpha\\lvert y\\rvert" in latex and "\\lvert A\\rvert" in latex
+
+
+FILTER = f"--lua-filter={REPORT / 'page.lua'}"
+SPACED = {
+    r"\beta\log Z": 2,
+    r"-\log\sigma(h)": 1,
+    r"\log(a/b)": 0,
+    r"f(x)\exp\left(\frac{a}{b}\right)": 1,
+    r"\max_{\pi} r": 1,
+    r"\arg\max_w u": 2,
+    r"(\log n)\ln 2": 3,
+}
+
+
+@pytest.mark.parametrize("formula", SPACED)
+def test_in_a_browser_an_operator_has_the_space_that_tex_gives_it(formula):
+    options = ["--from", "markdown", "--to", "html5", "--mathml", "--metadata=report-language:en", FILTER]
+    html = typesetting.pandoc(options, f"${formula}$\n")
+    assert html.count('<mspace width="0.167em">') == SPACED[formula], html

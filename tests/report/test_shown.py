@@ -106,7 +106,10 @@ def test_a_run_without_its_experiment_shows_what_was_kept_and_says_so(run: Path,
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_what_was_kept_is_said_at_length_once(run: Path, language: str) -> None:
-    again = {"en": "Kept from the same earlier run of notebook 91.", "zh": "同样取自第 91 号笔记本的上述运行"}
+    again = {
+        "en": "These numbers and figures, too, are kept from that run of notebook 91.",
+        "zh": "同样取自第 91 号笔记本的上述运行",
+    }
     text = filled(run, language, TEXT + "\n" + MARK + "\n" + MARK)
     assert text.count(WORDS[language]) == 1 and text.count(again[language]) == 2
     assert text.index(WORDS[language]) < text.index(again[language])
