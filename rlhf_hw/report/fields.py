@@ -55,12 +55,21 @@ KEPT_AGAIN = {
     "en": "These numbers and figures, too, are kept from that run of notebook {number}.",
     "zh": "数字与图同样取自第 {number} 号笔记本的上述运行。",
 }
+KEPT_ALIKE = {
+    "en": "The numbers and figures of notebook {number} are kept likewise, of the same commit and machine.",
+    "zh": "第 {number} 号笔记本的数字与图同样取自完整规模的运行，代码提交与机器同上。",
+}
+REDUCED_ALIKE = {
+    "en": "The same holds for the numbers and figures of notebook {number}.",
+    "zh": "第 {number} 号笔记本的数字与图也是如此。",
+}
 REDUCED = {
     "en": "This run made the numbers and figures of notebook {number} itself, in default size: with less data"
     " and less training than in a full run (`EXPERIMENTS=full`), so intervals are wider and less is shown.",
     "zh": "第 {number} 号笔记本的数字与图由本次运行以默认规模得出：所用数据和训练少于完整规模"
     "（`EXPERIMENTS=full`），因此区间更宽，能下的结论更少。",
 }
+MAKER = ("commit", "processor", "threads", "dtype")
 CHANGED = {"en": "{} with changes not committed", "zh": "{}，另有未提交的改动"}  # a commit with `+`
 THREADS = {"en": ("{} thread", "{} threads"), "zh": ("{} 线程", "{} 线程")}  # one, several
 _FIELD = re.compile(r"\{\{(.*?)\}\}")
@@ -122,21 +131,25 @@ class Facts:
     def mark(self, name: str, place: str) -> str:
         """Return the line that says who made an experiment's results; "" where this run did, in full size.
 
-        It is long where a text says it first, and short or none from then on.
+        It is long where a text says it first, and short or none from then on; short also where another's
+        results were made by the same code and machine.
 
         Raises:
             FieldError: neither this run nor an earlier one has results of such an experiment.
         """
         if name not in self.kept:
             raise FieldError(f"{place}: no results of an experiment '{name}'{did_you_mean(name, self.kept)}")
-        again = f"kept:{name}" in self.used
+        told = {one for one in self.kept if f"kept:{one}" in self.used}
         self.used.add(f"kept:{name}")
         if (result := self.kept[name]) is None:
-            if again or name not in self.reduced:
+            if name in told or name not in self.reduced:
                 return ""
-            return REDUCED[self.language].format(number=self.reduced[name].split("_")[0])
-        words = KEPT_AGAIN if again else KEPT
+            words = REDUCED_ALIKE if told & self.reduced.keys() else REDUCED
+            return words[self.language].format(number=self.reduced[name].split("_")[0])
         who = result.record
+        makers = [one.record for one in map(self.kept.get, told) if one]
+        alike = any(all(who[key] == other[key] for key in MAKER) for other in makers)
+        words = KEPT_AGAIN if name in told else KEPT_ALIKE if alike else KEPT
         return words[self.language].format(
             number=result.stem.split("_")[0],
             commit=code_state(who["commit"], self.language),

@@ -10,7 +10,7 @@ from rlhf_hw.errors import InputError
 from rlhf_hw.pipeline import kept_results
 from rlhf_hw.pipeline.graph import STAGES, Stage
 from rlhf_hw.report import build, shown
-from rlhf_hw.report.fields import FieldError
+from rlhf_hw.report.fields import Facts, FieldError
 
 STEM = "91_asked"
 TEXT = """\
@@ -113,6 +113,24 @@ def test_what_was_kept_is_said_at_length_once(run: Path, language: str) -> None:
     text = filled(run, language, TEXT + "\n" + MARK + "\n" + MARK)
     assert text.count(WORDS[language]) == 1 and text.count(again[language]) == 2
     assert text.index(WORDS[language]) < text.index(again[language])
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_others_of_the_same_code_and_machine_are_said_shortly(language: str) -> None:
+    maker = {"commit": "abc1", "processor": "A CPU", "threads": 2, "dtype": "float32"}
+    makers = {"one": maker, "two": maker, "three": maker | {"commit": "def2"}}
+    kept = {
+        name: kept_results.KeptResult(f"9{i}_{name}", made, {}, {}, {})
+        for i, (name, made) in enumerate(makers.items())
+    }
+    kept |= {"own": None, "small": None, "smaller": None}
+    facts = Facts({}, {}, {}, language, kept, {"small": "94_small", "smaller": "95_smaller"})
+    told = [facts.mark(name, "here") for name in kept]
+    assert ["abc1" in line for line in told] == [True, False, False, False, False, False]
+    assert "def2" in told[2] and "91" in told[1] and told[3] == ""
+    assert "EXPERIMENTS=full" in told[4] and "EXPERIMENTS=full" not in told[5] and "95" in told[5]
+    again = [facts.mark(name, "here") for name in kept]
+    assert len(set(again[:3])) == 3 and again[3:] == ["", "", ""] and not set(again[:3]) & set(told)
 
 
 def test_one_thread_is_one(run: Path) -> None:
