@@ -56,8 +56,8 @@ KEPT_AGAIN = {
     "zh": "数字与图同样取自第 {number} 号笔记本的上述运行。",
 }
 KEPT_ALIKE = {
-    "en": "The numbers and figures of notebook {number} are kept likewise, of the same commit and machine.",
-    "zh": "第 {number} 号笔记本的数字与图同样取自完整规模的运行，代码提交与机器同上。",
+    "en": "Those of notebook {number} are kept likewise, of the same commit and machine.",
+    "zh": "第 {number} 号笔记本的数字与图也是如此，代码提交与机器同上。",
 }
 REDUCED_ALIKE = {
     "en": "The same holds for the numbers and figures of notebook {number}.",
