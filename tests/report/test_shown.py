@@ -133,6 +133,14 @@ def test_others_of_the_same_code_and_machine_are_said_shortly(language: str) -> 
     assert len(set(again[:3])) == 3 and again[3:] == ["", "", ""] and not set(again[:3]) & set(told)
 
 
+def test_what_was_kept_ends_the_prose_before_it_where_it_is_said_again(run: Path) -> None:
+    more = "\n*Prose* ends here.\n\n" + MARK + "\n- an item\n\n" + MARK + "\n$$ a $$\n\n" + MARK
+    text = filled(run, text=TEXT + more)
+    said = "These numbers and figures, too, are kept from that run of notebook 91."
+    assert f"*Prose* ends here. {said}\n" in text
+    assert f"- an item\n\n\n{said}\n" in text and f"$$ a $$\n\n\n{said}\n" in text
+
+
 def test_one_thread_is_one(run: Path) -> None:
     record = run.parents[1] / "kept/91_asked/record.json"
     record.write_text(record.read_text().replace('"threads": 2', '"threads": 1'))

@@ -1,0 +1,60 @@
+"""The tables that the reports declare (`report/tables.yaml`): what a reader needs in every one of them."""
+
+import re
+
+import pytest
+
+from rlhf_hw.paths import REPORT
+from rlhf_hw.report import LANGUAGES
+from rlhf_hw.report.fields import Facts
+from rlhf_hw.report.tables import read_tables
+from rlhf_hw.report.text import fill
+
+TABLES = read_tables(REPORT / "tables.yaml")
+DIFFERENCE = re.compile(
+    r"\b(gains?|minus|less|beyond|changes?|lost|difference|gap)\b| − | after its", re.IGNORECASE
+)
+# of which heading or row is a difference although no word of it says so, from the table's caption
+DIFFERENCES = {("length-remedies", "Gold of the best"), ("over-remedies", "")}
+NO_SIGN = {"Difference in gold, median", "Pairs with a difference below 1/2"}  # sizes, counts
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_column_has_a_heading(name):
+    for column in TABLES[name]["columns"]:
+        assert all(column[language].strip() for language in LANGUAGES), column
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_difference_carries_its_sign(name):
+    table = TABLES[name]
+    for column in table["columns"]:
+        said = DIFFERENCE.search(column["en"]) or (name, column["en"]) in DIFFERENCES
+        if said and (form := re.search(r":([^:}]*[f%])\}\}", str(column.get("cell", "")))):
+            assert form[1].startswith("+"), column
+    for row in table["rows"] if isinstance(table["rows"], list) else []:
+        if DIFFERENCE.search(row["en"]) and row["en"] not in NO_SIGN and "key" in row and ":" in row["key"]:
+            assert row["key"].partition(":")[2].startswith("+"), row
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name.endswith("-expected")] + ["length-people"])
+def test_a_row_that_goes_on_from_the_one_above_says_so(name):
+    going_on = re.compile(r"(?:and|so|labels without|while|the larger|chosen is)\b", re.IGNORECASE)
+    rows = [row for row in TABLES[name]["rows"] if row["en"].startswith("… ") or going_on.match(row["en"])]
+    for row in rows:
+        assert row["en"].startswith("… ") and row["zh"].startswith("……"), row
+    assert not [
+        row for row in TABLES[name]["rows"] if row["zh"].startswith("……") != row["en"].startswith("… ")
+    ]
+
+
+@pytest.mark.parametrize(("language", "shown"), [("en", r"\+0\.24 \(\+0\.02 to \+0\.46\)"), ("zh", "（")])
+def test_estimates_that_a_run_wrote_look_like_all_others(tmp_path, language, shown):
+    (tmp_path / "tables.yaml").write_text(
+        "tried:\n  columns:\n    - {en: Gold, zh: 真实奖励, key: gold, estimates: true}\n  rows: tried\n"
+    )
+    rows = [{"gold": "+0.24 [+0.02, +0.46]"}, {"gold": "as it was [sic]"}]
+    facts = Facts({}, {"tried": rows}, language=language)
+    text = fill("{{table:tried}}", facts, read_tables(tmp_path / "tables.yaml"))
+    assert shown.replace("\\", "") in text.replace("\\", "").replace("\xa0", " ")
+    assert "[+0" not in text.replace("\\", "") and "as it was [sic]" in text.replace("\\", "")
