@@ -119,6 +119,21 @@ def test_planted_faults_are_far_from_it(way, fault, monkeypatch) -> None:
     assert both_ways(batch) > 0.05
 
 
+def test_heads_need_not_lie_together() -> None:
+    """The kernel would read the numbers of another head, or one number of a gradient for all."""
+    batch, found = batch_of([(20, 9, 14), (8, 12, 10)]), []
+    rows = {n: b[1:].tolist() for n, b in enumerate(batch["bounds"])}
+    for apart in (False, True):
+        tensors = inputs(batch, (6, 2))
+        used = [x.mT.contiguous().mT for x in tensors] if apart else tensors
+        output = attend_long(*used, rows)
+        gradient = torch.ones(()) if apart else torch.ones_like(output)
+        output.backward(gradient.expand(output.shape))
+        found.append([output, *(x.grad for x in tensors)])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
+
+
 def test_gradients_of_each_half_need_the_whole_log_sum(monkeypatch) -> None:
     joined = module._joined
     batch = batch_of([(20, 9, 14)])

@@ -119,12 +119,13 @@ def test_nothing_of_the_size_of_scores_is_kept(tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_a_policy_agrees_with_its_reference_around_the_limit(tmp_path, monkeypatch, dtype) -> None:
+def test_a_policy_agrees_with_its_reference_around_the_limit(tmp_path, monkeypatch, counted, dtype) -> None:
     """The reference meets the pairs in batches by length, the policy in others."""
     monkeypatch.setattr(module, "LONG_ROW", 128)
     rows = [(40 + 3 * n, 20 + n, 30 + n) for n in range(20)]  # 90 to 185 tokens
     groups, model = groups_of(rows), load_policy(tiny("qwen2", tmp_path))
     reference = torch.from_numpy(log_probs_groups(model, groups, 0, dtype))
+    assert len(counted) == 2 * sum(sum(row) >= 128 for row in rows), "a layer each"
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
         for some in ([0, 19, 5, 11], [7, 8, 9], [18]):
             policy = log_prob_batch(model, **build_batch(groups, some, 0, targets="replies"))

@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausa
 
 from rlhf_hw.errors import RunFailed
 from rlhf_hw.files import read_json
+from rlhf_hw.models import long_rows
 from rlhf_hw.models.batches import on_device
 from rlhf_hw.training.config import DPOTraining, RewardTraining, SupervisedTraining
 from rlhf_hw.training.finite import FiniteValues
@@ -74,6 +75,22 @@ def test_a_step_reads_nothing_back_from_its_device(kind, groups, renderer, setti
     trainer.finite.must_be_finite(1, "loss", loss)
     assert loss.device.type == trainer.seen.device.type == "meta"
     assert [(step, name) for step, name, *_ in trainer.finite.unread] == [(1, "loss")]
+
+
+@pytest.mark.parametrize("kind", ["rm", "dpo", "sft"])
+def test_long_rows_train_as_short_ones_do(settings, pairs_file, monkeypatch, cache, kind) -> None:
+    curves, attended, pieces = [], [], long_rows._pieces
+    monkeypatch.setattr(long_rows, "_pieces", lambda ends: attended.append(ends) or pieces(ends))
+    fields = {"rm": RewardTraining, "dpo": DPOTraining, "sft": SupervisedTraining}[kind]
+    for limit in (10**6, 60, 1):
+        monkeypatch.setattr(long_rows, "LONG_ROW", limit)
+        attended.clear()
+        evaluation = {"eval_dataset": str(pairs_file), "eval_split": "train", "evaluations": 1}
+        result = TRAIN[kind](settings(fields, str(limit), max_steps=3, dtype="fp32", **evaluation))
+        assert bool(attended) == (limit < 10**6)
+        curves.append([x["value"] for name in ("loss", "eval_loss") for x in result.curve(name)])
+    assert len(curves[0]) >= 2
+    np.testing.assert_allclose(curves[1:], [curves[0]] * 2, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("evaluate", [False, True])
