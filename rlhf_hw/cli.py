@@ -91,12 +91,8 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
     report = _add(commands, "report", build_report, "fill and typeset the report from a finished run")
     _add_profile(report)
     report.add_argument("--language", choices=LANGUAGES, action="append", help="default: both")
-    report.add_argument(
-        "--engine",
-        choices=["auto", "xelatex", "typst", "both"],
-        default="auto",
-        help="for the PDF; auto: XeLaTeX where there is TeX, else Typst",
-    )
+    engines = {"choices": ["auto", "xelatex", "typst", "both"], "default": "auto"}
+    report.add_argument("--engine", **engines, help="for the PDF; auto: XeLaTeX if there is TeX, else Typst")
     report.add_argument("--force", action="store_true", help="build also what is up to date")
 
 
@@ -113,7 +109,7 @@ def _add_explore(commands: argparse._SubParsersAction) -> None:
     explore.add_argument(
         "sources", nargs="+", metavar="RUN", help="a run, or score files and folders of such"
     )
-    explore.add_argument("--out", type=Path, metavar="FILE", help="default: in the run's report, else here")
+    explore.add_argument("--out", type=Path, metavar="FILE", help="not -; default: in a run's report or here")
     explore.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0], help="in which it opens")
     explore.add_argument("--mapping", default="", help="other names of keys: 'response=answer, score=reward'")
     explore.add_argument("--show-texts", metavar="WHOSE", help="all, none, or how their sources' names begin")
@@ -134,7 +130,7 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
         help="where another system's model reads its score; default: as recorded or found",
     )
     score.add_argument("--untrained", action="store_true", help="give a model without a head a random one")
-    score.add_argument("--output", required=True, type=Path, help="JSON-lines file to write")
+    score.add_argument("--output", required=True, type=Path, help="JSON-lines file to write; not -")
 
 
 def _add_check_data(commands: argparse._SubParsersAction) -> None:
@@ -170,14 +166,18 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
 
 def run_notebooks(options: argparse.Namespace) -> None:
     """`rlhf-hw run`"""
-    from rlhf_hw.experiments.notebook_values import refuse_bad_values
     from rlhf_hw.models.pretrained import locate
     from rlhf_hw.pipeline.profiles import apply_overrides, load_profile, named_notebooks
     from rlhf_hw.pipeline.runner import run_profile
     from rlhf_hw.pipeline.sizes import DEFAULT, all_values
 
     profile, size = apply_overrides(load_profile(options.profile), options.overrides), options.experiments
-    refuse_bad_values(all_values(profile, size or DEFAULT))
+
+    def check() -> None:
+        from rlhf_hw.experiments.notebook_values import refuse_bad_values  # which takes seconds to load
+
+        refuse_bad_values(all_values(profile, size or DEFAULT))
+
     ran = run_profile(
         profile,
         only=named_notebooks(options.only),
@@ -187,6 +187,7 @@ def run_notebooks(options: argparse.Namespace) -> None:
         size=size or DEFAULT,
         dtype=_training_dtype,
         prepare=lambda parameters: locate(parameters.get("base_model", "")),
+        check=check,
     )
     print(f"{profile.name}: {len(ran)} notebooks ran" if ran else f"{profile.name}: nothing to do")
 

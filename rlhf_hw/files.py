@@ -100,9 +100,14 @@ def usable_path(path: str | Path, what: str) -> Path:
 
     Raises:
         InputError: no file can have that name, it begins with a user whom the system does not know, it is a
-            link that leads in a circle, or the current folder is gone.
+            link that leads in a circle, the current folder is gone, or it is `-`, which elsewhere stands for
+            standard input or output.
     """
     path = Path(os.path.expanduser(path))
+    if str(path) == "-":
+        raise InputError(
+            f"{what}: - does not stand for standard input or output here; give the name of a file or folder"
+        )
     long = len(str(path)) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST for part in path.parts)
     if long or "\0" in str(path):
         raise InputError(f"{what}: no file or folder can be called {str(path):.60}...; choose another name")

@@ -23,14 +23,8 @@ from rlhf_hw.paths import RUNS, resolve, sources_in
 from rlhf_hw.preferences.score_files import parse_mapping
 from rlhf_hw.preferences.sources import find_files
 from rlhf_hw.preferences.templates import get_template
-from rlhf_hw.training.config import (
-    MANY,
-    DPOTraining,
-    LanguageModelTraining,
-    NewModel,
-    RewardTraining,
-    Settings,
-)
+from rlhf_hw.training.config import DPOTraining, LanguageModelTraining, NewModel, RewardTraining
+from rlhf_hw.training.settings import LARGE, MANY, PROCESSES, Settings
 from rlhf_hw.training.smaller import curve_sizes
 
 # what notebooks build of their parameters; their settings of SFT have names of their own, see `KINDS`
@@ -48,25 +42,33 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+# of what a notebook makes one by one or holds in memory all at once; `MANY` is for limits of what there is
+MADE = 10**4
+LONG = 10**6  # tokens, labels and steps: longer than any reply, and a day of the smallest step
 COUNT = Annotated[int, Field(ge=0, le=MANY)]
-FINITE = Annotated[float, Field(allow_inf_nan=False)]
+FINITE = Annotated[float, Field(ge=-LARGE, le=LARGE, allow_inf_nan=False)]
 SOME = Annotated[int, Field(ge=1, le=MANY)]
 SEVERAL = Annotated[int, Field(ge=2, le=MANY)]
-POSITIVE = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+POSITIVE = Annotated[float, Field(gt=0, le=LARGE, allow_inf_nan=False)]
 SHARE = Annotated[float, Field(ge=0, le=1)]
 NOISE = Annotated[float, Field(ge=0, le=0.5)]
 KINDS: Mapping[Any, str] = {
     Annotated[int, Field(ge=0, lt=2**32)]: "seed",
     Annotated[int, Field(ge=-1, le=MANY)]: "max_steps",
-    SOME: "replicates num_processes max_new_tokens batch_size sft_batch_size within_samples choice_prompts "
-    "trials trial_prompts train_pairs draws members member_pairs fitted candidates candidate_prompts "
-    "whole_replicates people_draws annotators comparisons known_users user_comparisons new_users steps "
-    "worlds class_features round_replies anchor_steps samples ranked_step ranked_trainings ranked_held_out "
-    "policy_batch_size policy_trainings policy_prompts",
-    SEVERAL: "max_prompt_tokens max_reply_tokens vote_parts ranked_replies",
-    Annotated[int, Field(ge=2, multiple_of=2, le=MANY)]: "replies",
+    SOME: "batch_size sft_batch_size choice_prompts trial_prompts train_pairs member_pairs candidate_prompts "
+    "ranked_step ranked_held_out policy_batch_size policy_prompts",
+    Annotated[int, Field(ge=1, le=MADE)]: "replicates within_samples trials draws members fitted candidates "
+    "whole_replicates people_draws annotators comparisons known_users user_comparisons new_users worlds "
+    "class_features round_replies samples ranked_trainings policy_trainings",
+    Annotated[int, Field(ge=0, le=MADE)]: "best_of random_heads within_written",
+    Annotated[int, Field(ge=1, le=LONG)]: "max_new_tokens steps anchor_steps",
+    Annotated[int, Field(ge=1, le=PROCESSES)]: "num_processes",
+    SEVERAL: "max_prompt_tokens max_reply_tokens",
+    Annotated[int, Field(ge=2, le=MADE)]: "vote_parts ranked_replies",
+    Annotated[int, Field(ge=2, multiple_of=2, le=MADE)]: "replies",
     POSITIVE: "learning_rate sft_learning_rate sft_epochs epochs beta policy_beta policy_rate margin",
-    Annotated[float, Field(ge=0, allow_inf_nan=False)]: "kl_budget temperature",
+    Annotated[float, Field(ge=0, allow_inf_nan=False)]: "kl_budget",  # large: none
+    Annotated[float, Field(ge=0, le=LARGE, allow_inf_nan=False)]: "temperature",
     Annotated[float, Field(gt=0, le=1)]: "top_p kept_share",
     SHARE: "share majority",
     Annotated[float, Field(ge=0.5, le=1)]: "agreement",
@@ -75,7 +77,8 @@ KINDS: Mapping[Any, str] = {
 # lists of numbers in one text, such as "0.1,0.2"
 LISTS: Mapping[Any, str] = {
     Annotated[COUNT, BeforeValidator(_whole)]: "shown",
-    Annotated[SOME, BeforeValidator(_whole)]: "head_pairs head_directions labels round_labels",
+    Annotated[SOME, BeforeValidator(_whole)]: "head_pairs head_directions",
+    Annotated[int, Field(ge=1, le=LONG), BeforeValidator(_whole)]: "labels round_labels",
     POSITIVE: "learning_rates betas round_betas policy_rates",
     FINITE: "strengths",
     SHARE: "shares similarities",

@@ -22,6 +22,7 @@ CUSTOM_CODE = (
     "the checkpoint wants code of its own to be run, which is never done here; "
     "take a checkpoint of an architecture that transformers knows"
 )
+STATE = "trainer_state.json"  # of transformers' Trainer, in what it can go on from
 ANEW = "copy or fetch the checkpoint anew"
 FILES = "config.json, generation_config.json, *.safetensors, tokenizer.json, tokenizer_config.json, *.jinja"
 
@@ -104,6 +105,7 @@ def _check_folder(folder: Path) -> None:
         raise InputError(
             f"{folder}: a run was killed while it wrote the checkpoint there; start that run again"
         )
+    _refuse_resumable(folder)
     if folder.joinpath("adapter_config.json").exists():
         raise InputError(
             f"{folder}: holds adapters (adapter_config.json) for another model, which are not read; merge "
@@ -119,6 +121,21 @@ def _check_folder(folder: Path) -> None:
                 f"{index}: names weights outside of its folder, such as {outside[0]!r}; take another model"
             )
         _refuse_twice(folder, named)
+
+
+def _refuse_resumable(folder: Path) -> None:
+    """Refuse what transformers' Trainer saves to go on from, and no tokenizer with it, for a model.
+
+    Others save the tokenizer there, too; theirs load.
+    """
+    if not folder.joinpath(STATE).exists() or any(folder.glob("tokenizer*")):
+        return
+    above = folder.absolute().parent
+    remedy = f"give the folder of the finished model, {above}"
+    if not above.joinpath("config.json").exists():
+        remedy = f"let that training go on to its end (resume), then give {above}, where the model will be"
+    what = f"a resumable checkpoint from the middle of a training ({STATE}), without a tokenizer"
+    raise InputError(f"{folder}: {what}; {remedy}")
 
 
 def _refuse_twice(folder: Path, files: set[str]) -> None:

@@ -69,11 +69,29 @@ def packages() -> tuple[str, ...]:
 def content(path: Path) -> str | dict[str, str] | None:
     """Hash of a file, or of each file of a folder by its name in there; None where there is neither."""
     if path.is_dir():
-        # without the notes of who wrote there, and what is told to people
-        told = (".rlhf_hw", "README")
-        files = sorted(f for f in path.rglob("*") if f.is_file() and not f.name.startswith(told))
-        return {str(file.relative_to(path)): _digest(file) for file in files}
+        return dict(sorted(_contents(path)))
     return _digest(path) if path.is_file() else None
+
+
+def _contents(folder: Path) -> Iterator[tuple[str, str]]:
+    """Name and hash of each file below a folder, also behind links to folders.
+
+    A folder that is met again, by another link or by one that leads back, is not gone through again: which
+    one it is, counts.
+    """
+    told = (".rlhf_hw", "README")  # notes of who wrote there, and what is told to people
+    met: dict[str, str] = {}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        name, real = os.path.relpath(place, folder), os.path.realpath(place)
+        if real in met:
+            folders.clear()
+            yield name, f"the folder {met[real]}"
+            continue
+        met[real] = name
+        folders.sort()
+        for file in (Path(place, file) for file in files if not file.startswith(told)):
+            if file.is_file():
+                yield str(file.relative_to(folder)), _digest(file)
 
 
 def named_files(text: str) -> list[Path]:

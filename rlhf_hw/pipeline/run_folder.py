@@ -50,9 +50,14 @@ class Run:
 
     def __init__(self, name: str, make: Callable[[str, str], object] | None = None):
         self.name, self.make = folder_name(name, "run"), make
-        self.path = RUNS / name
-        self.fig = self.path / "fig"
-        self.fig.mkdir(parents=True, exist_ok=True)
+        self.path = RUNS / name  # made with the first file that is written there
+
+    @property
+    def fig(self) -> Path:
+        """The folder for figures, which is there then."""
+        folder = self.path / "fig"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def __truediv__(self, relative: str) -> Path:
         return self.path / relative
@@ -60,7 +65,7 @@ class Run:
     def scores(self, name: str) -> Path:
         """Path of the score file called `name`."""
         path = self.path / "scores" / f"{name}.jsonl"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def need(self, artefact: str, replicate: int = 0) -> Path:

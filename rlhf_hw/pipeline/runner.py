@@ -49,37 +49,32 @@ def run_profile(
     stages: Mapping[str, Stage] = STAGES,
     dtype: Callable[[], str] = lambda: "unknown",
     prepare: Callable[[Parameters], None] = lambda parameters: None,
+    check: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Run what is out of date of the profile's notebooks, in number order; return the stems of what ran.
 
-    The run record is written. Where a notebook needs an artefact that is missing, the notebook that makes it
-    runs before, chosen or not.
-
     Args:
         profile: The profile, with overrides already applied.
-        only: Run these notebooks alone, by number ("02") or name.
+        only: Run these notebooks alone, by number ("02") or name, and before them what makes what they lack.
         start_from: Run this notebook and those after it.
         force: Run also what is up to date, and make again what it would read back.
-        experiments: Run the experiments, too; those that `only` names run in any case.
-        size: Of the experiments, one of `sizes.SIZES`.
-        notebooks: Folder with the notebooks.
-        stages: What they need and make.
-        prepare: Called with the parameters of each notebook before it runs: fetches what they name.
+        experiments, size: Run the experiments, too, in one of `sizes.SIZES`; those of `only` in any case.
+        notebooks, stages: Folder with the notebooks; what they need and make.
+        prepare: Called with the parameters of each notebook that is due: fetches what they name.
+        check: Refuses values before anything is written; not asked twice of a profile with nothing to do.
         dtype: Tells the number format in which models compute here; asked once something ran.
 
     Raises:
-        ValueError: an unknown parameter, notebook or type in the profile.
-        FileNotFoundError: the folder holds no notebooks.
+        ValueError, FileNotFoundError: an unknown parameter, notebook or type in the profile; no notebooks.
         NotebookFailed: a notebook stopped with an error.
     """
     paths = _in_order(notebooks)
     plain = [path for path in paths if experiments or not stages.get(path.stem, Stage()).experiment]
     selected = _select(paths, only, start_from, plain)
     by_size = parameters_by_size(profile, paths, stages)
-    parameters = by_size[size]
-    run = Run(profile.name)
-    # no experiment counts before all has run
-    note_in_record(run.path, profile=profile.model_dump(), experiments=[], reduced=[])
+    parameters, run = by_size[size], Run(profile.name)
+    if not (checked := recorded_profile(run.path) == profile):
+        check()
     makers = _makers(paths, selected, parameters, run, stages)
     queue = [path for path in paths if path in selected or path.stem in makers]
 
@@ -88,10 +83,17 @@ def run_profile(
         return asked_for or not stage_is_current(run.path, path, parameters[path.stem], stages)
 
     def execute(path: Path, kernel: ReadyKernel | None) -> None:
-        prepare(parameters[path.stem])
+        if path not in due:  # until another had run
+            prepare(parameters[path.stem])
         run_notebook(path, run.name, parameters[path.stem], stages, force and path in selected, kernel)
 
-    ran = _run_queue(queue, is_due, execute, {path: force and path in selected for path in queue})
+    due = [path for path in queue if is_due(path)]  # as it looks now; what runs may add to it
+    if due and checked:
+        check()
+    for path in due:
+        prepare(parameters[path.stem])
+    note_in_record(run.path, profile=profile.model_dump(), experiments=[], reduced=[])  # till all has run
+    ran = _run_queue(queue, due, is_due, execute, {path: force and path in selected for path in queue})
     out_of_date = _note_experiments(run, paths, by_size, stages)
     if ran or "commit" not in read_record(run.path):
         _finish_record(run, dtype(), out_of_date)
@@ -100,12 +102,13 @@ def run_profile(
 
 def _run_queue(
     queue: Sequence[Path],
+    due: Sequence[Path],
     is_due: Callable[[Path], bool],
     execute: Callable[[Path, ReadyKernel | None], None],
     forced: Mapping[Path, bool],
 ) -> list[str]:
     """Execute what is due, while the kernel of what comes next loads; return the stems of what ran."""
-    ran, later = [], [path for path in queue if is_due(path)]  # as it looks now; what runs may add to it
+    ran, later = [], list(due)
     with NextKernel() as following:
         for path in queue:
             later = [other for other in later if other > path]
@@ -211,9 +214,8 @@ def _makers(
     found: set[str] = set()
     for path in reversed(paths):  # makers come before those who need them
         if path in selected or path.stem in found:
-            found |= {
-                maker_of(name, stages) for name in missing(path, parameters[path.stem], run.path, stages)
-            }
+            lacking = missing(path, parameters[path.stem], run.path, stages)
+            found |= {maker_of(name, stages) for name in lacking}
     return found
 
 

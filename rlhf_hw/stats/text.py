@@ -20,11 +20,18 @@ from rlhf_hw.stats.intervals import as_vector
 
 WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
-# What shows nothing though Unicode counts it among letters, marks or signs, or has kept its place for such:
-# the joiner of graphemes, fillers of Hangul, vowels of Khmer, selectors of variants, the blank of Braille
+# What shows nothing by itself, though its category does not say so, or only in a later Unicode than Python's
 HIDDEN = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
-    "\U000e0000-\U000e0fff]"
+    "["
+    # Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt: joiners, marks of direction,
+    # fillers of Hangul, vowels of Khmer, selectors of variants, tags, and what is kept for more of such
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\U00013430-\U0001343f"  # how hieroglyphs are put together: format characters (Cf) of Unicode 12 to 15
+    # letters, marks and signs whose glyph is blank by the code charts: of Braille, the full and the half one
+    # of hieroglyphs, the filler of Khitan, the notehead that is none
+    "\u2800\U00013441\U00013442\U00016fe4\U0001d159"
+    "]"
 )
 # Signs of Arabic, Syriac and Kaithi that go before the numbers which they enclose: they format, and are seen
 SEEN = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]")

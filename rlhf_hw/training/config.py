@@ -1,79 +1,35 @@
 """Settings of one training run, validated; notebooks and the command line build the same objects."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from rlhf_hw.errors import InputError, one_line
+from rlhf_hw.errors import InputError
 from rlhf_hw.files import usable_path
 from rlhf_hw.training.folders import check_places
 from rlhf_hw.training.loss_table import POLICY_LOSSES, REWARD_LOSSES, Loss
+from rlhf_hw.training.settings import MANY, Settings
 from rlhf_hw.training.trackers import check_trackers
 
 # those of transformers' schedules that need no settings of their own
 SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup")
 SCHEDULES += ("cosine_with_restarts", "polynomial", "inverse_sqrt")
-MANY = 10**9  # beyond it no run ends, and products are no numbers of the machine
 # settings that name files, folders or hub ids to read
 SOURCES = {"model", "reference_model", "train_dataset", "eval_dataset"}
-
-
-class Settings(BaseModel):
-    """Named values that are checked when they are given; one that is not known is refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    @classmethod
-    def from_parameters(cls, parameters: Mapping[str, Any], **given: Any) -> Self:
-        """Build settings from the fields that a notebook names among its parameters, and what is given."""
-        return cls(**{name: parameters[name] for name in cls.model_fields if name in parameters} | given)
-
-    @classmethod
-    def from_file(cls, path: Path | None, values: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
-        """Build settings from what stands in a file, and what is given beside it and wins.
-
-        Raises:
-            InputError: naming the file where the fault lies in it.
-            ValidationError: the fault lies in what is given.
-        """
-        try:
-            return cls.model_validate({**values, **given})
-        except ValidationError as error:
-            read = {str(name) for name in values.keys() - given.keys()}
-            named = {str(e["loc"][0]) for e in error.errors() if e["loc"]}
-            if not read & (named or {one_line(error).partition(":")[0]}):
-                raise
-            raise InputError(f"{path}: {one_line(error)}") from error
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_number_is_true(cls, values: Any) -> Any:
-        """pydantic would read true as 1."""
-        numbers = {n for n, f in cls.model_fields.items() if f.annotation in (int, float, int | None)}
-        for name in sorted(n for n in numbers & dict(values).keys() if isinstance(values[n], bool)):
-            raise InputError(f"{name}: expected a number, found {str(values[name]).lower()}")
-        return values
-
-    @classmethod
-    def describe(cls, name: str) -> str:
-        """What a setting means, for `--help`."""
-        return cls.model_fields[name].description or ""
 
 
 class NewModel(Settings):
     """Shape of a language model that is trained from scratch, of the Qwen2 architecture."""
 
-    vocabulary: int = Field(3072, ge=300, description="tokens of its tokenizer, control tokens included")
+    vocabulary: int = Field(3072, ge=300, le=10**6, description="tokens of its tokenizer, control ones too")
     hidden_size: int = Field(256, ge=1, description="width")
     layers: int = Field(4, ge=1, description="depth")
     heads: int = Field(4, ge=2, description="attention heads; key and value heads are half of them")
@@ -87,12 +43,25 @@ class NewModel(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> Self:
+        """By weights, gradients and one moment of the optimizer in fp32, for the layers alone."""
+        width = self.hidden_size
+        weights = self.layers * (3 * width**2 + 3 * width * self.intermediate_size)
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
+        if there is not None and 12 * weights > there:
+            raise InputError(
+                f"hidden_size: {self.layers} layers of {width} and {self.intermediate_size} take more than "
+                f"this machine's {there / 2**30:.0f} GiB; take a smaller one, or a smaller intermediate_size"
+            )
+        return self
+
 
 class Training(Settings):
     """Settings that reward-model, DPO and language-model training share."""
 
     model: str = Field(min_length=1, description="checkpoint folder or hub id to start from")
-    output_dir: Path = Field(description="where the finished checkpoint is written")
+    output_dir: Path = Field(description="folder for the finished checkpoint; not -")
     log_dir: Path | None = Field(None, description="TensorBoard logs; default: <output_dir>/logs")
     train_dataset: str | None = Field(None, description="file, folder or hub id; empty or null: no training")
     train_template: str = Field("HOMEWORK", description="template of the training set")
@@ -119,11 +88,11 @@ class Training(Settings):
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
     adam_beta2: float = Field(0.95, gt=0, lt=1, description="AdamW beta 2")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
+    max_grad_norm: float = Field(1.0, gt=0, le=1e30, description="gradient clipping")
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="dtype of matrix products")
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
     compile_layers: bool = Field(False, description="compile the layers: it pays in long runs on a GPU")
-    lora_rank: int = Field(0, ge=0, description="train adapters of this rank (LoRA); 0: all weights")
+    lora_rank: int = Field(0, ge=0, le=2**16, description="rank of adapters to train (LoRA); 0: all weights")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of data order and of a new score head")
 
     logging_steps: int = Field(10, ge=1, description="steps between log entries")

@@ -68,9 +68,11 @@ class FiniteValues:
         values = torch.stack([value.float().view(()) for _, _, value, _ in unread]).tolist() if unread else []
         for (step, name, _, parts), value in zip(unread, values, strict=True):
             if not np.isfinite(value):
+                # a first step has learned nothing, at whatever rate
+                what = "another model" if step == 1 else "a lower learning_rate"
                 raise NotFinite(
                     f"step {step}: the {name} is {value}, and training stops before that spoils the weights; "
-                    "no checkpoint is written. Take a lower learning_rate, or look at the data",
+                    f"no checkpoint is written. Take {what}, or look at the data",
                     *(step, name, *_to_blame(parts)),
                 )
 
@@ -128,4 +130,5 @@ def naming_rows(config: Training, rows: np.ndarray | None, from_pairs: bool) -> 
             write_json(noted, found)
         which = "its own loss is not finite in" if stop.alone else "that step held"
         more = f" and {len(places) - NAMED} more, all in {noted}" if len(places) > NAMED else ""
-        raise RunFailed(f"{stop}; {which}: {'; '.join(places[:NAMED])}{more}") from None
+        model = f" (it began with {config.model})" if stop.step == 1 else ""
+        raise RunFailed(f"{stop}{model}; {which}: {'; '.join(places[:NAMED])}{more}") from None

@@ -149,8 +149,7 @@ def publish(folder: str | Path) -> None:
     note(folder / NOTES, publishing=True, new=new)
     (folder / RECORD).unlink(missing_ok=True)
     _move_to_its_place(folder)
-    if handle := _locks.pop(folder.resolve(), None):
-        handle.close()
+    release(folder)
 
 
 @contextmanager
@@ -264,6 +263,14 @@ def _is_ours(record: Path) -> bool:
 
 def _digest(path: Path) -> str | None:
     return digest(path) if path.is_file() else None
+
+
+def release(folder: Path, remove: Iterable[str] = ()) -> None:
+    """Let another run take a folder that this process holds, without some files that it wrote there."""
+    if handle := _locks.pop(folder.resolve(), None):
+        for name in remove:
+            (folder / name).unlink(missing_ok=True)
+        handle.close()
 
 
 def _lock(folder: Path) -> None:

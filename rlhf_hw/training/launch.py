@@ -14,17 +14,20 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import torch
 
 from rlhf_hw.errors import InputError, RunFailed
-from rlhf_hw.paths import resolve
+from rlhf_hw.paths import NOTES, resolve
 from rlhf_hw.training.checkpoints import TrainingResult, load_result
 from rlhf_hw.training.config import SETTINGS, Training
 from rlhf_hw.training.distributed import free_port
+from rlhf_hw.training.folders import LOCK, release
 from rlhf_hw.training.run import train_dpo, train_reward_model, train_sft
+from rlhf_hw.training.settings import PROCESSES
 from rlhf_hw.workers import in_workers
 
 TRAIN = {"rm": train_reward_model, "sft": train_sft, "dpo": train_dpo}
@@ -40,11 +43,36 @@ def run_training(kind: str, config: Training, num_processes: int = 1) -> Trainin
         config: The settings; `batch_size` is that of one process.
         num_processes: Processes on this machine, each with a GPU or a share of the processor's threads.
     """
-    if num_processes < 1:
-        raise InputError(f"num_processes: expected 1 or more, found {num_processes}")
+    if not 1 <= num_processes <= PROCESSES:
+        raise InputError(f"num_processes: expected 1 to {PROCESSES} on this machine, found {num_processes}")
     if num_processes == 1:
-        return TRAIN[kind](config)
+        with nothing_left(config):
+            return TRAIN[kind](config)
     return launch_training(kind, config, num_processes)
+
+
+@contextmanager
+def nothing_left(config: Training) -> Iterator[None]:
+    """Of a run that is refused leave nothing in its folders: no notes of ours, and none that were not there.
+
+    What a run wrote besides before it failed, stays.
+    """
+    taken = [config.output_dir, *filter(None, [config.log_dir])]
+    new = [place for folder in taken for place in (folder, *folder.parents) if not place.exists()]
+    before = _names_in(config.output_dir)
+    try:
+        yield
+    except Exception:
+        added = _names_in(config.output_dir) - before
+        release(config.output_dir, added if added <= {NOTES, LOCK} else ())
+        for place in new:  # the deepest first
+            with suppress(OSError):  # of those that are not empty
+                place.rmdir()
+        raise
+
+
+def _names_in(folder: Path) -> set[str]:
+    return set(os.listdir(folder)) if folder.is_dir() else set()
 
 
 def run_trainings(

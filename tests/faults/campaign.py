@@ -8,7 +8,8 @@ it dies, that counts as a crash, and the next goes on behind it. What can come o
 
     right           the result is what the input says
     clear error     one message that names file, row or key, and what to do
-    unclear error   a message that lacks one of these, or a good input refused
+    unclear error   a message that lacks one of these, or a good input refused; or what was refused left
+                    folders or notes behind
     traceback       an error that nobody foresaw
     silently wrong  it ended well, and what it made is not what the input says, or foreign code ran
     lost            a file that was there before is gone or changed
@@ -32,10 +33,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rlhf_hw.paths import NOTES
+from rlhf_hw.training.folders import LOCK
 from tests.faults.workshop import Case, Workshop, snapshot
 
 OUTCOMES = ("right", "clear error", "unclear error", "traceback", "silently wrong", "lost", "crash")
 GOOD = ("right", "clear error")
+OWN_NOTES = (NOTES, LOCK)  # a run that began to work leaves more: logs, what was not finite
 SECONDS = 60  # a case that takes longer counts as a crash
 # a message says what to do: at least one of these words stands in it
 REMEDIES = (
@@ -81,7 +85,7 @@ def try_case(workshop: Workshop, number: int, kind: str, seed: int) -> Outcome:
     """Make one case and see what comes of it."""
     draw = random.Random(f"{seed}-{number}-{kind}")
     case = kinds()[kind](draw, workshop)
-    before = snapshot(workshop.folder)
+    before, there = snapshot(workshop.folder), set(workshop.folder.rglob("*"))
     started, printed, said = time.perf_counter(), io.StringIO(), io.StringIO()
     status, raised = 0, ""
     signal.signal(signal.SIGALRM, _too_long)
@@ -100,6 +104,9 @@ def try_case(workshop: Workshop, number: int, kind: str, seed: int) -> Outcome:
         signal.alarm(0)
     message = said.getvalue()
     outcome = raised or _judge(case, status, message, printed.getvalue())
+    left = {path for path in workshop.folder.rglob("*") if path not in there} - set(case.writes)
+    if outcome == "clear error" and left and all(path.is_dir() or path.name in OWN_NOTES for path in left):
+        outcome, message = "unclear error", f"it left {sorted(map(str, left))[0]}\n{message}"
     after = snapshot(workshop.folder)
     gone = [path for path, content in before.items() if after.get(path) != content]
     if lost := [path for path in gone if not any(path.is_relative_to(place) for place in case.writes)]:

@@ -32,6 +32,12 @@ STRANGE = [
     "x",
 ]
 NO_TEXT = [None, "", "  \n", 7, math.nan, True, [], {}, [1], {"a": 1}, ["one", "two"]]
+NO_TEXT += [
+    "\u200b\u2800",
+    "\U0001d159 ",
+    "\U00016fe4",
+    "\U00013441\U00013430\U000e0fff",
+]  # which nobody sees
 # what is put into a row of a template, and whether the pair may still be used
 HARMLESS = {"note": "x", "metadata": {"a": 1}, "id": "7", "reviewer": None}
 CONVERSATION = ["system", "history", "images", "tools", "tool_calls", "system_prompt", "audio"]

@@ -193,7 +193,12 @@ def no_reward_model(draw: random.Random, shop: Workshop) -> Case:
     """A plain language model, an empty folder or a name for nothing, asked for scores."""
     folder = shop.case()
     (folder / "empty").mkdir()
+    stopped = shutil.copytree(shop.reward, folder / "run" / "checkpoint-3")
+    for file in stopped.glob("tokenizer*"):
+        file.unlink()
+    (stopped / "trainer_state.json").write_text("{}")
     ways = {
+        "to go on from": str(stopped),
         "policy": str(shop.policy),
         "empty": str(folder / "empty"),
         "file": str(shop.pairs),
@@ -210,7 +215,8 @@ def no_reward_model(draw: random.Random, shop: Workshop) -> Case:
     output = folder / "scores.jsonl"
     call = ["score", str(shop.replies), "--model", ways[way], "--output", str(output)]
     limits = draw.choice([[], ["--limit", "0"], ["--limit", "-1"], ["--reads-at", "template_end"]])
-    return Case(f"{way} {limits}", lambda: cli.main([*call, *limits]), ())
+    names = ("resumable checkpoint", str(stopped.parent)) if way == "to go on from" and not limits else ()
+    return Case(f"{way} {limits}", lambda: cli.main([*call, *limits]), names)
 
 
 def hostile_start(draw: random.Random, shop: Workshop) -> Case:

@@ -70,8 +70,12 @@ def hostile_output(draw: random.Random, shop: Workshop) -> Case:
         "notes": folder / "notes",
         "dangling": folder / "dangling",
         "taken": folder / "taken",
+        "dash": "-",
     }
     way = draw.choice(list(folders))
+    if way == "taken":
+        folders[way].mkdir()
+        (folders[way] / ".rlhf_hw.lock").touch()
     output = folders[way]
     if own:
         (folder / "logs").mkdir()
@@ -82,7 +86,6 @@ def hostile_output(draw: random.Random, shop: Workshop) -> Case:
     def call() -> int:
         if way != "taken":
             return shop.train(method, output, *flags)
-        output.mkdir()
         with (output / ".rlhf_hw.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return shop.train(method, output, *flags)
@@ -116,6 +119,7 @@ def hostile_target(draw: random.Random, shop: Workshop) -> Case:
         "proc": "/proc/scores.jsonl",
         "long": folder / ("x" * 300),
         "zero byte": "a\0b",
+        "dash": "-",
         "old": folder / "old.jsonl",
         "new folder": folder / "deep" / "er" / "scores.jsonl.gz",
     }
@@ -236,9 +240,8 @@ def hostile_profile(draw: random.Random, shop: Workshop) -> Case:
     else:
         path.write_text(yaml.safe_dump(good | files.get(way, {})))
     about = f"{way} {files.get(way, options.get(way, ''))}"
-    return Case(
-        about, lambda: cli.main(["run", *given]), (), _profile_is_kept(shop, way), works=way == "good"
-    )
+    right = _profile_is_kept(shop, way)
+    return Case(about, lambda: cli.main(["run", *given]), (), right, works=way == "good")
 
 
 def _profile_is_kept(shop: Workshop, way: str):

@@ -2,10 +2,14 @@
 
 import json
 import random
+from functools import cache
 
 import yaml
 from safetensors.torch import load_file
 
+from rlhf_hw import cli
+from rlhf_hw.paths import NOTEBOOKS
+from rlhf_hw.pipeline.profiles import declared_parameters, numbered_notebooks
 from rlhf_hw.training.config import SETTINGS, SOURCES
 from tests.faults.workshop import Case, Workshop
 
@@ -33,6 +37,7 @@ NUMBERS = [
     "2.5",
     "10" * 12,
 ]
+ENDLESS = ["1e30", "-1e30", "1" + 30 * "0", "-1" + 30 * "0", ".inf", "-.inf", ".nan"]
 WORDS = ["", "nosuch", "None", "../x", "x" * 300, "tensorboard,nosuch", "{}", "'"]
 
 
@@ -110,4 +115,21 @@ def hostile_file_of_settings(draw: random.Random, shop: Workshop) -> Case:
     )
 
 
-KINDS = {"setting": hostile_setting, "settings file": hostile_file_of_settings}
+@cache
+def _numbers() -> list[str]:
+    """Parameters of the notebooks that are numbers, but for those whose largest value says: no bound."""
+    found = (item for path in numbered_notebooks(NOTEBOOKS) for item in declared_parameters(path).items())
+    names = {name for name, parameter in found if parameter.type in ("int", "float")}
+    return sorted(names - {"kl_budget", "max_grad_norm"})
+
+
+def hostile_value(draw: random.Random, shop: Workshop) -> Case:
+    """A number of a notebook, by `--set`, with which it cannot work: refused before any notebook runs."""
+    name, value = draw.choice(_numbers()), draw.choice(ENDLESS)
+    profile = shop.case() / "own.yaml"
+    profile.write_text("name: never\ntitle: Never\n")
+    call = ["run", "--profile", str(profile), "--set", f"{name}={value}"]
+    return Case(f"--set {name}={value}", lambda: cli.main(call), (name,))
+
+
+KINDS = {"setting": hostile_setting, "settings file": hostile_file_of_settings, "value": hostile_value}

@@ -47,6 +47,10 @@ def case(folder: Path, way: str) -> Case:
         if way in ("clear error", "unclear error"):
             print("error: kept.txt: expected" if way == "clear error" else "error: no", file=sys.stderr)
             return 1
+        if way == "left a folder":
+            (folder / "out").mkdir()
+            print("error: kept.txt: expected", file=sys.stderr)
+            return 1
         if way == "traceback":
             raise KeyError("a")
         if way == "lost":
@@ -60,12 +64,13 @@ def case(folder: Path, way: str) -> Case:
     return Case(way, call, ("kept.txt",), lambda _: way != "silently wrong")
 
 
-@pytest.mark.parametrize("way", [*campaign.OUTCOMES, "foreign code"])
+@pytest.mark.parametrize("way", [*campaign.OUTCOMES, "foreign code", "left a folder"])
 def test_what_comes_of_a_case_is_told(tmp_path, monkeypatch, way) -> None:
     (tmp_path / "kept.txt").write_text("content")
     monkeypatch.setattr(campaign, "kinds", lambda: {"kind": lambda draw, shop: case(shop.folder, way)})
     found = try_case(Workshop(tmp_path), 0, "kind", 0)
-    assert found.outcome == ("silently wrong" if way == "foreign code" else way)
+    other = {"foreign code": "silently wrong", "left a folder": "unclear error"}
+    assert found.outcome == other.get(way, way)
     assert "| kind | 1 |" in table([found])
 
 

@@ -151,6 +151,24 @@ def test_adapters_alone_and_files_are_no_checkpoint(policy_folder, tmp_path) -> 
             load_policy(name)
 
 
+@pytest.mark.parametrize("load", [load_policy, load_reward_model, load_tokenizer])
+def test_a_checkpoint_to_go_on_from_is_named_for_what_it_is(policy_folder, tmp_path, load) -> None:
+    folder = copy(policy_folder, tmp_path / "run" / "checkpoint-5")
+    for file in folder.glob("tokenizer*"):
+        file.rename(tmp_path / file.name)
+    (folder / "trainer_state.json").write_text("{}")
+    with pytest.raises(
+        InputError, match=r"checkpoint-5: a resumable checkpoint .*go on .*give .*/run, where"
+    ):
+        load(folder)
+    (tmp_path / "run/config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"checkpoint-5: a resumable .*give the folder .* model, .*/run$"):
+        load(folder)
+    for file in tmp_path.glob("tokenizer*"):  # as others save them
+        file.rename(folder / file.name)
+    load(folder)
+
+
 def test_notes_in_a_checkpoint_are_read_in_any_form(policy_folder, tmp_path) -> None:
     folder = copy(policy_folder, tmp_path / "model")
     for damaged in (b"\xff\xfe", b"[" * 100_000, b"7", b'{"publishing": false}'):

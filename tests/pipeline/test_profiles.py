@@ -221,12 +221,20 @@ def test_values_of_the_packages_profiles_are_values(name: str, monkeypatch) -> N
         ("reward_model=/no/such", "reward_model: '/no/such' is not there"),
         ("votes=/no/such", "votes: /no/such is missing"),
         ("recorded=/no/such", "recorded: no folder '/no/such'"),
+        ("learning_rate=1e30", r"learning_rate: expected at most 1e\+06, found 1e\+30 .*base_model"),
+        ("length_bias.learning_rate=1e30", "learning_rate: .* less than or equal to 1000000"),
+        ("num_processes=1000000", "num_processes: .* less than or equal to .* found 1000000"),
+        ("hidden_size=1000000 intermediate_size=1000000", "hidden_size: 4 layers .* GiB; take a smaller"),
+        ("lora_rank=100000", "lora_rank: .* 65536, found 100000"),
+        ("max_new_tokens=1000000000", "max_new_tokens: .* 1000000, found"),
+        ("replicates=100000000", "replicates: .* 10000, found"),
     ],
 )
 def test_a_value_that_is_none_is_refused_before_anything_runs(
-    override: str, told: str, capsys, monkeypatch
+    override: str, told: str, tmp_path, capsys, monkeypatch
 ) -> None:
-    monkeypatch.setattr("rlhf_hw.pipeline.runner.run_profile", lambda *_, **__: pytest.fail("it runs"))
+    monkeypatch.setattr("rlhf_hw.pipeline.run_folder.RUNS", tmp_path)
+    monkeypatch.setattr("rlhf_hw.pipeline.runner.note_in_record", lambda *_, **__: pytest.fail("it runs"))
     assert cli.main(["run", "--set", *override.split()]) == 1
     said = capsys.readouterr().err
     assert re.search(told, said) and re.search("(by|in) --set$", said.strip()), said
@@ -242,6 +250,8 @@ def test_a_value_that_is_none_is_refused_before_anything_runs(
         ["earlier_replies.scores=docs"],  # a folder there, a file elsewhere
         ["scores=data/nano/validation.jsonl.gz"],
         ["replies=40"],
+        ["kl_budget=1e30", "max_grad_norm=1e30"],  # no bound
+        ["dpo_training.max_train=100000000", "max_prompt_tokens=100000000", "save_steps=100000000"],
         ["policy_rates=", "policy_pairs=0"],
         ["world=false", "hard_dataset=/no/such", "ood_split=", "corpus=/no/such"],  # then it is not read
         ["scores=runs/nano/scores/validation.jsonl", "train_dataset=runs/mine/pairs.jsonl"],  # a run makes it
@@ -250,6 +260,16 @@ def test_a_value_that_is_none_is_refused_before_anything_runs(
 )
 def test_values_with_which_notebooks_work_are_not_refused(overrides: list[str]) -> None:
     refuse_bad_values(all_values(apply_overrides(load_profile("nano"), overrides)))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"), ids=lambda path: path.stem)
+def test_every_number_has_an_end(path: Path) -> None:
+    """But for those whose largest value only switches off what they bound."""
+    for name, parameter in declared_parameters(path).items():
+        if parameter.type in ("int", "float") and name not in ("kl_budget", "max_grad_norm"):
+            value = 1e30 if parameter.type == "float" else 10**30
+            with pytest.raises(InputError, match=f"(^|; ){name}: "):
+                refuse_bad_values({notebook_name(path): default_values(path) | {name: value}})
 
 
 def test_a_whole_number_may_be_0_where_its_notebook_says_what_that_means() -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -86,6 +88,47 @@ def test_what_a_notebook_names_is_fetched_before_it_runs_and_only_then(folder: P
 
     with pytest.raises(InputError, match="no index"):
         run_profile(_profile(value=4), notebooks=folder, prepare=offline)
+
+
+def test_values_are_checked_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise InputError("no such value")
+
+    def offline(parameters: dict) -> None:
+        raise InputError("no index")
+
+    for options in ({"check": refuse}, {"prepare": offline}):
+        with pytest.raises(InputError):
+            run_profile(_profile(value=3), notebooks=folder, **options)
+        assert not (tmp_path / "runs").exists()
+    run_profile(_profile(value=3), notebooks=folder)
+    assert run_profile(_profile(value=3), notebooks=folder, check=refuse) == []  # they were, and did
+    for again in ({"value": 4}, {"value": 3, "force": True}):
+        with pytest.raises(InputError, match="no such value"):
+            profile = _profile(value=again.pop("value"))
+            run_profile(profile, only=["second"], notebooks=folder, check=refuse, **again)
+
+
+NOTHING_TO_DO = """
+import sys
+from unittest.mock import patch
+from rlhf_hw import cli
+from rlhf_hw.pipeline import kept_results, record, run_folder, runner
+from rlhf_hw.pipeline.profiles import load_profile
+from pathlib import Path
+run_folder.RUNS = Path(sys.argv[1])
+record.note_in_record(run_folder.RUNS / "nano", profile=load_profile("nano").model_dump(), commit="x")
+current = patch.object(runner, "stage_is_current", lambda *_: True)
+with current, patch.object(runner, "missing", lambda *_: []):
+    assert cli.main(["run"]) == 0
+print({"torch", "transformers"} & set(sys.modules))
+"""
+
+
+def test_to_find_that_nothing_is_to_do_loads_no_torch(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NOTHING_TO_DO, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT)
+    assert done.stdout.splitlines()[-2:] == ["nano: nothing to do", "set()"], done.stdout + done.stderr
 
 
 def test_only_what_changed_runs_again(folder: Path) -> None:

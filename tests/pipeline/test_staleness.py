@@ -237,6 +237,27 @@ def test_of_many_files_named_in_one_text_each_counts(copy: Copy) -> None:
     assert copy.run(given) == [DPO]
 
 
+def test_what_lies_behind_links_to_folders_counts_once_and_in_no_circle(copy: Copy) -> None:
+    data, apart = copy.root / "data/linked", copy.root / "apart"
+    for folder in (data, apart / "deep", copy.root / "other"):
+        folder.mkdir(parents=True)
+    (apart / "deep" / "train.jsonl").write_text("{}")
+    (copy.root / "other" / "x.jsonl").write_text("{}")
+    (data / "by_link").symlink_to(apart)
+    (data / "once_more").symlink_to(apart / "deep")
+    (apart / "back").symlink_to(data)
+    given = f"dpo_training.train_dataset={data}"
+    assert copy.run(given) == [DPO] and copy.run(given) == []
+    (apart / "deep" / "train.jsonl").write_text('{"prompt": "new"}')
+    assert copy.run(given) == [DPO] and copy.run(given) == []
+    (data / "once_more").unlink()
+    (data / "once_more").symlink_to(apart)  # another folder, which has been met, too
+    assert copy.run(given) == [DPO] and copy.run(given) == []
+    (data / "once_more").unlink()
+    (data / "once_more").symlink_to(copy.root / "other")
+    assert copy.run(given) == [DPO] and copy.run(given) == []
+
+
 def test_what_changed_runs_those_who_need_it(copy: Copy) -> None:
     copy.made["dpo"] = "other weights"
     assert copy.run("dpo_training.seed=5") == [DPO, REPLIES, HARD]

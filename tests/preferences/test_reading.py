@@ -105,6 +105,7 @@ def test_drops_are_counted_by_reason_with_their_rows(tmp_path) -> None:
 
 UNSEEN = "\u200b \ufeff \u2060 \u00ad \u200d \u200c\u200e\u200f \u202a\u202e \u2066\u2069 \u061c \u180e"
 UNSEEN += " \u034f \u3164 \uffa0 \u115f\u1160 \u2800 \ufe0f \U000e0100 \U000e0041\U000e007f \u3000 \x00"
+UNSEEN += " \U0001d159 \U00016fe4 \U00013441\U00013442 \U00013439 \U000e0fff"  # some newer than Python
 
 
 @pytest.mark.parametrize("unseen", UNSEEN.split(" "), ids=ascii)

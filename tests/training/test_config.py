@@ -44,6 +44,12 @@ def test_config_reads_empty_values_as_none() -> None:
         {"learning_rate": float("nan")},
         {"epochs": float("inf")},
         {"epochs": 1e300},
+        {"learning_rate": 1e30},
+        {"weight_decay": 1e30},
+        {"nll_weight": 1e7},
+        {"evaluations": 10**10},
+        {"max_eval": 10**24},
+        {"lora_rank": 10**5},
         {"max_steps": 0},
         {"max_steps": -2},
         {"max_steps": 10**24},
@@ -136,3 +142,12 @@ def test_a_run_goes_on_writing_where_its_own_checkpoint_is(settings, policy_fold
     (tmp_path / "config.json").write_text("{}")  # of something else: no weights lie beside it
     for logs in (None, tmp_path / "run", tmp_path / "run" / "logs", tmp_path / "logs", tmp_path):
         assert settings(RewardTraining, log_dir=logs).log_dir == logs
+
+
+def test_a_new_model_fits_into_the_machines_memory() -> None:
+    NewModel(hidden_size=1024, layers=24, heads=16, intermediate_size=4096)
+    for shape in ({"hidden_size": 10**6}, {"layers": 10**8}, {"intermediate_size": 10**9}):
+        with pytest.raises(ValidationError, match="hidden_size: .* GiB; take a smaller one"):
+            NewModel(**shape)
+    with pytest.raises(ValidationError, match="vocabulary"):  # room is made for it before texts are read
+        NewModel(vocabulary=10**9)

@@ -201,8 +201,9 @@ def test_a_settings_file_of_ones_own_is_read(settings, tmp_path) -> None:
 def test_launching_refuses_what_it_cannot_do(settings) -> None:
     with pytest.raises(ValueError, match="expected DPOTraining settings, found RewardTraining"):
         launch.launch_training("dpo", settings("rm", "unused", 1), 2)
-    with pytest.raises(ValueError, match="num_processes: expected 1 or more"):
-        launch.run_training("rm", settings("rm", "unused", 1), 0)
+    for number in (0, 10**6):
+        with pytest.raises(ValueError, match=f"num_processes: expected 1 to .*, found {number}"):
+            launch.run_training("rm", settings("rm", "unused", 1), number)
 
 
 class Caller:

@@ -150,7 +150,8 @@ def test_mlflow_gets_a_run_for_each_training_and_each_step_once(settings, cache,
     for config in resumed(settings, "mlflow"):
         TRAIN["rm"](config)
     with pytest.raises(RunFailed):
-        TRAIN["rm"](resumed(settings, "mlflow", learning_rate=1e30, output_dir=config.output_dir / "x")[0])
+        failing = resumed(settings, "mlflow", output_dir=config.output_dir / "x")[0]
+        TRAIN["rm"](failing.model_copy(update={"learning_rate": 1e30}))
     client = MlflowClient(f"sqlite:///{config.output_dir / 'logs' / 'mlflow.db'}")
     runs = client.search_runs(["0"], order_by=["attributes.start_time"])
     steps = [[m.step for m in client.get_metric_history(run.info.run_id, "loss")] for run in runs]

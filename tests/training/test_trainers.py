@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -128,7 +129,8 @@ def test_ties_within_rounding_count_one_half() -> None:
     ],
 )
 def test_what_is_not_finite_stops_a_run_and_is_not_saved(settings, cache, kind, changes, message) -> None:
-    config = settings({"rm": RewardTraining, "dpo": DPOTraining}[kind], **changes)
+    plain = settings({"rm": RewardTraining, "dpo": DPOTraining}[kind])
+    config = plain.model_copy(update=changes)  # which checks no bounds
     with pytest.raises(RunFailed, match=message):
         TRAIN[kind](config)
     assert not list(config.output_dir.rglob("*.safetensors"))
@@ -151,6 +153,17 @@ def test_a_broken_gradient_stops_before_the_weights_change(settings, monkeypatch
     assert not list(config.output_dir.glob("*.safetensors"))
     (saved,) = config.output_dir.glob("checkpoint-*/model.safetensors")
     assert all(tensor.isfinite().all() for tensor in load_file(saved).values())
+
+
+def test_a_model_with_which_nothing_is_finite_is_named_before_the_learning_rate(
+    settings, policy_folder, tmp_path
+) -> None:
+    model = shutil.copytree(policy_folder, tmp_path / "model")
+    values = json.loads((model / "config.json").read_text()) | {"rms_norm_eps": -1e9}
+    (model / "config.json").write_text(json.dumps(values))
+    told = f"^step 1: the loss is nan, .* Take another model, or look at the data .it began with {model}.; "
+    with pytest.raises(RunFailed, match=told):
+        TRAIN["rm"](settings(RewardTraining, model=str(model)))
 
 
 SPOILABLE = {"rm": (RewardTrainer, RewardTraining), "sft": (LanguageModelTrainer, SupervisedTraining)}
