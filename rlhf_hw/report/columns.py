@@ -19,7 +19,9 @@ def column_widths(lines: Sequence[Sequence[str]]) -> list[int]:
     spans = [[_span(text) for text in line] for line in texts]
     columns = range(len(texts[0]))
     words = [[_span(word) for line in texts for word in _WORDS.findall(line[i])] for i in columns]
-    short = [[span for part in _PARTS.split(texts[0][i]) if (span := _span(part)) <= HEADING] for i in columns]
+    short = [
+        [span for part in _PARTS.split(texts[0][i]) if (span := _span(part)) <= HEADING] for i in columns
+    ]
     widths = [math.ceil(max(found + heads, default=2)) for found, heads in zip(words, short, strict=True)]
     for _ in range(LINE - sum(widths)):
         saved = [0.0 for _ in columns]
