@@ -25,8 +25,13 @@ local function read_meta(meta)
   return meta
 end
 
+-- Formulas in words: a Greek letter, not its name in TeX.
 local function text_of(content)
-  return (pandoc.utils.stringify(content):gsub("%s+", " "))
+  local part = pandoc.utils.type(content) == "Blocks" and pandoc.Div(content) or pandoc.Plain(content)
+  local said = part:walk({ Math = function(math)
+    return pandoc.Str((pandoc.write(pandoc.Pandoc({ pandoc.Plain({ math }) }), "plain"):gsub("%s+$", "")))
+  end })
+  return (pandoc.utils.stringify(said):gsub("%s+", " "))
 end
 
 -- For attributes written by hand.
@@ -132,12 +137,16 @@ local function split_bodies(tbl, heads)
     for _, row in ipairs(old.body) do
       local heading_row = is_heading(row)
       if not body or heading_row then
-        body = { attr = pandoc.Attr("", {}, { role = "rowgroup" }), body = pandoc.List({}), head = {}, row_head_columns = 1 }
+        body = { attr = pandoc.Attr("", {}, { role = "rowgroup" }), body = pandoc.List({}), head = pandoc.List({}), row_head_columns = 1 }
         bodies:insert(body)
       end
       mark_row(row, heads)
-      if heading_row then row.cells[1].attributes.scope = "rowgroup" end
-      body.body:insert(row)
+      if heading_row then
+        row.cells[1].attributes.scope = "rowgroup"
+        body.head:insert(row) -- among the body's rows pandoc would cut it to the first column
+      else
+        body.body:insert(row)
+      end
     end
   end
   return bodies

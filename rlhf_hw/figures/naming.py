@@ -41,38 +41,21 @@ def name_marks(
     """
     axes.figure.draw_without_rendering()
     points = 72 / axes.figure.dpi  # a pixel in points
-    places, others = (
+    middles, others = (
         axes.transData.transform(np.reshape(np.asarray(some, dtype=float), (-1, 2))) * points
         for some in (marks, others)
     )
     covered = np.concatenate([_along(axes.transData.transform(line) * points) for line in lines or [[]]])
-    middles = np.concatenate([places, others])
-    squares = np.concatenate([middles - MARK, middles + MARK], axis=1)
+    middles = np.concatenate([middles, others])
     inside = np.ravel(axes.get_window_extent().get_points()) * points
+    look = {"color": INK, "fontsize": SMALLEST, "ha": "center", "va": "center", "zorder": 6}
     written = [
-        axes.annotate(
-            name,
-            at,
-            (0, 0),
-            textcoords="offset points",
-            color=INK,
-            fontsize=SMALLEST,
-            ha="center",
-            va="center",
-            zorder=6,
-        )
+        axes.annotate(name, at, (0, 0), textcoords="offset points", **look)
         for name, at in zip(names, marks, strict=True)
     ]
     sizes = [np.array(text.get_window_extent().size) * points for text in written]
-    boxes = [np.zeros(4) for _ in written]
-    for _ in range(ROUNDS):
-        for n, name in enumerate(names):
-            if name:
-                taken = np.array([box for other, box in enumerate(boxes) if other != n and names[other]])
-                blocks = np.concatenate([squares, taken.reshape(-1, 4)])
-                nearby = np.delete(middles, n, axis=0)
-                boxes[n] = _best_place(places[n], sizes[n], blocks, covered, nearby, inside)
-    for text, box, at in zip(written, boxes, places, strict=True):
+    boxes = _boxes(names, sizes, middles, covered, inside)
+    for text, box, at in zip(written, boxes, middles, strict=False):
         if not text.get_text():
             text.remove()
             continue
@@ -86,6 +69,20 @@ def name_marks(
                 textcoords="offset points",
                 arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
             )
+
+
+def _boxes(names, sizes, middles, covered, inside) -> list[np.ndarray]:
+    """The place of each name, whose mark is that of `middles` with its number; all in points."""
+    squares = np.concatenate([middles - MARK, middles + MARK], axis=1)
+    boxes = [np.zeros(4) for _ in names]
+    for _ in range(ROUNDS):
+        for n, name in enumerate(names):
+            if name:
+                taken = np.array([box for other, box in enumerate(boxes) if other != n and names[other]])
+                blocks = np.concatenate([squares, taken.reshape(-1, 4)])
+                nearby = np.delete(middles, n, axis=0)
+                boxes[n] = _best_place(middles[n], sizes[n], blocks, covered, nearby, inside)
+    return boxes
 
 
 def _along(corners: np.ndarray) -> np.ndarray:

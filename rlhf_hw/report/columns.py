@@ -6,8 +6,10 @@ import unicodedata
 from collections.abc import Sequence
 
 RAGGED = 3  # characters that stay free at the end of a line, on average
+HEADING = 12  # characters: a short heading, or part of one, is not broken, in Chinese neither
 LINE = 85  # characters of usual width in a line of a table as wide as the text
 _WORDS = re.compile(r"(?:[^\s\u200b\u2e80-\U0010ffff]|\xa0)+")
+_PARTS = re.compile(r"[ ，：、/]")
 _SPANS = {"Lu": 1.5, "Mn": 0, "Cf": 0}
 
 
@@ -17,7 +19,10 @@ def column_widths(lines: Sequence[Sequence[str]]) -> list[int]:
     spans = [[_span(text) for text in line] for line in texts]
     columns = range(len(texts[0]))
     words = [[_span(word) for line in texts for word in _WORDS.findall(line[i])] for i in columns]
-    widths = [math.ceil(max(found, default=2)) for found in words]
+    short = [
+        [span for part in _PARTS.split(texts[0][i]) if (span := _span(part)) <= HEADING] for i in columns
+    ]
+    widths = [math.ceil(max(found + heads, default=2)) for found, heads in zip(words, short, strict=True)]
     for _ in range(LINE - sum(widths)):
         saved = [0.0 for _ in columns]
         for line in spans:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rlhf_hw.paths import REPORT
-from rlhf_hw.report import LANGUAGES
+from rlhf_hw.report import LANGUAGES, typesetting
 from rlhf_hw.report.explorer import explorer_options
 
 
@@ -72,3 +72,19 @@ def test_heads_of_tables_have_a_scope(pages) -> None:
     scopes = re.findall(r"<th\b[^>]*?scope=\"(\w+)\"", page)
     assert len(scopes) == page.count("<th ") and set(scopes) == {"col", "row", "rowgroup"}
     assert not re.findall(r"<td[^>]*scope=", page)
+
+
+WITH_HEADING = """\
+| Rate | $\\beta$ | Words |
+|:-----|:--------|:------|
+| *All of it* |  |  |
+| a | 0.1 | b |
+"""
+
+
+def test_a_heading_within_a_table_runs_over_it_and_labels_hold_no_tex() -> None:
+    filters = [f"--lua-filter={REPORT / name}" for name in ("tables.lua", "xref.lua", "page.lua")]
+    options = ["--from", "markdown", "--to", "html5", "--mathml", "--metadata=report-language:en", *filters]
+    page = typesetting.pandoc(options, WITH_HEADING).replace("\n", " ")
+    assert re.search(r'<th colspan="3"[^>]*scope="rowgroup"><em>All of it</em></th>\s*</tr>', page)
+    assert 'data-label="β">0.1' in page and "%CE%B2" in page  # in the CSV, too

@@ -7,6 +7,7 @@ from report_texts import VALUES
 
 from rlhf_hw.paths import REPORT
 from rlhf_hw.report import typesetting
+from rlhf_hw.report.columns import LINE, column_widths
 from rlhf_hw.report.fields import Facts, FieldError
 from rlhf_hw.report.tables import CELL_LIMIT, markdown_table, read_tables
 from rlhf_hw.report.text import fill
@@ -193,6 +194,11 @@ def test_columns_hold_their_longest_word_and_share_the_rest_by_what_it_saves():
     model, reply, case, _ = (part.strip().count("-") for part in shown[2].strip("|").split("|"))
     assert model < case < reply and case >= 2 * len("incomprehensible")
     assert markdown_table([{"a": 1}], [("a", "", "a")], "test")[2] == "| -----: |"
+
+
+def test_a_short_heading_is_not_broken_in_chinese_neither():
+    first, second = column_widths([["KL（奈特）", "得分"], ["0.68", "one word and another " * 9]])
+    assert first == 11 and second == LINE - 11
 
 
 def test_two_intervals_are_named_once_in_the_heading(tmp_path):
