@@ -25,11 +25,14 @@ local function read_meta(meta)
   return meta
 end
 
--- Formulas in words: a Greek letter, not its name in TeX.
+-- Words alone; a formula that is one Greek letter is that letter, not its name in TeX.
+local GREEK = { alpha = "α", beta = "β", gamma = "γ", epsilon = "ε", lambda = "λ", pi = "π", rho = "ρ", sigma = "σ", tau = "τ" }
+
 local function text_of(content)
   local part = pandoc.utils.type(content) == "Blocks" and pandoc.Div(content) or pandoc.Plain(content)
   local said = part:walk({ Math = function(math)
-    return pandoc.Str((pandoc.write(pandoc.Pandoc({ pandoc.Plain({ math }) }), "plain"):gsub("%s+$", "")))
+    local letter = GREEK[math.text:match("^\\(%a+)$")]
+    return letter and pandoc.Str(letter)
   end })
   return (pandoc.utils.stringify(said):gsub("%s+", " "))
 end

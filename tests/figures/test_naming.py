@@ -45,10 +45,12 @@ def test_names_lie_on_no_name_and_no_mark(marks):
 
 
 def test_a_name_leaves_a_whisker_free_and_an_empty_one_is_left_out():
-    axes = named([(0, 0), (1, 1)], ["first", ""], lines=[[(0, -0.1), (0, 0.5)]]).axes[0]
-    (box,) = boxes(axes)
-    x = axes.transData.transform((0, 0))[0]
-    assert x < box.x0 or x > box.x1
+    alone = named([(0, 0), (1, 1)], ["first", ""]).axes[0]
+    (free,) = boxes(alone)
+    x, y = (free.x0 + free.x1) / 2, (free.y0 + free.y1) / 2
+    line = alone.transData.inverted().transform([(free.x0, y), (free.x1, y)])
+    (box,) = boxes(named([(0, 0), (1, 1)], ["first", ""], lines=[line]).axes[0])
+    assert not box.contains(x, y) and (box.y0 > y or box.y1 < y or box.x0 > free.x1 or box.x1 < free.x0)
     plt.close("all")
 
 
