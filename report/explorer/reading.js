@@ -15,6 +15,13 @@ function openCase(key, focus = false) {
   if (!focus && matchMedia("(max-width: 48rem)").matches) parts.reading.scrollIntoView({ block: "start" });
 }
 
+// A link that names a case leads to it: in the list and, where list and texts stand one below the other, on the page.
+function leadToOpened() {
+  if (!new URLSearchParams(location.hash.slice(1)).get("case")) return;
+  parts.list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+  if (matchMedia("(max-width: 48rem)").matches) parts.reading.scrollIntoView({ block: "start" });
+}
+
 function step(by, focus) {
   const at = kept.findIndex((row) => row.key === state.case);
   const row = kept[at < 0 ? 0 : Math.min(Math.max(at + by, 0), kept.length - 1)];

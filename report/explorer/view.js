@@ -236,7 +236,8 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   KEYS[event.key]();
 });
-addEventListener("hashchange", () => { if (location.hash !== written) { state = readAddress(location.hash); build(); } });
+addEventListener("hashchange", () => { if (location.hash !== written) { state = readAddress(location.hash); build(); leadToOpened(); } });
 addEventListener("resize", drawCharts);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
 build();
+leadToOpened();

@@ -83,7 +83,7 @@ def make_judges(plan: JudgePlan, judges: Sequence[PlannedJudge], clock: StepCloc
         judge.check()
     try:
         if not all(judge.is_complete for judge in judges):
-            texts = texts_to_judge(plan, judges)
+            texts = texts_to_score(plan, judges)
             for judge in (judge for judge in judges if not judge.is_complete):
                 complete_judge(judge, texts, clock)
     except TimeIsUp as reached:
@@ -91,7 +91,7 @@ def make_judges(plan: JudgePlan, judges: Sequence[PlannedJudge], clock: StepCloc
     return [judge for judge in judges if judge.is_complete]
 
 
-def texts_to_judge(plan: JudgePlan, judges: Sequence[PlannedJudge]) -> dict[str, tuple[bool, list]]:
+def texts_to_score(plan: JudgePlan, judges: Sequence[PlannedJudge]) -> dict[str, tuple[bool, list]]:
     """Everything that the judges score: name of the score file -> whether it is pairs, and what it is."""
     earlier = plan.data / FOLDERS[0]
     replies = {name: placed(earlier, name) for name in GENERATED.values()}
