@@ -59,7 +59,7 @@ _BRACKETED = re.compile(r"(\\\[\\?[-+−]?[\d\\.]+%?\\?,) (?=\\?[-+−]?[\d\\.]+
 _ESTIMATED = re.compile(r"({0}) \[({0}), ({0})\]".format(r"[-+]?[\d.]+%?"))
 _POWER = re.compile(r"\d(\.\d+)?e[-+]\d+")
 _BRACKETS = {"en": " *({})*", "zh": " *（{}）*"}
-_WHICH = {"en": "(intervals: prompts; trainings)", "zh": "（区间：提示；训练）"}
+_WHICH = {"en": " (intervals: prompts; trainings)", "zh": "（区间：提示；训练）"}
 _LINE = "line in the file"  # no word of a table can be this one
 _HOLE = re.compile(r"<(\w+)>")
 
@@ -111,7 +111,7 @@ def table_lines(name: str, declared: Mapping[str, dict], facts: Facts, place: st
         brief, whole = ([_row(row, columns, facts, both) for row in kept] for both in (BRIEF, BOTH))
     heads = [column[facts.language] for column in columns]
     if brief != whole:
-        heads[0] = f"{heads[0]} {_WHICH[facts.language]}".lstrip()
+        heads[0] = f"{heads[0]}{_WHICH[facts.language]}".lstrip()
     rules = [
         _rule(_said(column["width"], facts.language), column.get("align") == "right") for column in columns
     ]

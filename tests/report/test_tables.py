@@ -205,7 +205,7 @@ def test_two_intervals_are_named_once_in_the_heading(tmp_path):
     declared = """\
 wins:
   columns:
-    - {en: "", zh: "", width: 9}
+    - {en: Measure, zh: 指标, width: 9}
     - {en: Value, zh: 数值, width: 9, cell: "{{headline:rm.validation.<key>:.2f}}"}
   rows:
     - {en: Accuracy, zh: 正确率, key: accuracy}
@@ -214,7 +214,7 @@ wins:
         "en": "0.71 (0.68\xa0to\xa00.74; 0.60\xa0to\xa00.80)",
         "zh": "0.71（0.68\xa0至\xa00.74；0.60\xa0至\xa00.80）",
     }
-    which = {"en": "(intervals: prompts; trainings)", "zh": "（区间：提示；训练）"}
+    which = {"en": "Measure (intervals: prompts; trainings)", "zh": "指标（区间：提示；训练）"}
     (tmp_path / "tables.yaml").write_text(declared, encoding="utf-8")
     tables = read_tables(tmp_path / "tables.yaml")
     trained = {
