@@ -139,24 +139,32 @@ class Facts:
         """
         if name not in self.kept:
             raise FieldError(f"{place}: no results of an experiment '{name}'{did_you_mean(name, self.kept)}")
-        told = {one for one in self.kept if f"kept:{one}" in self.used}
+        before = self.said(name)
         self.used.add(f"kept:{name}")
         if (result := self.kept[name]) is None:
-            if name in told or name not in self.reduced:
+            if before == "it" or name not in self.reduced:
                 return ""
-            words = REDUCED_ALIKE if told & self.reduced.keys() else REDUCED
+            words = REDUCED_ALIKE if before else REDUCED
             return words[self.language].format(number=self.reduced[name].split("_")[0])
         who = result.record
-        makers = [one.record for one in map(self.kept.get, told) if one]
-        alike = any(all(who[key] == other[key] for key in MAKER) for other in makers)
-        words = KEPT_AGAIN if name in told else KEPT_ALIKE if alike else KEPT
-        return words[self.language].format(
+        return {"it": KEPT_AGAIN, "others": KEPT_ALIKE, "": KEPT}[before][self.language].format(
             number=result.stem.split("_")[0],
             commit=code_state(who["commit"], self.language),
             machine=escape(who["processor"]),
             threads=threads(who["threads"], self.language),
             dtype=who["dtype"],
         )
+
+    def said(self, name: str) -> str:
+        """Whether a text has said who made an experiment's results: "it", "others" alike, or "" for neither."""
+        told = [one for one in self.kept if f"kept:{one}" in self.used]
+        if name in told:
+            return "it"
+        if (result := self.kept.get(name)) is None:
+            return "others" if name in self.reduced and self.reduced.keys() & set(told) else ""
+        makers = [one.record for one in map(self.kept.get, told) if one]
+        alike = any(all(result.record[key] == other[key] for key in MAKER) for other in makers)
+        return "others" if alike else ""
 
     def check_marks(self, source: str) -> None:
         """Check that a text which used kept results says so.

@@ -47,8 +47,8 @@ def fill(text: str, facts: Facts, declared: Mapping[str, dict] | None = None, so
         if match := _TABLE.match(line):
             lines += table_lines(match[1], declared or {}, facts, place)
         elif match := _MARK.match(line):
-            again = f"kept:{match[1]}" in facts.used
-            _add_mark(lines, facts.mark(match[1], place), facts.language if again else None)
+            short = bool(facts.said(match[1]))
+            _add_mark(lines, facts.mark(match[1], place), facts.language if short else None)
         else:
             lines.append(facts.fill(line, place))
     return "\n".join(lines) + "\n"
