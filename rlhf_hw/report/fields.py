@@ -57,7 +57,7 @@ KEPT_AGAIN = {
 }
 KEPT_ALIKE = {
     "en": "Those of notebook {number} are kept likewise, of the same commit and machine.",
-    "zh": "第 {number} 号笔记本的数字与图也是如此，代码提交与机器同上。",
+    "zh": "第 {number} 号笔记本也是如此，提交与机器同上。",
 }
 REDUCED_ALIKE = {
     "en": "The same holds for the numbers and figures of notebook {number}.",
@@ -156,7 +156,7 @@ class Facts:
         )
 
     def said(self, name: str) -> str:
-        """Whether a text has said who made an experiment's results: "it", "others" alike, or "" for neither."""
+        """Who made an experiment's results: has a text said "it", of "others" made alike, or neither ("")?"""
         told = [one for one in self.kept if f"kept:{one}" in self.used]
         if name in told:
             return "it"
