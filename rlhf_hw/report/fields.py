@@ -56,12 +56,12 @@ KEPT_AGAIN = {
     "zh": "数字与图同样取自第 {number} 号笔记本的上述运行。",
 }
 KEPT_ALIKE = {
-    "en": "Those of notebook {number} are kept likewise, of the same commit and machine.",
-    "zh": "第 {number} 号笔记本也是如此，提交与机器同上。",
+    "en": "The results of notebook {number} are kept likewise, of the same commit and machine.",
+    "zh": "第 {number} 号笔记本也取自另一次运行，提交与机器同上。",
 }
 REDUCED_ALIKE = {
-    "en": "The same holds for the numbers and figures of notebook {number}.",
-    "zh": "第 {number} 号笔记本的数字与图也是如此。",
+    "en": "This run made the results of notebook {number}, too, itself, in default size.",
+    "zh": "第 {number} 号笔记本也由本次运行以默认规模执行。",
 }
 REDUCED = {
     "en": "This run made the numbers and figures of notebook {number} itself, in default size: with less data"

@@ -90,7 +90,9 @@ def load_values(
         left_out_keys = _read_json(path).keys()
         values = {key: value for key, value in values.items() if key not in left_out_keys}
     if (folder / "run.json").exists():
-        values |= _flatten(_read_json(folder / "run.json"), "run")
+        run = dict(_flatten(_read_json(folder / "run.json"), "run"))
+        # a parameter of 0 limits nothing ("0 for all"): what is said of a limit is left out then
+        values |= {k: v for k, v in run.items() if v != 0 or not k.startswith("run.parameters.")}
     own = any(key.startswith("recorded.") for key in values)
     if recorded is not None and recorded.exists() and not own:
         values |= _flatten(_read_json(recorded), "recorded")
