@@ -45,6 +45,14 @@ def recorded_profile(folder: Path) -> Profile | None:
         raise InputError(f"{folder / 'run.json'}: profile: {one_line(error)}; {REMEDY}") from error
 
 
+def was_last_run(folder: Path, profile: Profile) -> bool:
+    """Whether a profile, `--set` included, is the one last run in a folder; of a damaged record none is."""
+    try:
+        return recorded_profile(folder) == profile
+    except InputError:
+        return False
+
+
 def note_in_record(folder: Path, **found: Any) -> None:
     """Write into the record; parameters and seconds of other notebooks stay."""
     record = read_record(folder)  # anew: a notebook may have run another meanwhile

@@ -31,7 +31,7 @@ from rlhf_hw.pipeline.profiles import (
     resolve_parameters,
 )
 from rlhf_hw.pipeline.progress import logger
-from rlhf_hw.pipeline.record import note_in_record, read_record, recorded_profile
+from rlhf_hw.pipeline.record import note_in_record, read_record, recorded_profile, was_last_run
 from rlhf_hw.pipeline.run_folder import MAKE_AGAIN, Recordable, Run
 from rlhf_hw.pipeline.sizes import DEFAULT, FULL, parameters_by_size
 from rlhf_hw.pipeline.stamps import inputs_of, notebook_stamp, remove_stamp, write_stamp
@@ -73,7 +73,7 @@ def run_profile(
     selected = _select(paths, only, start_from, plain)
     by_size = parameters_by_size(profile, paths, stages)
     parameters, run = by_size[size], Run(profile.name)
-    if not (checked := recorded_profile(run.path) == profile):
+    if not (checked := was_last_run(run.path, profile)):
         check()
     makers = _makers(paths, selected, parameters, run, stages)
     queue = [path for path in paths if path in selected or path.stem in makers]
