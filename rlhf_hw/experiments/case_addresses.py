@@ -1,7 +1,7 @@
 """Where a figure's points lead: the address of each reply and pair in the reply explorer.
 
     pair_addresses(pairs)["rejected"]       ("set=pairs-validation&x=b.words&y=b.score", ["1-0", "1-1", ...])
-    reply_addresses(sets["validation"])     the same for each policy, under the name that figures give it
+    reply_addresses(sets["validation"], NAMES)     the same for each policy, under the name in figures
 
 What stands behind the # of the explorer's page (`report/explorer/cases.js`): the set of cases, the two
 replies that are compared, and the two axes of its chart, so that the point is marked there, too. The key of a
@@ -11,8 +11,6 @@ case is the number of its training, from 1, and that of its row in the score fil
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-
-from rlhf_hw.experiments.replies import NAMES
 
 OPPONENTS = {"base": "dpo", "sft": "base", "dpo": "base", "reference": "dpo"}  # beside which each is shown
 SIDE_OF_PAIR = {"chosen": "a", "rejected": "b"}  # as the explorer calls the two that are compared
@@ -35,16 +33,17 @@ def pair_addresses(pairs: pd.DataFrame, name: str = "validation") -> dict[str, t
 
 
 def reply_addresses(
-    policies: Mapping[str, Sequence[pd.DataFrame]], name: str = "validation"
+    policies: Mapping[str, Sequence[pd.DataFrame]], names: Mapping[str, str], name: str = "validation"
 ) -> dict[str, tuple[str, list[str]]]:
     """Name of a policy in figures -> what its replies to a set of prompts lead to.
 
     Args:
         policies: Policy -> scored replies of each training; the first is drawn.
+        names: Policy -> its name in figures (`experiments.replies.NAMES`).
         name: Of the set.
     """
     return {
-        NAMES[policy]: (
+        names[policy]: (
             f"set={name}&a={policy}&b={OPPONENTS[policy]}&x=a.words&y=a.score",
             case_keys(len(tables[0])),
         )

@@ -9,7 +9,6 @@ from rlhf_hw.experiments.length_bias.length_bias import LengthStudy, length_bias
 from rlhf_hw.experiments.length_bias.length_expectations import (
     EXPECTATIONS,
     MARGIN,
-    covers_zero,
     length_claims,
     length_verdicts,
 )
@@ -170,16 +169,19 @@ def test_all_remedies_have_a_row(found) -> None:
 
 
 def test_what_is_kept_shows_a_remedy_that_works() -> None:
-    """Of the default profile: one coefficient's interval lies over 0, and no loss of gold is shown."""
+    """Of the default profile: one coefficient lies near 0 and no gold is lost, each within a margin.
+
+    That an interval holds 0 is no measure: three times the prompts brought one of .018 (.001 to .035) where
+    -.007 (-.039 to .025) had been. The ends of both intervals are held to a margin instead.
+    """
     kept = kept_results("nano")["length_bias"].metrics
     numbers = {key.removeprefix("length_bias."): value for key, value in kept.items()}
     working = [
         name
         for name in REMEDIES
         if name != "none"
-        and covers_zero(numbers, f"{name}.coefficient")
-        and beyond(numbers, f"{name}.gold_lead") == 0
-        and numbers[f"{name}.gold_lead_low"] > -1.5 * MARGIN
+        and beyond(numbers, f"{name}.coefficient", 0.1) < 0 < beyond(numbers, f"{name}.coefficient", -0.1)
+        and beyond(numbers, f"{name}.gold_lead", -MARGIN) > 0
     ]
     assert working and beyond(numbers, "none.coefficient", 0.2) > 0
     assert numbers["grows"] > 0.2 and numbers["strongest.coefficient_high"] < -0.2

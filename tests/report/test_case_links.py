@@ -57,7 +57,7 @@ def draw_points(run) -> None:
     save(score_against_length(groups, unit=unit, cases=pair_addresses(pairs)), run / "fig", "rm_length")
     tables = {policy: [replies_of(run, policy)] for policy in POLICIES}
     groups = {NAMES[p]: (t["score"], word_counts(t["response"])) for p, (t,) in tables.items()}
-    figure = score_against_length(groups, unit="words", cases=reply_addresses(tables))
+    figure = score_against_length(groups, unit="words", cases=reply_addresses(tables, NAMES))
     save(figure, run / "fig", "inference_length")
     plt.close("all")
 
