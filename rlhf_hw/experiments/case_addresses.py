@@ -16,9 +16,9 @@ OPPONENTS = {"base": "dpo", "sft": "base", "dpo": "base", "reference": "dpo"}  #
 SIDE_OF_PAIR = {"chosen": "a", "rejected": "b"}  # as the explorer calls the two that are compared
 
 
-def case_keys(count: int, training: int = 0) -> list[str]:
-    """The keys of all cases of one training."""
-    return [f"{training + 1}-{row}" for row in range(count)]
+def case_keys(count: int) -> list[str]:
+    """The keys of all cases of the first training, which figures draw."""
+    return [f"1-{row}" for row in range(count)]
 
 
 def pair_addresses(pairs: pd.DataFrame, name: str = "validation") -> dict[str, tuple[str, list[str]]]:

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from rlhf_hw.errors import InputError, UnknownName, did_you_mean
 from rlhf_hw.figures.numbers import powers_of_ten
-from rlhf_hw.pipeline.kept_results import KeptResult
+from rlhf_hw.pipeline.kept_results import MACHINE, KeptResult
 from rlhf_hw.report.glyphs import visible
 
 Value = str | int | float
@@ -69,7 +69,7 @@ REDUCED = {
     "zh": "第 {number} 号笔记本的数字与图由本次运行以默认规模得出：所用数据和训练少于完整规模"
     "（`EXPERIMENTS=full`），因此区间更宽，能下的结论更少。",
 }
-MAKER = ("commit", "processor", "threads", "dtype")
+MAKER = ("commit", *MACHINE)
 CHANGED = {"en": "{} with changes not committed", "zh": "{}，另有未提交的改动"}  # a commit with `+`
 THREADS = {"en": ("{} thread", "{} threads"), "zh": ("{} 线程", "{} 线程")}  # one, several
 _FIELD = re.compile(r"\{\{(.*?)\}\}")

@@ -1,14 +1,13 @@
 """Figures drawn for a third of the text's width: whole, legible, and the wide figure is as it was."""
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
 from drawings import DRAWINGS
 from matplotlib.text import Text
+from speaking_figures import speaking_figure
 
-from rlhf_hw.figures.labels import language_font, speaking
 from rlhf_hw.figures.narrow import LOW, THIRD, narrowed
-from rlhf_hw.figures.style import SMALLEST, STYLE, save
+from rlhf_hw.figures.style import SMALLEST, save
 
 NAMES = (
     "training_curve",
@@ -23,16 +22,7 @@ EDGE = 0.03  # inches that ink may stand over: less than half a letter
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_nothing_is_cut_off_and_nothing_too_small(name, language):
-    font = language_font(language) if language == "zh" else "DejaVu Sans"
-    if font is None:
-        pytest.skip("needs a Chinese font")
-    figure = DRAWINGS[name]()
-    style = STYLE | {"font.sans-serif": [font, *STYLE["font.sans-serif"]]}
-    with (
-        speaking(figure, "zh") if language == "zh" else mpl.rc_context(),
-        mpl.rc_context(style),
-        narrowed(figure),
-    ):
+    with speaking_figure(name, language) as figure, narrowed(figure):
         figure.canvas.draw()
         ink = figure.get_tightbbox()
         shown = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]

@@ -2,15 +2,12 @@
 
 import re
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
 from drawings import DRAWINGS
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
-
-from rlhf_hw.figures.labels import language_font, speaking
-from rlhf_hw.figures.style import STYLE
+from speaking_figures import speaking_figure
 
 EDGE = 1.5  # points that a text may stand over the page: rims of letters
 LEAST_GAP = 3  # points between a legend and what names the axis above it
@@ -20,12 +17,7 @@ LEAST_CONTRAST = 4.5  # of letters on white: WCAG 2.1, AA
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_texts_are_on_the_page_and_legends_off_their_axes(name, language):
-    font = language_font(language) if language == "zh" else "DejaVu Sans"
-    if font is None:
-        pytest.skip("needs a Chinese font")
-    figure = DRAWINGS[name]()
-    style = STYLE | {"font.sans-serif": [font, *STYLE["font.sans-serif"]]}
-    with speaking(figure, "zh") if language == "zh" else mpl.rc_context(), mpl.rc_context(style):
+    with speaking_figure(name, language) as figure:
         figure.canvas.draw()
         point = figure.dpi / 72
         width, height = figure.get_size_inches() * figure.dpi
