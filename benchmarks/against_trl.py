@@ -23,6 +23,7 @@ import torch  # noqa: E402
 from systems import ON_GPU, SYSTEMS  # noqa: E402
 from tables import (  # noqa: E402
     exactness_rows,
+    goal_rows,
     inference_rows,
     profile_rows,
     scaling_tables,
@@ -214,6 +215,8 @@ def report(results: dict) -> str:
             parts.append(
                 f"## Training: {title} (mean tokens of prompt, chosen, rejected: {mean})\n\n{table(rows)}"
             )
+            if goals := goal_rows(name, training):
+                parts.append(f"## Goals: {name}\n\n{table(goals)}")
         if result["inference"]:
             parts.append(f"## Scoring and generation: {name}\n\n{table(inference_rows(result['inference']))}")
         if result["exact"]:

@@ -1,6 +1,25 @@
 """Turn the results of all jobs into tables of text."""
 
+from collections.abc import Mapping, Sequence
 from statistics import median
+
+RATES = {"pairs/s": "steady_pairs_per_second", "pairs/s, all in": "total_pairs_per_second"}
+MEMORY = "memory_gib"
+# workload, task, system, measured number, ours over theirs at the least (of memory: at the most)
+GOALS = (
+    ("7M", "rm", "trl", "pairs/s", 8),
+    ("7M", "rm", "trl-best", "pairs/s", 4),
+    ("7M", "dpo", "trl", "pairs/s", 18),
+    ("7M", "dpo", "trl-best", "pairs/s", 10),
+    ("7M", "dpo", "trl", "pairs/s, all in", 10),
+    ("7M", "dpo", "trl-best", "pairs/s, all in", 9),
+    ("7M", "dpo", "trl", "memory", 0.5),
+    ("7M", "dpo", "trl-best", "memory", 0.5),
+    ("135M", "rm", "trl-best", "pairs/s", 2),
+    ("135M", "rm", "trl-best", "memory", 0.5),
+    ("135M", "dpo", "trl-best", "pairs/s", 3),
+    ("135M", "dpo", "trl-best", "memory", 0.5),
+)
 
 
 def table(rows: list[dict[str, str]]) -> str:
@@ -20,8 +39,36 @@ def middle(results: list[dict], key: str) -> float:
     return median(result[key] for result in results)
 
 
+def ratio(ours: Sequence[dict], theirs: Sequence[dict], key: str) -> str:
+    """Ours over theirs: the median of the rounds' ratios; of several also the least and the largest."""
+    each = [mine[key] / other[key] for mine, other in zip(ours, theirs, strict=False)]
+    spread = f" ({min(each):.2f} to {max(each):.2f})" if len(each) > 1 else ""
+    return f"{median(each):.2f}{spread}"
+
+
+def goal_rows(name: str, results: Mapping[str, Sequence[dict]]) -> list[dict[str, str]]:
+    """The goals of a workload, each beside what was measured.
+
+    Args:
+        name: Of the workload.
+        results: By "task/system" the list of results, one a round.
+    """
+    rows = []
+    for workload, task, system, what, goal in GOALS:
+        ours, theirs = (results.get(f"{task}/{one}") for one in ("ours", system))
+        if workload == name and ours and theirs:
+            found = ratio(ours, theirs, RATES.get(what, MEMORY))
+            value = float(found.split()[0])
+            reached = value <= goal if what == "memory" else value >= goal
+            rows.append(
+                {"task": task, "against": system, "ratio of": what, "goal": f"{goal}", "measured": found}
+                | {"reached": "yes" if reached else "no"}
+            )
+    return rows
+
+
 def training_rows(results: dict[str, dict], peak: float) -> list[dict[str, str]]:
-    """One row for each task and system; ratios are ours over theirs.
+    """One row for each task and system; ratios are ours over theirs, round by round.
 
     Args:
         results: By "task/system" the list of results, one a round.
@@ -33,20 +80,20 @@ def training_rows(results: dict[str, dict], peak: float) -> list[dict[str, str]]
         ours = results[f"{task}/ours"]
         total = middle(rounds, "total_pairs_per_second")
         steady = middle(rounds, "steady_pairs_per_second")
-        memory = middle(rounds, "memory_gib")
+        memory = middle(rounds, MEMORY)
         rows.append(
             {
                 "task": task,
                 "system": system,
                 "pairs/s": f"{steady:.3g}",
-                "ours / this": f"{middle(ours, 'steady_pairs_per_second') / steady:.2f}",
+                "ours / this": ratio(ours, rounds, "steady_pairs_per_second"),
                 "processor s/pair": f"{middle(rounds, 'processor_seconds_per_pair'):.3g}",
                 "pairs/s, all in": f"{total:.3g}",
-                "ours / this, all in": f"{middle(ours, 'total_pairs_per_second') / total:.2f}",
+                "ours / this, all in": ratio(ours, rounds, "total_pairs_per_second"),
                 "set-up s": f"{middle(rounds, 'setup_seconds'):.1f}",
                 "reference s": f"{middle(rounds, 'reference_seconds'):.1f}",
                 "memory GiB": f"{memory:.2f}",
-                "ours / this, memory": f"{middle(ours, 'memory_gib') / memory:.2f}",
+                "ours / this, memory": ratio(ours, rounds, MEMORY),
                 "loss first, last": f"{rounds[0]['losses'][0]:.4f}, {rounds[0]['losses'][-1]:.4f}",
                 "utilisation": f"{middle(rounds, 'useful_flops_per_second') / peak:.1%}",
             }

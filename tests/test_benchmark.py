@@ -75,6 +75,23 @@ def test_the_report_has_every_table(benchmark, results) -> None:
     assert "trl-best" in text and "utilisation" in text
 
 
+def test_goals_stand_beside_what_was_measured(benchmark) -> None:
+    from tables import goal_rows
+
+    def rounds(*rates: float) -> list[dict]:
+        return [
+            {"steady_pairs_per_second": r, "total_pairs_per_second": r, "memory_gib": 1 / r} for r in rates
+        ]
+
+    results = {"dpo/ours": rounds(8, 9, 10), "dpo/trl-best": rounds(2, 3, 5)}
+    rate, memory = goal_rows("135M", results)
+    assert (rate["measured"], rate["reached"]) == ("3.00 (2.00 to 4.00)", "yes")
+    assert (memory["measured"], memory["reached"]) == ("0.33 (0.25 to 0.50)", "yes")
+    slower = results | {"dpo/ours": rounds(5, 8, 11)}
+    assert [row["reached"] for row in goal_rows("135M", slower)] == ["no", "yes"]
+    assert goal_rows("0.5B", results) == []
+
+
 def test_a_pair_of_known_size_needs_known_arithmetic(benchmark, tmp_path) -> None:
     import numpy as np
     from measuring import useful_flops

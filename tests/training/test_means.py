@@ -1,10 +1,12 @@
 """A loss is one mean over the pairs, or tokens, of a step or set, however they are cut into batches."""
 
 import pytest
+from transformers import Trainer
 
 from rlhf_hw.training import activations
 from rlhf_hw.training.config import DPOTraining, RewardTraining, SupervisedTraining
 from rlhf_hw.training.distributed import ShareOfBatches
+from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.launch import TRAIN
 
 KINDS = {
@@ -39,6 +41,19 @@ def test_a_step_is_one_mean_however_it_is_cut(losses, monkeypatch, kind) -> None
         assert losses(kind, f"{cut}", *cut)[0] == [pytest.approx(part, rel=1e-5) for part in whole], cut
     monkeypatch.setattr(activations, "TOKENS_AT_ONCE", 100)
     assert losses(kind, "parts", 8, 1)[0] == [pytest.approx(part, rel=1e-5) for part in whole]
+
+
+def test_a_mean_of_the_parts_means_is_far_from_it(losses, monkeypatch) -> None:
+    def of_each_part(self, model, inputs, num_items_in_batch=None):
+        parts = inputs["parts"]
+        units = [part["units"].sum(0) * len(parts) for part in parts]
+        return sum(Trainer.training_step(self, model, *both) for both in zip(parts, units, strict=True))
+
+    whole, _ = losses("rm", "whole", 8, 1)
+    monkeypatch.setattr(activations, "TOKENS_AT_ONCE", 100)
+    monkeypatch.setattr(GroupTrainer, "training_step", of_each_part)
+    (found, _), _ = losses("rm", "parts", 8, 1)
+    assert found != pytest.approx(whole[0], rel=1e-3)
 
 
 def test_dpos_evaluation_loss_is_that_of_its_preference(losses) -> None:
