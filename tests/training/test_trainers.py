@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
 from rlhf_hw.errors import RunFailed
@@ -16,7 +17,7 @@ from rlhf_hw.files import read_json
 from rlhf_hw.models import long_rows
 from rlhf_hw.models.batches import on_device
 from rlhf_hw.training.config import DPOTraining, RewardTraining, SupervisedTraining
-from rlhf_hw.training.finite import FiniteValues
+from rlhf_hw.training.finite import FiniteValues, extremes_of
 from rlhf_hw.training.group_trainer import GroupTrainer
 from rlhf_hw.training.launch import TRAIN
 from rlhf_hw.training.reference import reference_log_probs
@@ -76,6 +77,24 @@ def test_a_step_reads_nothing_back_from_its_device(kind, groups, renderer, setti
     trainer.finite.must_be_finite(1, "loss", loss)
     assert loss.device.type == trainer.seen.device.type == "meta"
     assert [(step, name) for step, name, *_ in trainer.finite.unread] == [(1, "loss")]
+
+
+def test_a_number_of_the_host_is_read_without_those_on_the_device() -> None:
+    """DeepSpeed gives the gradient's norm as a number, while the loss lies on a GPU, here on "meta"."""
+    values = FiniteValues()
+    values.must_be_finite(1, "loss", torch.zeros((), device="meta"))
+    values.must_be_finite(1, "gradient's norm", torch.as_tensor(0.5))
+    assert [name for _, name, *_ in values.unread] == ["loss"]
+    with pytest.raises(RunFailed, match="^step 2: the gradient's norm is inf"):
+        values.must_be_finite(2, "gradient's norm", torch.as_tensor(float("inf")))
+
+
+def test_weights_on_several_devices_are_looked_at_together() -> None:
+    with FakeTensorMode():  # knows the rules of devices without having them
+        shares = [torch.ones(3, device=device) for device in ("cpu", "cuda")]
+        found = extremes_of([*shares, torch.ones(0)])
+        assert (found.device.type, found.shape) == ("cpu", (2, 2))
+    assert extremes_of([torch.tensor([1.0, -2.0, 3.0])]).tolist() == [[-2.0, 3.0]]
 
 
 @pytest.mark.parametrize("kind", ["rm", "dpo", "sft"])
