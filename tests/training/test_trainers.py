@@ -1,8 +1,10 @@
 """What training does to a model beside its steps: no dropout unless asked, and nothing broken is saved."""
 
+import gc
 import json
 import re
 import shutil
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,10 +18,11 @@ from rlhf_hw.errors import RunFailed
 from rlhf_hw.files import read_json
 from rlhf_hw.models import long_rows
 from rlhf_hw.models.batches import on_device
+from rlhf_hw.training import run
 from rlhf_hw.training.config import DPOTraining, RewardTraining, SupervisedTraining
 from rlhf_hw.training.finite import FiniteValues, extremes_of
 from rlhf_hw.training.group_trainer import GroupTrainer
-from rlhf_hw.training.launch import TRAIN
+from rlhf_hw.training.launch import TRAIN, run_training
 from rlhf_hw.training.reference import reference_log_probs
 from rlhf_hw.training.trainers import (
     DPOTrainer,
@@ -57,6 +60,27 @@ def test_a_policy_with_dropout_starts_at_its_reference(settings, policy_folder, 
     assert json.loads((result.checkpoint / "config.json").read_text())["attention_dropout"] == 0.5
     kept = TRAIN["dpo"](settings(DPOTraining, "kept", dropout=True, **run))
     assert abs(kept.metrics["loss_first"] - np.log(2)) > 1e-4
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", [RewardTraining, DPOTraining])
+def test_nothing_of_a_training_stays_in_memory(settings, monkeypatch, cache, kind, dtype) -> None:
+    """In bf16 accelerate keeps the model's own `forward` in it, too."""
+    fit, kept = run._fit, []
+
+    def watched(trainer, *arguments, **named):
+        result = fit(trainer, *arguments, **named)
+        kept.extend(weakref.ref(p) for p in (trainer.model.get_input_embeddings().weight, trainer.optimizer))
+        return result
+
+    monkeypatch.setattr(run, "_fit", watched)
+    gc.collect()
+    gc.disable()
+    try:
+        run_training("rm" if kind is RewardTraining else "dpo", settings(kind, max_steps=1, dtype=dtype))
+        assert [part() for part in kept] == [None, None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("kind", [RewardTrainer, DPOTrainer])
