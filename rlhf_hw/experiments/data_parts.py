@@ -9,9 +9,9 @@ for a reply in one part may speak against it in another.
     found = judge_parts(scorers.orders, pairs, labels, whole)
     found.metrics["parts.harmless.lead.words"], found.claims["rm_beats_words_harmless"]
 
-Each part may have reward models of its own (`own_models` in notebooks 01 and 02), which learn from its sources
-alone (`training.smaller`). Then each pair is scored by the model of its part (`score_replicates`), and the
-first part's models are those that judge replies.
+Each part may have reward models of its own (`own_models` in notebooks 01 and 02), which learn from its
+sources alone (`training.smaller`). Then each pair is scored by the model of its part (`score_replicates`),
+and the first part's models are those that judge replies.
 """
 
 import re

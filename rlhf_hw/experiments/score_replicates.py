@@ -4,8 +4,8 @@ jobs = [ScoringJob(checkpoint, {path: pairs, ...}) for checkpoint in checkpoints
 scored = score_jobs(jobs, dtype, limits)
 scored[0].pairs[path]
 
-Where each part of mixed data has a reward model of its own, a replicate is several models: each pair is scored
-by that of its part, and the score file holds all of them in the order in which the pairs were given.
+Where each part of mixed data has a reward model of its own, a replicate is several models: each pair is
+scored by that of its part, and the score file holds all pairs in the order in which they were given.
 """
 
 from collections.abc import Mapping, Sequence

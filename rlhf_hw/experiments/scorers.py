@@ -72,7 +72,9 @@ def compare_scorers(
     pairs, prompts = replicates[0], replicates[0]["prompt_key"]
     fitted = [baseline_margins(part, pairs) for part in train]
     if own_parts:
-        fitted = [f | {"words": words_by_part(t, pairs, own_parts)} for f, t in zip(fitted, train, strict=True)]
+        fitted = [
+            f | {"words": words_by_part(t, pairs, own_parts)} for f, t in zip(fitted, train, strict=True)
+        ]
     margins = {name: np.stack([part[name] for part in fitted]) for name in BASELINES if fitted}
     margins |= {} if second is None else {"second model": np.atleast_2d(second)}
     others = {name: np.stack([outcomes(row) for row in rows]) for name, rows in margins.items()}

@@ -102,7 +102,7 @@ def sources_by_part(sources: str, names: str) -> dict[str, str]:
             faults.append(f"{source} belongs to {' and '.join(mine) or 'no part'}")
     if faults:
         raise InputError(
-            f"own_models: parts {names!r} of {sources!r}: {'; '.join(faults)}. A part is all sources whose names "
-            "begin so, and each part's model needs some; name them, or set own_models to false"
+            f"own_models: parts {names!r} of {sources!r}: {'; '.join(faults)}. A part is all sources whose "
+            "names begin so, and each part's model needs some; name them, or set own_models to false"
         )
     return {part: ", ".join(found[part]) for part in parts}

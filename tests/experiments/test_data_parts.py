@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 from scored_replies import policies
 
-from rlhf_hw.experiments.data_parts import even_rows, first_rows, of_first_part, part_key, parts_of, rows_shown
+from rlhf_hw.experiments.data_parts import (
+    even_rows,
+    first_rows,
+    of_first_part,
+    part_key,
+    parts_of,
+    rows_shown,
+)
 from rlhf_hw.experiments.pair_evaluation import evaluate, evaluate_parts
 from rlhf_hw.experiments.part_steps import compare_parts, steps_by_part
 from rlhf_hw.preferences.templates import Message, Preference

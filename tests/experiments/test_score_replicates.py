@@ -1,4 +1,4 @@
-"""Several reward models score the same sets, as each would alone; with a model for each part, each its own."""
+"""Several reward models score the same sets, as each would alone, or each the pairs of its part."""
 
 import json
 from dataclasses import replace
@@ -141,6 +141,8 @@ def test_what_replicates_share_is_said_of_each_part(sources):
     assert found.metrics["parts.helpful.learned"] == found.metrics["parts.harmless.learned"] == 5
     assert found.metrics["parts.helpful.shared"] == 0
     assert found.metrics["parts.harmless.shared"] == pytest.approx(2 / 5)  # 8 pairs: the set begins anew
-    assert found.claims["own_models"] and describe_learned(train[:1], NAMES).metrics["parts.helpful.shared"] == 0
+    assert (
+        found.claims["own_models"] and describe_learned(train[:1], NAMES).metrics["parts.helpful.shared"] == 0
+    )
     assert describe_learned(train, "").metrics == {} and not describe_learned(train, "").claims["own_models"]
     assert describe_learned([], NAMES).metrics == {}
