@@ -93,7 +93,7 @@ class RewardModel:
         return list(self.score_places(preferences).values())
 
     def score_places(self, preferences: Sequence[Preference]) -> dict[int, dict]:
-        """The records of `score_preferences` by the pair's place, but for pairs that truncation makes equal."""
+        """The records of `score_preferences` by place; pairs that truncation makes equal have none."""
         groups, kept, _ = tokenize_preferences(preferences, self.renderer)
         scores = score_groups(self.model, groups, self.renderer.pad_id, self.dtype)
         rows = pair_records([preferences[k] for k in kept], groups, scores)
