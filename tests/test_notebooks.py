@@ -124,6 +124,26 @@ def test_an_assert_says_what_is_wrong(notebook: nbformat.NotebookNode) -> None:
     assert [ast.unparse(node) for node in asserts if node.msg is None] == []
 
 
+def _policies_left_where_they_load(code: str) -> list[str]:
+    """Calls of `load_policy` whose model is not put on a device at once."""
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    moved = [c.func.value for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr == "to"]
+    loads = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "load_policy"]
+    return [ast.unparse(call) for call in loads if call not in moved]
+
+
+def test_a_policy_that_writes_is_put_on_the_gpu(notebook: nbformat.NotebookNode) -> None:
+    """It would work on the processor beside it, too: only so slowly that nobody waits for it."""
+    code = "\n".join(TransformerManager().transform_cell(cell.source) for cell in _code(notebook))
+    assert _policies_left_where_they_load(code) == []
+
+
+def test_experiments_put_policies_on_the_gpu() -> None:
+    files = sorted((ROOT / "rlhf_hw" / "experiments").rglob("*.py"))
+    found = {file.name: _policies_left_where_they_load(file.read_text(encoding="utf-8")) for file in files}
+    assert {name: calls for name, calls in found.items() if calls} == {}
+
+
 def test_what_begins_first_in_the_pool_is_there() -> None:
     long = runpy.run_path(str(NOTEBOOKS / "conftest.py"))["LONG"]
     assert [name for name in long if name != "chain" and not (ROOT / name).is_file()] == []

@@ -8,6 +8,10 @@ for a reply in one part may speak against it in another.
     labels = parts_of(pairs["meta"], "helpful, harmless")
     found = judge_parts(scorers.orders, pairs, labels, whole)
     found.metrics["parts.harmless.lead.words"], found.claims["rm_beats_words_harmless"]
+
+Each part may have reward models of its own (`own_models` in notebooks 01 and 02), which learn from its
+sources alone (`training.smaller`). Then each pair is scored by the model of its part (`score_replicates`),
+and the first part's models are those that judge replies.
 """
 
 import re
@@ -56,12 +60,13 @@ def part_key(name: str) -> str:
     return re.sub(r"\W+", "_", name).strip("_").lower()
 
 
-def parts_of(metas: Iterable[Mapping], names: str) -> list[str]:
+def parts_of(metas: Iterable[Mapping], names: str, each: bool = True) -> list[str]:
     """The part of each pair.
 
     Args:
         metas: `meta` of each, whose `source` names the source it comes from.
         names: The parts, see the module's docstring; empty: none are asked for.
+        each: Whether every part has to have a pair.
 
     Returns:
         One name a pair; an empty list where no parts are asked for.
@@ -78,9 +83,38 @@ def parts_of(metas: Iterable[Mapping], names: str) -> list[str]:
         if len(mine) != 1:
             what = f"belongs to {' and '.join(mine)}" if mine else "belongs to no part"
             raise InputError(f"parts {names!r}: pair {row} {what}; {known}, and a part is all that begin so")
-    if missing := sorted(set(wanted) - {name for name, *_ in found}):
+    if each and (missing := sorted(set(wanted) - {name for name, *_ in found})):
         raise InputError(f"parts {names!r}: no pair belongs to {', '.join(missing)}; {known}")
     return [name for name, *_ in found]
+
+
+def first_rows(metas: Iterable[Mapping], names: str) -> list[int]:
+    """The rows of the first part; all where no parts are named."""
+    metas = list(metas)
+    first = next(iter(part_names(names)), None)
+    labels = parts_of(metas, names, each=False) or [first] * len(metas)
+    return [row for row, label in enumerate(labels) if label == first]
+
+
+def of_first_part(pairs: pd.DataFrame, names: str) -> pd.DataFrame:
+    """The scored pairs of the first part; all where no parts are named."""
+    return pairs.iloc[first_rows(metas_of(pairs), names)].reset_index(drop=True)
+
+
+def words_by_part(train: Sequence[Preference], pairs: pd.DataFrame, names: str) -> np.ndarray:
+    """Margins of a bag of words for each part, fitted on its model's own pairs; shape (pairs,).
+
+    Args:
+        train: From `score_replicates.learned_pairs`. pairs: Scored pairs. names: The parts.
+    """
+    own, labels = (
+        np.array(parts_of(metas, names, each=False)) for metas in ([p.meta for p in train], metas_of(pairs))
+    )
+    margins = np.zeros(len(pairs))
+    for part in dict.fromkeys(labels):
+        learned = [train[n] for n in np.flatnonzero(own == part)]
+        margins[labels == part] = baseline_margins(learned, pairs[labels == part])["words"]
+    return margins
 
 
 def rows_shown(metas: Iterable[Mapping], names: str) -> np.ndarray:
@@ -117,8 +151,8 @@ def judge_parts(
     """The reward model, the length rule and two bags of words on each part.
 
     The bag of words fitted on the reward model's own pairs has to serve all parts at once and does not see
-    of which one a reply is. `part_words` is what words can reach: fitted on all training pairs of the part;
-    so is the length rule.
+    of which one a reply is, unless each part has a model of its own (`words_by_part`). `part_words` is what
+    words can reach: fitted on all training pairs of the part; so is the length rule.
 
     Args:
         orders: "rm" and perhaps "words" -> outcomes, shape (replicates, pairs), from `Scorers.orders`.

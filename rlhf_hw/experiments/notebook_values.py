@@ -11,6 +11,7 @@ whole ones the notebook says what 0 means. Data that lie on this machine have to
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
@@ -25,7 +26,7 @@ from rlhf_hw.preferences.sources import find_files
 from rlhf_hw.preferences.templates import get_template
 from rlhf_hw.training.config import DPOTraining, LanguageModelTraining, NewModel, RewardTraining
 from rlhf_hw.training.settings import LARGE, MANY, PROCESSES, Settings
-from rlhf_hw.training.smaller import curve_sizes
+from rlhf_hw.training.smaller import curve_sizes, data_by_part, parts_with_models
 
 # what notebooks build of their parameters; their settings of SFT have names of their own, see `KINDS`
 TRAININGS: Mapping[str, tuple[type[Settings], ...]] = {
@@ -90,6 +91,7 @@ RISING = {"shown", "head_pairs", "head_directions", "labels", "round_labels", "s
 RISING |= {"flips", "rates"}
 # data sets and the splits of them that are read
 SPLITS = {"train_dataset": ["train_split"], "eval_dataset": ["eval_split", "ood_split"]}
+JUDGED = ("dpo_training", "dpo_inference_analysis", "score_gap")  # they have replies scored by reward models
 FEW = 3  # notebooks in a message
 
 
@@ -148,6 +150,8 @@ def refuse_bad_values(notebooks: Mapping[str, Mapping[str, Any]]) -> None:
     for notebook, values in notebooks.items():
         for told in _faults(notebook, values):
             found.setdefault(told, []).append(notebook)
+    for notebook, told in _of_own_models(notebooks):
+        found.setdefault(told, []).append(notebook)
     errors = [f"{told} (notebooks: {_shortened(where)})" for told, where in found.items()]
     if errors:
         raise InputError(f"{'; '.join(errors)}. Give it another value in the profile, or by --set")
@@ -222,6 +226,27 @@ def _split_is_there(source: str, split: str) -> None:
 def _of_flips(values: Mapping[str, Any]) -> None:
     """Refuse shares of flipped labels among which those are missing that others are compared with."""
     Variations(rates=[float(part) for part in values["flips"].split(",")], flip_rate=values["flip_rate"])
+
+
+def _of_own_models(notebooks: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Notebooks that do not fit reward models which each know one part of mixed data, and why."""
+    values = notebooks.get("reward_model_training", {})
+    if not values.get("own_models"):
+        return
+    try:
+        names = parts_with_models(True, values["parts"])
+        data_by_part(names, **{key: values[key] for key in SPLITS})
+    except InputError as error:
+        yield "reward_model_training", str(error)
+        return
+    first = sources_in(names)[0]
+    for name in JUDGED:
+        for key in SPLITS:
+            told = notebooks.get(name, {})
+            listed = [] if told.get("scores_base") else sources_in(told.get(key) or "")
+            if others := [source for source in listed if not Path(source).name.startswith(first)]:
+                what = f"replies are judged by the reward models of the part {first!r}, which know no other"
+                yield name, f"{key}: {what}; name its sources alone, without {', '.join(others)}"
 
 
 def _with_value(message: str, value: Any) -> str:

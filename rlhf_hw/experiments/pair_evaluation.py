@@ -94,6 +94,7 @@ def evaluate(
     show_texts: str = "all",
     examples: int = 3,
     seed: int = 0,
+    own_parts: str = "",
 ) -> PairEvaluation:
     """Evaluate a reward model by its scores; what is not given is left out.
 
@@ -107,6 +108,7 @@ def evaluate(
         group: Key of the rows' `meta` whose groups are judged apart.
         show_texts: Whose texts may be shown (`data_parts.rows_shown`). examples: confident mistakes to show.
         seed: Of resampling.
+        own_parts: Names of the parts of mixed data that have reward models of their own.
 
     Raises:
         InputError: the replicates scored different pairs.
@@ -114,7 +116,7 @@ def evaluate(
     pairs, right = replicates[0], right_orders(replicates)
     margins, prompts = pairs["margin"], pairs["prompt_key"]
     validation, claims = held_out_metrics(replicates, right, seed)
-    scorers = compare_scorers(replicates, right, train, second, seed)
+    scorers = compare_scorers(replicates, right, train, second, seed, own_parts)
     metrics = prefixed("rm.validation", validation) | prefixed("data", ceiling(pairs)) | scorers.metrics
     claims |= scorers.claims | ({"shorter_wins": shorter_wins(train)} if train else {})
     on_train, gap = overfitting(fitted, right, prompts) if fitted else ({}, None)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rlhf_hw.experiments.data_parts import words_by_part
 from rlhf_hw.experiments.result import Result, table_metrics
 from rlhf_hw.experiments.scored_pairs import BASELINES, baseline_margins
 from rlhf_hw.preferences.templates import Preference
@@ -56,6 +57,7 @@ def compare_scorers(
     train: Sequence[Sequence[Preference]] = (),
     second: np.ndarray | None = None,
     seed: int = 0,
+    own_parts: str = "",
 ) -> Scorers:
     """The reward model beside the baselines and another model on the same pairs.
 
@@ -65,9 +67,14 @@ def compare_scorers(
         train: Each replicate's training pairs; without them there are no baselines.
         second: Margins of another reward model, shape (pairs,).
         seed: Of resampling.
+        own_parts: Parts of mixed data with reward models of their own: each has a bag of words of its own.
     """
     pairs, prompts = replicates[0], replicates[0]["prompt_key"]
     fitted = [baseline_margins(part, pairs) for part in train]
+    if own_parts:
+        fitted = [
+            f | {"words": words_by_part(t, pairs, own_parts)} for f, t in zip(fitted, train, strict=True)
+        ]
     margins = {name: np.stack([part[name] for part in fitted]) for name in BASELINES if fitted}
     margins |= {} if second is None else {"second model": np.atleast_2d(second)}
     others = {name: np.stack([outcomes(row) for row in rows]) for name, rows in margins.items()}

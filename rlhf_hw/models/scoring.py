@@ -90,9 +90,14 @@ class RewardModel:
 
     def score_preferences(self, preferences: Sequence[Preference]) -> list[dict]:
         """Score pairs; returns one record each in the layout of pair score files (see `score_files`)."""
+        return list(self.score_places(preferences).values())
+
+    def score_places(self, preferences: Sequence[Preference]) -> dict[int, dict]:
+        """The records of `score_preferences` by place; pairs that truncation makes equal have none."""
         groups, kept, _ = tokenize_preferences(preferences, self.renderer)
         scores = score_groups(self.model, groups, self.renderer.pad_id, self.dtype)
-        return pair_records([preferences[k] for k in kept], groups, scores)
+        rows = pair_records([preferences[k] for k in kept], groups, scores)
+        return dict(zip(kept.tolist(), rows, strict=True))
 
 
 def pair_records(

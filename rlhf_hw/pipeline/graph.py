@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.paths import DATA
+from rlhf_hw.paths import DATA, sources_in
 from rlhf_hw.pipeline.profiles import default_values
 
 KEPT_RESULTS = DATA / "kept"  # what experiments found, for the reports of runs without them
@@ -25,7 +25,8 @@ class Stage:
     Attributes:
         needs: What it reads, each with the parameters that name something to read instead: where one of them
             is set, the artefact is not needed.
-        replicated: What it reads once for each replicate (`replica`), with the parameters as in `needs`.
+        replicated: What it reads once for each replicate (`replica`), with the parameters as in `needs`; and
+            where its `own_models` is set, for each part of mixed data (`parted`).
         uses: What it reads where it is there.
         makes: All that it can make for others, for the report and for itself. With some parameters or data
             it makes less; `*` stands for any part of a name.
@@ -49,7 +50,9 @@ class Stage:
         }
         once = [name for name in self.needs if wanted[name]]
         replicates = range(int(parameters.get("replicates") or 1))
-        return once + [replica(name, k) for name in self.replicated if wanted[name] for k in replicates]
+        parts = parameters.get("parts", "") if parameters.get("own_models") else ""
+        each = [own for name in self.replicated if wanted[name] for own in parted(name, parts).values()]
+        return once + [replica(name, k) for name in each for k in replicates]
 
     def files(self) -> list[str]:
         """Everything that it can leave in the run's folder, figures in all formats, languages and widths."""
@@ -65,6 +68,20 @@ def replica(artefact: str, replicate: int) -> str:
     """
     name, ending, _ = artefact.partition(".jsonl")
     return artefact if replicate == 0 else f"{name}-{replicate}{ending}"
+
+
+def parted(artefact: str, parts: str) -> dict[str, str]:
+    """What an artefact is called that is made for each part of mixed data, by part.
+
+    The first part's has the plain name, so that whoever needs one finds it; that of another part names it:
+    `reward_model-of-harmless`.
+
+    Args:
+        artefact: Its name.
+        parts: Names of the parts, with commas; empty: one artefact for all, under "".
+    """
+    first, *others = sources_in(parts) or [""]
+    return {first: artefact} | {part: f"{artefact}-of-{part}" for part in others}
 
 
 RECORDED_RUN = "07_recorded_run"  # the one whose figures need no run: the repository has them

@@ -5,7 +5,7 @@ held is kept until then, so that the message names the rows to look at, and `not
 folder holds all of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,15 +58,22 @@ class FiniteValues:
 
     def must_be_finite(self, step: int, name: str, value: Tensor) -> None:
         """Read a value of this step at once if it is on a processor, else with the next `refuse`."""
-        self.unread.append((step, name, value.detach(), self.parts))
-        if value.device.type == "cpu":
-            self.refuse()
+        entry = (step, name, value.detach(), self.parts)
+        if value.device.type == "cpu":  # DeepSpeed gives the norm so, while the loss lies on its GPU
+            self._refuse([entry])
+        else:
+            self.unread.append(entry)
 
     def refuse(self) -> None:
         """Raise NotFinite for the first value that is not finite."""
         unread, self.unread = self.unread, []
-        values = torch.stack([value.float().view(()) for _, _, value, _ in unread]).tolist() if unread else []
-        for (step, name, _, parts), value in zip(unread, values, strict=True):
+        self._refuse(unread)
+
+    def _refuse(self, entries: list[tuple]) -> None:
+        """Read values that lie on one device."""
+        numbers = [value.float().view(()) for _, _, value, _ in entries]
+        values = torch.stack(numbers).tolist() if numbers else []
+        for (step, name, _, parts), value in zip(entries, values, strict=True):
             if not np.isfinite(value):
                 # a first step has learned nothing, at whatever rate
                 what = "another model" if step == 1 else "a lower learning_rate"
@@ -80,13 +87,20 @@ class FiniteValues:
         """Raise NotFinite where weights to be saved are not finite, or too large to compute with."""
         self.refuse()
         weights = [getattr(p, "ds_tensor", p).detach() for p in model.parameters()]  # ZeRO 3: a share
-        extremes = torch.stack([torch.stack(w.aminmax()).float() for w in weights if w.numel()])
-        if not bool((extremes.abs() < LARGEST_WEIGHT).all()):
+        if not bool((extremes_of(weights).abs() < LARGEST_WEIGHT).all()):
             raise NotFinite(
                 f"after step {step} the weights are not finite, or beyond {LARGEST_WEIGHT:g}; no checkpoint "
                 "is written. Take a lower learning_rate",
                 *(step, "weights", *_to_blame(self.parts)),
             )
+
+
+def extremes_of(weights: Iterable[Tensor]) -> Tensor:
+    """The least and the largest number of each tensor, shape (W, 2), on the host; empty ones are left out.
+
+    They need not lie on one device: ZeRO 3 with offloading keeps small shares on the GPU, others on the host.
+    """
+    return torch.stack([torch.stack(w.aminmax()).float().cpu() for w in weights if w.numel()])
 
 
 def _to_blame(parts: list[tuple[Tensor, Tensor]]) -> tuple[list[int], bool]:

@@ -8,6 +8,7 @@ starts from the shell. Meanwhile a notebook loads no model itself; what the proc
 when they end.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -47,7 +48,9 @@ def run_training(kind: str, config: Training, num_processes: int = 1) -> Trainin
         raise InputError(f"num_processes: expected 1 to {PROCESSES} on this machine, found {num_processes}")
     if num_processes == 1:
         with nothing_left(config):
-            return TRAIN[kind](config)
+            result = TRAIN[kind](config)
+        gc.collect()  # trainer and model hold each other, and with them gradients and the optimizer
+        return result
     return launch_training(kind, config, num_processes)
 
 

@@ -78,7 +78,9 @@ def _check_disk(config: Training, needs: Held) -> None:
 def free_memory() -> int | None:
     """Bytes that are free for this process: of its GPU, else of the machine or of its container's share."""
     if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[0]
+        # torch keeps what this process's earlier trainings have freed, for its own next tensors
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + kept
     found = []
     for line in _read("/proc/meminfo").splitlines():
         name, _, size = line.partition(":")

@@ -3,7 +3,9 @@
 Pairs are trained on with the loss that the settings name, an entry of `loss_table`.
 """
 
+from copy import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,14 +49,27 @@ def reward_measures(rewards: Tensor, size: Tensor, name: str) -> dict[str, Tenso
 
 
 def without_dropout(model: nn.Module) -> None:
-    """Switch off every dropout of a model; its configuration stays as it is.
+    """Switch off all that a model draws at random in training; the configuration it is saved with stays.
 
     The two replies of a pair would meet other masks, and a policy would not equal its reference at the start.
     """
+    quiet: dict[int, Any] = {}
     for module in model.modules():
-        rates = [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]
-        for name in ["p"] if isinstance(module, nn.Dropout) else rates:
+        for name in ["p"] if isinstance(module, nn.Dropout) else random_rates(module):
             setattr(module, name, 0.0)
+        config = vars(module).get("config")
+        if module is not model and random_rates(config):  # Falcon's layers ask it in each pass
+            if id(config) not in quiet:
+                quiet[id(config)] = copy(config)
+                for name in random_rates(config):
+                    setattr(quiet[id(config)], name, 0.0)
+            module.config = quiet[id(config)]
+
+
+def random_rates(owner: Any) -> list[str]:
+    """Names of an object's rates of dropout, and of noise in the choice of experts, that are not 0."""
+    rates = {n: v for n, v in getattr(owner, "__dict__", {}).items() if isinstance(v, float) and v}
+    return [name for name in rates if "drop" in name or "jitter" in name]
 
 
 class PairTrainer(GroupTrainer):

@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 from scored_replies import policies
 
-from rlhf_hw.experiments.data_parts import even_rows, part_key, parts_of, rows_shown
+from rlhf_hw.experiments.data_parts import (
+    even_rows,
+    first_rows,
+    of_first_part,
+    part_key,
+    parts_of,
+    rows_shown,
+)
 from rlhf_hw.experiments.pair_evaluation import evaluate, evaluate_parts
 from rlhf_hw.experiments.part_steps import compare_parts, steps_by_part
 from rlhf_hw.preferences.templates import Message, Preference
@@ -49,10 +56,10 @@ def scored(pairs: list[Preference], right: dict[str, float]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def judged(*shares: dict[str, float], show_texts: str = "all"):
+def judged(*shares: dict[str, float], show_texts: str = "all", own_parts: str = ""):
     pairs, train = mixture(200), mixture(80, start=1000)
     tables = [scored(pairs, share) for share in shares]
-    found = evaluate(tables, [train] * len(shares), show_texts=show_texts)
+    found = evaluate(tables, [train] * len(shares), show_texts=show_texts, own_parts=own_parts)
     return evaluate_parts(found, tables[0], NAMES, train)
 
 
@@ -100,6 +107,25 @@ def test_a_part_on_which_nothing_was_learned_is_found_out():
     assert found.claims["part_words_beats_rm_harmless"] and not found.claims["rm_beats_part_words_harmless"]
     assert [row["part"] for row in found.tables["parts"]] == ["harmless", "helpful"]
     assert "parts.helpful.rm.accuracy_trainings_low" in found.metrics
+
+
+def test_where_each_part_has_a_model_its_words_are_fitted_on_that_models_pairs():
+    shares = {"helpful": 0.9, "harmless": 0.5}
+    found, mixed = judged(shares, shares, own_parts=NAMES), judged(shares, shares)
+    for part in ("helpful", "harmless"):
+        assert found.metrics[f"parts.{part}.words.accuracy"] == 1
+        assert mixed.metrics[f"parts.{part}.words.accuracy"] != 1
+    assert found.metrics["baseline.words.accuracy"] == 1
+    same = ("baseline.length.accuracy", "parts.helpful.rm.accuracy", "parts.harmless.part_words.accuracy")
+    assert [found.metrics[key] for key in same] == [mixed.metrics[key] for key in same]
+
+
+def test_the_first_part_is_the_first_that_is_named():
+    assert first_rows(METAS, NAMES) == [0, 2] and first_rows(METAS, "harmless, helpful") == [1]
+    assert first_rows(METAS, "") == [0, 1, 2] and first_rows([], NAMES) == []
+    table = pd.DataFrame({"meta": METAS, "id": [7, 8, 9]})
+    assert list(of_first_part(table, NAMES)["id"]) == [7, 9]
+    assert list(of_first_part(table, NAMES).index) == [0, 1] and len(of_first_part(table, "")) == 3
 
 
 def test_a_claim_about_a_part_needs_both_intervals():

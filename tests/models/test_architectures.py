@@ -7,9 +7,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from rlhf_hw.models import attention, long_rows
 from rlhf_hw.models.attention import refuse_beyond_window
 from rlhf_hw.models.batches import build_batch, group_tokens
-from rlhf_hw.models.forward import log_prob_batch, score_batch, use_pair_forward
+from rlhf_hw.models.forward import backbone, log_prob_batch, score_batch, use_pair_forward
 from rlhf_hw.models.loading import load_policy, load_reward_model
+from rlhf_hw.training.config import RewardTraining
+from rlhf_hw.training.estimate import estimate
 from rlhf_hw.training.lora import add_lora, merge_lora
+from rlhf_hw.training.trainers import random_rates, without_dropout
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -69,13 +72,17 @@ REFUSED = {
 }
 
 
-def tiny(family: str, settings: dict, folder) -> str:
-    """A checkpoint of a random language model of this family."""
+def shape_of(family: str, settings: dict):
+    """The configuration of a tiny model of this family."""
     shape = {} if "text_config" in settings else dict(SHAPE)
     if family == "falcon":
         del shape["head_dim"]  # computed there
-    config = AutoConfig.for_model(family, **shape | settings)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return AutoConfig.for_model(family, **shape | settings)
+
+
+def tiny(family: str, settings: dict, folder) -> str:
+    """A checkpoint of a random language model of this family."""
+    AutoModelForCausalLM.from_config(shape_of(family, settings)).save_pretrained(folder)
     return str(folder)
 
 
@@ -166,6 +173,31 @@ def test_gradients_by_parts_are_those_with_a_mask(family, tmp_path, monkeypatch)
     assert len(stand_ins) == (0 if own_code else 1), "by parts unless the model's own code is kept"
     for name, gradient in found[1].items():
         torch.testing.assert_close(gradient, found[0][name], **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_no_family_draws_at_random_once_dropout_is_off(family) -> None:
+    config = shape_of(family, FAMILIES[family])
+    for part in (config, config.get_text_config()):
+        rates = {name for name, value in vars(part).items() if isinstance(value, float)}
+        for name in [name for name in rates if "drop" in name or "jitter" in name]:
+            setattr(part, name, 0.5)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").train()
+    ids = torch.arange(3, 15)[None]
+    again = lambda: backbone(model)(input_ids=ids, use_cache=False).last_hidden_state  # noqa: E731
+    assert not torch.equal(again(), again())
+    without_dropout(model)
+    assert torch.equal(again(), again())
+    assert random_rates(model.config.get_text_config()), "what is saved keeps its rates"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_run_will_need_is_known_for_each_family(family, settings, tmp_path) -> None:
+    folder = tiny(family, FAMILIES[family], tmp_path / "model")
+    needs = estimate(settings(RewardTraining, model=folder, lora_rank=2), groups())
+    assert needs.activations > 0 and 0 < needs.trained < needs.parameters
+    assert needs.parameters == sum(p.numel() for p in load_policy(folder).parameters())
 
 
 @pytest.mark.parametrize("family", REFUSED)

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from rlhf_hw.paths import NOTEBOOKS
-from rlhf_hw.pipeline.graph import STAGES, Stage, drawn_by, maker_of, replica
+from rlhf_hw.pipeline.graph import STAGES, Stage, drawn_by, maker_of, parted, replica
 
 PATHS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
@@ -90,3 +90,18 @@ def test_what_is_replicated_is_needed_once_for_each_replicate() -> None:
     assert stage.needed({}) == ["base", "dpo"]
     assert stage.needed({"replicates": 3, "scores": "mine.jsonl"}) == ["base"]
     assert [replica("scores/ood.jsonl", k) for k in (0, 2)] == ["scores/ood.jsonl", "scores/ood-2.jsonl"]
+
+
+def test_where_each_part_has_models_those_of_all_parts_are_needed() -> None:
+    stage = STAGES["02_reward_model_evaluation"]
+    asked = {"replicates": 2, "parts": "helpful, harmless"}
+    assert stage.needed(asked) == ["base", "reward_model", "reward_model-1"]
+    assert stage.needed(asked | {"own_models": True}) == [
+        "base",
+        *("reward_model", "reward_model-1"),
+        *("reward_model-of-harmless", "reward_model-of-harmless-1"),
+    ]
+    assert stage.needed(asked | {"own_models": True, "reward_model": "org/model"}) == ["base"]
+    assert maker_of("reward_model-of-harmless-1") == "01_reward_model_training"
+    assert parted("rm", "") == {"": "rm"}
+    assert parted("rm", "1, 2") == {"1": "rm", "2": "rm-of-2"}  # whatever it is called, it is no replicate

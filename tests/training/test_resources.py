@@ -3,6 +3,7 @@
 from collections import namedtuple
 
 import pytest
+import torch
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.training import resources
@@ -50,3 +51,12 @@ def test_a_containers_share_counts(tmp_path, monkeypatch) -> None:
     assert free_memory() == 2500
     (tmp_path / "max").write_text("max\n")  # no limit
     assert free_memory() > 0.1 * GIB
+
+
+def test_what_torch_keeps_on_a_gpu_is_free_for_the_next_training(monkeypatch) -> None:
+    """Of 80 GiB another program holds 5; an earlier training here left 60, of which a model still takes 2."""
+    known = {"is_available": True, "mem_get_info": (15 * GIB, 80 * GIB)}
+    known |= {"memory_reserved": 60 * GIB, "memory_allocated": 2 * GIB}
+    for name, value in known.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    assert free_memory() == (15 + 58) * GIB

@@ -1,9 +1,9 @@
-"""Smaller trainings are the full one's but for their pairs; their sizes come from a text."""
+"""Trainings on some of the pairs are the full one's but for these: the first ones, or those of one part."""
 
 import pytest
 
 from rlhf_hw.training.config import RewardTraining
-from rlhf_hw.training.smaller import curve_sizes, smaller
+from rlhf_hw.training.smaller import curve_sizes, data_by_part, parts_with_models, smaller, sources_by_part
 
 
 def test_a_smaller_model_differs_in_its_pairs_alone(tmp_path):
@@ -36,3 +36,39 @@ def test_sizes_are_numbers_below_the_full_model(caplog):
     for text in ("a few", "0,500", "-3", "1.5"):
         with pytest.raises(ValueError, match="expected numbers such as"):
             curve_sizes(text, 6000)
+
+
+def test_a_part_has_its_sources_and_no_others():
+    sources = "hub/hh//helpful-base, hub/hh//harmless-base,hub/hh//helpful-online"
+    assert sources_by_part(sources, "harmless, helpful") == {
+        "harmless": "hub/hh//harmless-base",
+        "helpful": "hub/hh//helpful-base, hub/hh//helpful-online",
+    }
+    found = data_by_part("helpful, harmless", train_dataset=sources, eval_dataset="a/harmless, a/helpful")
+    assert list(found) == ["helpful", "harmless"], "the first part is the first that is named"
+    assert found["harmless"] == {"train_dataset": "hub/hh//harmless-base", "eval_dataset": "a/harmless"}
+    assert data_by_part("", train_dataset=sources) == {"": {}}
+
+
+@pytest.mark.parametrize(
+    ("sources", "told"),
+    [
+        ("a/helpful-base", "no source belongs to harmless"),
+        ("a/helpful-base, a/harmless, a/honest", "a/honest belongs to no part"),
+        ("a/helpful, a/harmless, a/helpful-harmless, b/x", "b/x belongs to no part"),
+        ("", "no source belongs to helpful, harmless"),
+    ],
+)
+def test_a_source_without_a_part_and_a_part_without_a_source_are_refused(sources, told):
+    with pytest.raises(ValueError, match=f"own_models: .*{told}.*set own_models to false"):
+        sources_by_part(sources, "helpful, harmless")
+    with pytest.raises(ValueError, match="a/helpful belongs to helpful and help"):
+        sources_by_part("a/helpful", "helpful, help")
+
+
+def test_models_of_parts_need_parts():
+    assert parts_with_models(True, "helpful, harmless") == "helpful, harmless"
+    assert parts_with_models(False, "helpful, harmless") == parts_with_models(False, "") == ""
+    for names in ("", " , "):
+        with pytest.raises(ValueError, match="own_models: .* `parts` names none; name them"):
+            parts_with_models(True, names)

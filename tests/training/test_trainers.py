@@ -1,24 +1,28 @@
 """What training does to a model beside its steps: no dropout unless asked, and nothing broken is saved."""
 
+import gc
 import json
 import re
 import shutil
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
 from rlhf_hw.errors import RunFailed
 from rlhf_hw.files import read_json
 from rlhf_hw.models import long_rows
 from rlhf_hw.models.batches import on_device
+from rlhf_hw.training import run
 from rlhf_hw.training.config import DPOTraining, RewardTraining, SupervisedTraining
-from rlhf_hw.training.finite import FiniteValues
+from rlhf_hw.training.finite import FiniteValues, extremes_of
 from rlhf_hw.training.group_trainer import GroupTrainer
-from rlhf_hw.training.launch import TRAIN
+from rlhf_hw.training.launch import TRAIN, run_training
 from rlhf_hw.training.reference import reference_log_probs
 from rlhf_hw.training.trainers import (
     DPOTrainer,
@@ -58,6 +62,27 @@ def test_a_policy_with_dropout_starts_at_its_reference(settings, policy_folder, 
     assert abs(kept.metrics["loss_first"] - np.log(2)) > 1e-4
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", [RewardTraining, DPOTraining])
+def test_nothing_of_a_training_stays_in_memory(settings, monkeypatch, cache, kind, dtype) -> None:
+    """In bf16 accelerate keeps the model's own `forward` in it, too."""
+    fit, kept = run._fit, []
+
+    def watched(trainer, *arguments, **named):
+        result = fit(trainer, *arguments, **named)
+        kept.extend(weakref.ref(p) for p in (trainer.model.get_input_embeddings().weight, trainer.optimizer))
+        return result
+
+    monkeypatch.setattr(run, "_fit", watched)
+    gc.collect()
+    gc.disable()
+    try:
+        run_training("rm" if kind is RewardTraining else "dpo", settings(kind, max_steps=1, dtype=dtype))
+        assert [part() for part in kept] == [None, None]
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("kind", [RewardTrainer, DPOTrainer])
 def test_a_step_reads_nothing_back_from_its_device(kind, groups, renderer, settings) -> None:
     """On a GPU each number that is read waits for all that was queued; on "meta" reading one is an error."""
@@ -76,6 +101,24 @@ def test_a_step_reads_nothing_back_from_its_device(kind, groups, renderer, setti
     trainer.finite.must_be_finite(1, "loss", loss)
     assert loss.device.type == trainer.seen.device.type == "meta"
     assert [(step, name) for step, name, *_ in trainer.finite.unread] == [(1, "loss")]
+
+
+def test_a_number_of_the_host_is_read_without_those_on_the_device() -> None:
+    """DeepSpeed gives the gradient's norm as a number, while the loss lies on a GPU, here on "meta"."""
+    values = FiniteValues()
+    values.must_be_finite(1, "loss", torch.zeros((), device="meta"))
+    values.must_be_finite(1, "gradient's norm", torch.as_tensor(0.5))
+    assert [name for _, name, *_ in values.unread] == ["loss"]
+    with pytest.raises(RunFailed, match="^step 2: the gradient's norm is inf"):
+        values.must_be_finite(2, "gradient's norm", torch.as_tensor(float("inf")))
+
+
+def test_weights_on_several_devices_are_looked_at_together() -> None:
+    with FakeTensorMode():  # knows the rules of devices without having them
+        shares = [torch.ones(3, device=device) for device in ("cpu", "cuda")]
+        found = extremes_of([*shares, torch.ones(0)])
+        assert (found.device.type, found.shape) == ("cpu", (2, 2))
+    assert extremes_of([torch.tensor([1.0, -2.0, 3.0])]).tolist() == [[-2.0, 3.0]]
 
 
 @pytest.mark.parametrize("kind", ["rm", "dpo", "sft"])
