@@ -127,7 +127,7 @@ PLURAL = {
     "groups": ("single", "mean and variance", "mixture", "known groups", "shuffled labels"),
     "users": ("single", "alone", "low rank", "user variable"),
     "rules": ("single", "mean", "nash", "maxmin"),
-    "voters": ("accuracy", "length_accuracy", "one_voter", "shuffled_accuracy"),
+    "voters": ("accuracy", "length_accuracy", "one_voter", "shuffled_mean"),
 }
 
 

@@ -54,7 +54,7 @@ VOTERS = {
     "accuracy": "model of other debates",
     "length_accuracy": "the longer one",
     "one_voter": "one voter, the others' majority",
-    "shuffled_accuracy": "shuffled votes",
+    "shuffled_mean": "shuffled votes",
 }
 
 

@@ -71,6 +71,13 @@ def test_one_reward_fails_the_minority_where_a_mixture_does_not() -> None:
     assert beyond(plural, "shuffled_labels.brief.disputed", 0.5) == 0
 
 
+def test_people_are_foretold_and_the_control_of_swapped_votes_is_at_one_half() -> None:
+    people = numbers("plural_preferences", "plural.people.")
+    assert beyond(people, "accuracy", 0.6) > 0 and people["shuffled_draws"] >= 10
+    assert beyond(people, "shuffled_mean", 0.5) == 0 and abs(people["shuffled_mean"] - 0.5) < 0.03
+    assert people["shuffled_mean_trainings_low"] < 0.5 < people["shuffled_mean_trainings_high"]
+
+
 def test_dpo_is_rlhf_under_coverage_displacement_grows_and_noise_orders_as_derived() -> None:
     exact = numbers("dpo_variants", "variants.")
     assert max(exact[f"{pairs}.difference_most"] for pairs in ("everything", "chain")) < 1e-3

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from rlhf_hw.experiments.plural.expectations import EXPECTATIONS
 from rlhf_hw.paths import REPORT
 from rlhf_hw.report import LANGUAGES
 from rlhf_hw.report.fields import Facts
@@ -58,3 +59,10 @@ def test_estimates_that_a_run_wrote_look_like_all_others(tmp_path, language, sho
     text = fill("{{table:tried}}", facts, read_tables(tmp_path / "tables.yaml"))
     assert shown.replace("\\", "") in text.replace("\\", "").replace("\xa0", " ")
     assert "[+0" not in text.replace("\\", "") and "as it was [sic]" in text.replace("\\", "")
+
+
+def test_expectations_of_plural_preferences_stand_in_the_words_they_were_written_in():
+    rows = [row["en"].removeprefix("… ").replace("$", "") for row in TABLES["plural-expected"]["rows"]]
+    assert list(dict.fromkeys(text[0].lower() + text[1:] for text in rows)) == [
+        text[0].lower() + text[1:] for text in EXPECTATIONS.values()
+    ]

@@ -33,6 +33,7 @@ from rlhf_hw.stats.replicates import beyond
 from rlhf_hw.workers import in_workers
 
 PREFIX = "plural.people."
+CONTROLS = 20  # draws of swapped votes: a single one lies beside one half by luck
 KEPT_PEOPLE = DATA / "kept" / "10_plural_preferences" / "metrics.json"
 
 
@@ -53,14 +54,12 @@ def people_votes(votes: ArgumentVotes, parts: int = 8, seed: int = 0) -> Result:
     sides = list(folds(votes, parts, seed))
     known = [known_votes(votes, *both) for both in sides]
     swapping, naming = np.random.default_rng(seed), np.random.default_rng(seed)
-    swaps = [swapping.random((len(train), 1)) >= 0.5 for train, _ in sides]
+    swaps = [swapping.random((CONTROLS, len(train))) >= 0.5 for train, _ in sides]
     names = [naming.permutation(one.mine.sum()) if one.theirs.any() else None for one in known]
     calls = [(votes, *one, seed) for one in zip(sides, known, swaps, names, strict=True)]
     told, gains = zip(*in_workers(people_of_part, calls, "debates"), strict=True)
-    found = Foretold(**{name: np.zeros(len(votes.gold)) for name in Foretold.__annotations__})
-    for (_, held_out), part in zip(sides, told, strict=True):
-        for name, values in part.items():
-            getattr(found, name)[held_out] = values
+    order = np.argsort(np.concatenate([held_out for _, held_out in sides]))
+    found = Foretold(**{n: np.concatenate([part[n] for part in told], axis=-1)[..., order] for n in told[0]})
     numbers = vote_numbers(votes, found) | agreement_by_stance(votes)
     numbers |= known_annotators(votes, known, gains)
     for n, row in enumerate(disagreement_bins(votes, found)):

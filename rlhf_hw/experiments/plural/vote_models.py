@@ -32,6 +32,7 @@ from rlhf_hw.stats.choice_models import (
     rao_kupper,
 )
 from rlhf_hw.stats.intervals import mean_interval, rate_difference_interval, rate_interval
+from rlhf_hw.stats.replicates import replicated_rate
 
 RIDGE = 30.0  # on weights of features with deviation 1: debates differ more than pairs do
 SMALL_RIDGE = 3.0  # the same for models of a few features
@@ -40,13 +41,13 @@ BINS = 8
 
 @dataclass(frozen=True)
 class Foretold:
-    """Predictions for every pair by models of other debates.
+    """Predictions for every pair by models of other debates; each of shape (pairs,), unless it says another.
 
     Attributes:
         margins: Log-odds of the first argument, Bradley-Terry on the votes that are no ties.
         spread_share: Probability of the first under the mean-variance model.
         tie: Probability of a tie (Rao and Kupper).
-        shuffled: Log-odds of a model whose votes were swapped at random.
+        shuffled: Log-odds of models whose votes were swapped at random, shape (draws, pairs).
     """
 
     margins: np.ndarray
@@ -93,12 +94,12 @@ def foretell(
         votes: All.
         sides: Pairs learned from, and those held out.
         learned: From the first.
-        swaps: Whether the votes on each pair learned from are swapped for the control, shape (pairs, 1).
+        swaps: Whether the votes on each pair learned from are swapped for the control, shape (draws, pairs).
     """
     train, held_out = sides
     table, away, reward = learned
     wins = votes.counts[train]
-    swapped = np.where(swaps, wins[:, [SECOND, FIRST, TIED]], wins)
+    swapped = [np.where(swap[:, None], wins[:, [SECOND, FIRST, TIED]], wins) for swap in swaps]
     small = np.hstack([table[:, : learned.surface], (table @ reward)[:, None]])
     first, second = small[votes.first], small[votes.second]
     twice = [np.concatenate([side[train]] * 2) for side in (first, second)]
@@ -109,7 +110,7 @@ def foretell(
         "margins": away[held_out] @ reward,
         "spread_share": norm.cdf(spread.z(first[held_out], second[held_out])),
         "tie": np.exp(rao_kupper((first - second)[held_out] @ ties, tendency)[:, TIED]),
-        "shuffled": away[held_out] @ fit_on_counts(away[train], swapped),
+        "shuffled": np.array([away[held_out] @ fit_on_counts(away[train], one) for one in swapped]),
     }
 
 
@@ -130,7 +131,11 @@ def vote_numbers(votes: ArgumentVotes, found: Foretold) -> dict[str, float]:
 
     Returns:
         Each with its interval over debates:
-        `accuracy`, `shuffled_accuracy` on the pairs whose better argument the corpus has settled;
+        `accuracy` on the pairs whose better argument the corpus has settled;
+        `shuffled_mean`, the mean of the same over the draws of the control, and `shuffled_draws`, how many
+        these are. One draw teaches an arbitrary direction, which all pairs of a debate are judged by: it can
+        lie beyond its interval over debates on either side of one half. So there is an interval over draws,
+        too, under the names of `stats.replicates`;
         `length_accuracy` of the rule that the longer wins, `length_lead`, the accuracy minus that;
         `one_voter`, how often one voter agrees with the majority of the others;
         `disagreement`, `disagreement_foretold`: probability that two voters are opposed;
@@ -141,11 +146,13 @@ def vote_numbers(votes: ArgumentVotes, found: Foretold) -> dict[str, float]:
     settled = np.isin(votes.gold, (FIRST, SECOND))
     truth, where = np.where(votes.gold == FIRST, 1, -1)[settled], votes.debates[settled]
     longer = length_gap([votes.texts[i] for i in votes.first], [votes.texts[i] for i in votes.second])
-    said = {"": found.margins, "shuffled_": found.shuffled, "length_": longer}
+    said = {"": found.margins, "length_": longer}
     numbers: dict[str, float] = {}
     for name, margins in said.items():
         right = right_for(margins[settled], truth)
         numbers |= rate_interval(right, where).named(f"{name}accuracy")
+    control = replicated_rate(right_for(found.shuffled[:, settled], truth), where)
+    numbers |= control.named("shuffled_mean") | {"shuffled_draws": len(found.shuffled)}
     ahead = right_for(found.margins[settled], truth) - right_for(longer[settled], truth)
     numbers |= rate_difference_interval(ahead, where).named("length_lead")
     numbers |= rate_interval(*one_against_others(votes)).named("one_voter")

@@ -20,6 +20,7 @@ from rlhf_hw.experiments.plural.people import disagreement_of, people_claims, pe
 from rlhf_hw.experiments.plural.vote_models import one_against_others, opposed_halves
 from rlhf_hw.experiments.plural.voters import agreement_by_stance
 from rlhf_hw.stats.choice_models import FIRST, SECOND, TIED
+from rlhf_hw.stats.replicates import beyond
 
 REAL = os.environ.get("RLHF_HW_REAL_DATA")
 WORDS = "people should think of rain trees money schools because the law is old and costs too much".split()
@@ -116,7 +117,9 @@ def test_voters_of_one_habit_are_foretold_and_strangers_are_not(tmp_path):
     votes = read_votes(write(tmp_path / "v.jsonl.gz", crowd_rows()))
     found = people_votes(votes, parts=3)
     numbers = {key.removeprefix("plural.people."): value for key, value in found.metrics.items()}
-    assert numbers["accuracy"] > 0.9 and numbers["shuffled_accuracy"] < 0.75
+    assert numbers["accuracy"] > 0.9 and numbers["shuffled_draws"] == 20
+    assert beyond(numbers, "shuffled_mean", 0.5) == 0
+    assert numbers["shuffled_mean_trainings_low"] < numbers["shuffled_mean"] - 0.01  # each draw is its own
     assert numbers["rank_correlation"] > 0.2 and found.claims["people_foretell_disagreement"]
     assert abs(numbers["annotator_gain"]) < 0.1 and not found.claims["people_annotators_help"]
     bins = disagreement_of(found.metrics)
@@ -161,4 +164,5 @@ def test_real_arguments_are_told_about_as_well_as_their_authors_report():
     found = people_votes(votes, parts=4)
     assert 0.72 < found.metrics["plural.people.accuracy"] < 0.82
     assert found.claims["people_foretell_disagreement"]
-    assert found.metrics["plural.people.shuffled_accuracy"] == pytest.approx(0.5, abs=0.1)
+    assert beyond(found.metrics, "plural.people.shuffled_mean", 0.5) == 0
+    assert found.metrics["plural.people.shuffled_mean"] == pytest.approx(0.5, abs=0.05)
