@@ -55,7 +55,7 @@
   addEventListener("resize", () => { reach(); locate(); });
 
   // Points that are cases lie close: of those near a click the nearest is meant, as far off as a finger may be.
-  document.querySelectorAll(".points").forEach((points) => points.addEventListener("click", (event) => {
+  document.querySelectorAll(".points:not(.bars)").forEach((points) => points.addEventListener("click", (event) => {
     const near = [...points.querySelectorAll("a")].map((link) => {
       const box = link.getBoundingClientRect();
       return [Math.hypot(box.x + box.width / 2 - event.clientX, box.y + box.height / 2 - event.clientY), link.href.baseVal];

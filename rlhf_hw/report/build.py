@@ -243,16 +243,21 @@ def _copy_figures(text: str, nodes: list[dict], facts: Facts, folder: Path, sour
 
 
 def _copy_for_screen(drawn: Path, target: Path) -> None:
-    """Copy a figure, and the cases that its points are into a file of their own, for page.lua."""
-    beside = target.with_suffix(".cases.json")
-    beside.unlink(missing_ok=True)  # of the figure as it was once
+    """Copy a figure, and the cases of its points and of its bars, for page.lua and bars.lua."""
+    beside = {kind: target.with_suffix(f".{kind}.json") for kind in ("cases", "bars")}
+    for path in beside.values():
+        path.unlink(missing_ok=True)  # of the figure as it was once
     if drawn.suffix != ".svg":
         shutil.copyfile(drawn, target)
         return
     svg, cases = without_cases(drawn.read_text(encoding="utf-8"))
     target.write_text(svg, encoding="utf-8")
-    if cases:
-        beside.write_text(json.dumps(cases), encoding="utf-8")
+    found: dict[str, list] = {}
+    for group in cases["groups"] if cases else ():
+        kind = "bars" if group["address"].endswith("=") else "cases"  # of a bar the range ends the address
+        found.setdefault(kind, []).append(group)
+    for kind, groups in found.items():
+        beside[kind].write_text(json.dumps(cases | {"groups": groups}), encoding="utf-8")
 
 
 def _maker(figure: str) -> str:

@@ -241,6 +241,7 @@ def write_html(document: Document, page: Path) -> None:
             "--toc-depth=3",  # the title is the first level
             *explorer_options(page),
             f"--lua-filter={REPORT / 'page.lua'}",
+            f"--lua-filter={REPORT / 'bars.lua'}",
         ],
     )
 

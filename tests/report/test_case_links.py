@@ -1,7 +1,6 @@
 """Points of figures lead to their cases: which, from where, for whom; and nowhere where no explorer lies."""
 
 import html
-import json
 import os
 import re
 import shutil
@@ -13,7 +12,7 @@ import pytest
 import yaml
 from explored_rows import POLICIES, replies_of
 from in_browser import serious_findings
-from report_texts import VALUES
+from small_report import typeset_run
 
 from rlhf_hw.experiments.case_addresses import pair_addresses, reply_addresses
 from rlhf_hw.experiments.explored import explored_run
@@ -23,11 +22,10 @@ from rlhf_hw.experiments.steps import word_counts
 from rlhf_hw.figures.case_points import without_cases
 from rlhf_hw.figures.scores import score_against_length
 from rlhf_hw.figures.style import save
-from rlhf_hw.paths import REPORT, RUNS
+from rlhf_hw.paths import RUNS
 from rlhf_hw.preferences.score_files import read_pairs
-from rlhf_hw.report import LANGUAGES, build, shown
+from rlhf_hw.report import LANGUAGES
 from rlhf_hw.report.explorer import FOLDER, write_explorer
-from rlhf_hw.report.fields import Facts
 
 TEXT = """\
 ---
@@ -62,18 +60,6 @@ def draw_points(run) -> None:
     plt.close("all")
 
 
-def typeset_run(run, language: str = "en"):
-    """The report of a run as one page, in its folder."""
-    for name in ("references.bib", "alt.yaml"):
-        shutil.copy(REPORT / name, run)
-    (run / "metrics.json").write_text(json.dumps(VALUES))
-    source = run / f"report.{language}.md"
-    source.write_text(TEXT, encoding="utf-8")
-    facts = Facts(shown.load_values(run), {}, shown.figures(run), language)
-    (page,) = build.typeset(build.prepare(source, facts, run), run / "report", ["html"], "auto")
-    return page
-
-
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory, run):
     """A copy of the run with figures, explorer and the page in both languages, laid out as a report is."""
@@ -81,7 +67,7 @@ def reported(tmp_path_factory, run):
     shutil.copytree(run, folder)
     draw_points(folder)
     write_explorer(explored_run(folder), folder / "report/explorer.html")
-    return {language: typeset_run(folder, language) for language in LANGUAGES}
+    return {language: typeset_run(folder, TEXT, language) for language in LANGUAGES}
 
 
 def point_links(page) -> list[tuple[dict[str, str], float, float]]:
@@ -169,12 +155,12 @@ def test_a_page_with_no_explorer_beside_it_has_no_links_and_an_old_figure_still_
     run = tmp_path / "run"
     shutil.copytree(reported["en"].parents[1], run)
     shutil.rmtree(run / "report")
-    page = typeset_run(run).read_text(encoding="utf-8")
+    page = typeset_run(run, TEXT).read_text(encoding="utf-8")
     assert "explorer.html" not in page and "<circle" not in page and page.count("<img") == 2
     (run / "report/explorer.html").touch()
     for path in (run / "fig").glob("*.svg"):  # of a run before points had cases
         path.write_text(without_cases(path.read_text(encoding="utf-8"))[0], encoding="utf-8")
-    page = typeset_run(run).read_text(encoding="utf-8")
+    page = typeset_run(run, TEXT).read_text(encoding="utf-8")
     assert "<circle" not in page and page.count('<p class="cases"><a href="explorer.html#') == 2
     assert "click on a point" not in page
 
