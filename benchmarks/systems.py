@@ -1,15 +1,17 @@
 """One training job of either system, from the same files to a saved checkpoint.
 
 "ours" is `rlhf_hw`. "trl" is TRL at its defaults, "trl-best" with the settings it offers that help: no
-activation checkpointing, batches grouped by length, reference log-probabilities beforehand in larger batches.
+activation checkpointing, batches grouped by length, reference log-probabilities beforehand.
 On a GPU two more: "trl-liger", the same with Liger's kernels, and "ours-compiled" with compiled layers.
 """
 
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
 from measuring import StepClock
 from torch.utils.data import SequentialSampler
@@ -47,6 +49,12 @@ def train(job: dict) -> dict:
     }
 
 
+def longest_anywhere(order: Iterable[int], batch: int) -> list[int]:
+    """The same batches at random: the longest comes first else, among the steps that are not counted."""
+    batches = np.array(list(order)).reshape(-1, batch)
+    return np.random.default_rng(0).permutation(batches).ravel().tolist()
+
+
 def _logging_steps(job: dict) -> int:
     return 1 if job["same_order"] else max(1, min(10, job["steps"] // 2))
 
@@ -77,6 +85,10 @@ def _ours(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
         if job["same_order"]:
             as_they_stand = lambda self, dataset=None: SequentialSampler(self.train_dataset)  # noqa: E731
             stack.enter_context(mock.patch.object(GroupTrainer, "_get_train_sampler", as_they_stand))
+        else:
+            ours = GroupTrainer._get_train_sampler
+            at_random = lambda self, dataset=None: longest_anywhere(ours(self), job["batch"])  # noqa: E731
+            stack.enter_context(mock.patch.object(GroupTrainer, "_get_train_sampler", at_random))
         if job["task"] == "rm":
             # TRL has no such term
             config = RewardTraining(model=str(folder / "reward"), reward_regularization=0.0, **settings)
@@ -115,7 +127,8 @@ def _trl(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
         trainer.save_model(str(output / "checkpoint"))
         return trainer.state.log_history, 0.0
     if job["system"] != "trl":
-        settings |= {"precompute_ref_log_probs": True, "precompute_ref_batch_size": 4 * job["batch"]}
+        # not in larger batches: they come in file order, and would be filled up to their longest row
+        settings |= {"precompute_ref_log_probs": True, "precompute_ref_batch_size": job["batch"]}
     # without a reference model TRL loads the policy's checkpoint a second time, unless it reads it beforehand
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     trainer = TimedDPOTrainer(
