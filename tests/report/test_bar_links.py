@@ -45,7 +45,8 @@ CORNER = """links => {
   const far = (box, x, y) => Math.hypot(box.x + box.width / 2 - x, box.y + box.height / 2 - y);
   return boxes.map((box, n) => [n, box.x + 1, box.bottom - 1]).find(([n, x, y]) => {
     const nearest = Math.min(...boxes.map((box) => far(box, x, y)));
-    return nearest < 14 && nearest < far(boxes[n], x, y) && document.elementFromPoint(x, y)?.closest("a") === links[n];
+    const over = document.elementFromPoint(x, y)?.closest("a");
+    return over === links[n] && nearest < 14 && nearest < far(boxes[n], x, y);
   });
 }"""
 SCORE = 1  # of a reply in the explorer's data
