@@ -24,7 +24,7 @@ VALUES = {
     "grid": DRAW.integers(-20, 20, 400) / 4,
     "normal": DRAW.normal(size=300),
     "alike": np.full(20, 2.5),
-    "apart": np.array([-1e6, 0.0, 1e-9, 2e-9, 1e6]),
+    "apart": np.r_[-1e3, DRAW.normal(size=50), DRAW.normal(size=50) / 1e9, 1e3],
     "tiny": 1e-7 * DRAW.normal(size=200),
 }
 
