@@ -22,9 +22,7 @@ STEMS = {stem.partition("_")[0]: stem for stem in STAGES}
 PLAIN = [stem for stem, stage in STAGES.items() if not stage.experiment]
 BASE, RM, EVALUATION, SCORES, DPO, REPLIES, GAP, RECORDED = (STEMS[f"{n:02}"] for n in range(8))
 HARD = STEMS["12"]
-DATA_SETS = ("train_dataset", "eval_dataset")
 NEEDED = {name for stage in STAGES.values() for name in stage.needed({"replicates": 3}) + list(stage.uses)}
-NEEDED |= set(STAGES[EVALUATION].needed({"replicates": 3, "own_models": True, "parts": "a, b"}))
 
 
 class Copy:
@@ -163,22 +161,6 @@ def test_a_value_of_the_profile_runs_what_it_is_for(copy: Copy) -> None:
         REPLIES,
         HARD,
     ]
-
-
-def test_models_of_parts_are_made_and_missed_as_others_are(copy: Copy) -> None:
-    for name in ("a", "b"):
-        shutil.copytree(copy.root / "data/nano", copy.root / f"mine/{name}")
-    mine = "mine/a, mine/b"
-    asked = [f"reward_model_{of}.{key}={mine}" for of in ("training", "evaluation") for key in DATA_SETS]
-    asked += ["parts=a, b", *(f"reward_model_{of}.own_models=true" for of in ("training", "evaluation"))]
-    assert copy.run(*asked) == [RM, EVALUATION, SCORES, REPLIES]  # the last two for `parts`
-    shutil.rmtree(copy.folder / "reward_model-of-b-1")
-    assert copy.run(*asked) == [RM]
-    (copy.folder / "reward_model-of-b/model.safetensors").write_text("of somebody else")
-    copy.made["reward_model-of-b"] = "trained anew"
-    assert copy.run(*asked) == [RM, EVALUATION]
-    without = [value for value in asked if "own_models" not in value]
-    assert copy.run(*without) == [RM, EVALUATION]  # whose models are those of the mixture again
 
 
 def test_data_changed_behind_their_date_and_size_are_seen(copy: Copy) -> None:
