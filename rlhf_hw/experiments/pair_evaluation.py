@@ -107,7 +107,7 @@ def evaluate(
         more: What is recorded with it: the learning curve, what the prompt is worth.
         group: Key of the rows' `meta` whose groups are judged apart.
         show_texts: Whose texts may be shown (`data_parts.rows_shown`). examples: confident mistakes to show.
-        seed: Of resampling. own_parts: parts of mixed data that have reward models of their own.
+        seed: Of resampling. own_parts: names of the parts of mixed data that have reward models of their own.
 
     Raises:
         InputError: the replicates scored different pairs.

@@ -112,9 +112,9 @@ def test_a_part_on_which_nothing_was_learned_is_found_out():
 def test_where_each_part_has_a_model_its_words_are_fitted_on_that_models_pairs():
     shares = {"helpful": 0.9, "harmless": 0.5}
     found, mixed = judged(shares, shares, own_parts=NAMES), judged(shares, shares)
-    for part in ("helpful", "harmless"):
-        assert found.metrics[f"parts.{part}.words.accuracy"] == 1
-        assert mixed.metrics[f"parts.{part}.words.accuracy"] != 1
+    words = [f"parts.{part}.words.accuracy" for part in ("helpful", "harmless")]
+    assert [found.metrics[key] for key in words] == [1, 1]
+    assert sum(mixed.metrics[key] for key in words) == pytest.approx(1), "what is right in one is wrong there"
     assert found.metrics["baseline.words.accuracy"] == 1
     same = ("baseline.length.accuracy", "parts.helpful.rm.accuracy", "parts.harmless.part_words.accuracy")
     assert [found.metrics[key] for key in same] == [mixed.metrics[key] for key in same]

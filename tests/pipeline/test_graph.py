@@ -1,6 +1,7 @@
 """The declaration against the notebooks: what they read, make and draw stands in it, and nothing else."""
 
 import ast
+import shutil
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -9,7 +10,8 @@ import nbformat
 import pytest
 
 from rlhf_hw.paths import NOTEBOOKS
-from rlhf_hw.pipeline.graph import STAGES, Stage, drawn_by, maker_of, parted, replica
+from rlhf_hw.pipeline.graph import STAGES, Stage, drawn_by, maker_of, missing, parted, replica
+from rlhf_hw.pipeline.stamps import is_current, notebook_stamp, write_stamp
 
 PATHS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
@@ -105,3 +107,28 @@ def test_where_each_part_has_models_those_of_all_parts_are_needed() -> None:
     assert maker_of("reward_model-of-harmless-1") == "01_reward_model_training"
     assert parted("rm", "") == {"": "rm"}
     assert parted("rm", "1, 2") == {"1": "rm", "2": "rm-of-2"}  # whatever it is called, it is no replicate
+
+
+def test_models_of_parts_are_missed_and_made_again_as_others_are(tmp_path: Path) -> None:
+    maker, judge = PATHS[1:3]
+    asked = {"replicates": 1, "parts": "a, b"}
+    ways = [asked | {"own_models": own} for own in (True, False)]
+    lacking = [missing(judge, way, tmp_path, STAGES) for way in ways]
+    assert set(lacking[0]) - set(lacking[1]) == {"reward_model-of-b"}
+    model = tmp_path / "reward_model-of-b"
+    model.mkdir()
+    (model / "model.safetensors").write_text("weights")
+    before = [notebook_stamp(judge, way, tmp_path) for way in ways]
+    executed = tmp_path / "notebooks" / maker.name
+    executed.parent.mkdir()
+    executed.write_text("executed")
+    write_stamp(executed, "stamp", {}, tmp_path)
+    assert is_current(executed, "stamp", tmp_path)
+    (model / "model.safetensors").write_text("other weights")
+    after = [notebook_stamp(judge, way, tmp_path) for way in ways]
+    assert before[0] != after[0] and before[1] == after[1], "of whom nothing is asked"
+    assert not is_current(executed, "stamp", tmp_path)
+    shutil.rmtree(model)
+    assert not is_current(executed, "stamp", tmp_path)
+    makers = [notebook_stamp(maker, way, tmp_path) for way in ways]
+    assert makers[0] != makers[1], "the models are others where each part has its own"
