@@ -43,17 +43,80 @@ def attended(tensors, mask=None):
     return found.detach(), [x.grad for x in tensors]
 
 
+def from_fp64(size: float) -> list[float]:
+    """Relative distances from fp64 and autograd: output, then the gradients of query, key and value."""
+    found, gradients = attended(inputs(torch.bfloat16, size))
+    exact = [x.detach().double().requires_grad_() for x in inputs(torch.bfloat16, size)]
+    wanted = expected(*exact, pair_mask(SEGMENTS))
+    wanted.square().sum().backward()
+    return [relative(found, wanted.detach()), *map(relative, gradients, (x.grad for x in exact))]
+
+
 @pytest.mark.parametrize("limit", [2**24, 0], ids=["products", "fused"])
 @pytest.mark.parametrize("size", [1, 32, 512])
 def test_both_backward_passes_agree_with_fp32_however_large_scores_are(monkeypatch, limit, size) -> None:
     monkeypatch.setattr(attention, "MAX_SCORES", limit)
-    found, gradients = attended(inputs(torch.bfloat16, size))
-    exact = [x.detach().double().requires_grad_() for x in inputs(torch.bfloat16, size)]
-    wanted = expected(*exact, pair_mask(SEGMENTS))
-    assert relative(found, wanted) < 0.004
-    wanted.square().sum().backward()
-    for mine, theirs in zip(gradients, exact, strict=True):
-        assert relative(mine, theirs.grad) < 0.02
+    output, *gradients = from_fp64(size)
+    assert output < 0.004
+    assert max(gradients) < 0.02
+
+
+def scores_without_scale(real):
+    return lambda *tensors_and_scale: real(*tensors_and_scale[:-1], 1.0)
+
+
+def gradients_without_scale(real):
+    def wrong(*given):
+        query, key, value = real(*given)
+        return query / given[-1], key / given[-1], value
+
+    return wrong
+
+
+def log_sum_of_another_row(real):
+    return lambda q, k, v, g, log_sum, *rest: real(q, k, v, g, log_sum.roll(1, 0), *rest)
+
+
+def mask_of_another_row(real):
+    return lambda q, k, v, g, log_sum, mask, scale: real(q, k, v, g, log_sum, mask.roll(1, 0), scale)
+
+
+def heads_of_another_group(real):
+    def wrong(query, key, value, gradient, *rest):
+        return real(query, key, value, gradient.roll(2, 1), *rest)
+
+    return wrong
+
+
+def key_and_value_swapped(real):
+    def wrong(*given):
+        query, key, value = real(*given)
+        return query, value, key
+
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("fault", "size"),
+    [
+        (scores_without_scale, 1),
+        (gradients_without_scale, 1),
+        (log_sum_of_another_row, 512),  # a softmax is the same with any number in its place, rounding is not
+        (mask_of_another_row, 1),
+        (heads_of_another_group, 1),
+        (key_and_value_swapped, 1),
+    ],
+)
+def test_planted_faults_of_the_backward_pass_are_far_from_it(monkeypatch, fault, size) -> None:
+    monkeypatch.setattr(attention, "_gradients", fault(attention._gradients))
+    output, *gradients = from_fp64(size)
+    assert output < 0.004
+    assert max(gradients) > 0.1
+
+
+def test_a_softmax_whose_sum_moves_with_the_scores_is_far_from_it(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "_softmax_backward_data", lambda gradient, weights, *_: gradient * weights)
+    assert max(from_fp64(1)) > 0.1
 
 
 def test_with_and_without_gradients_it_is_the_same_kernel(monkeypatch) -> None:

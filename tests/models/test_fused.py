@@ -1,5 +1,6 @@
 import gc
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -99,6 +100,74 @@ def test_planted_faults_are_far_from_it(monkeypatch, name, method, fault) -> Non
     function = getattr(module, name)
     monkeypatch.setattr(function, method, staticmethod(fault(getattr(function, method))))
     assert min(distances(tiny("qwen2"))) > 1.6
+
+
+def keeping(change):
+    """A fault of a backward pass: what the forward pass kept for it is changed on the way."""
+
+    def fault(backward):
+        def wrong(ctx, *gradients):
+            known = {name: getattr(ctx, name) for name in ("needs_input_grad", "added") if hasattr(ctx, name)}
+            return backward(SimpleNamespace(saved_tensors=change(*ctx.saved_tensors), **known), *gradients)
+
+        return wrong
+
+    return fault
+
+
+def without_residual(backward):
+    return lambda ctx, total, gradient: backward(ctx, None, gradient)
+
+
+def without_mean(backward):
+    """Only r w g: as if the root mean square did not move with the states."""
+
+    def wrong(ctx, total_gradient, gradient):
+        _, scale, weight = ctx.saved_tensors
+        of_weight = backward(ctx, total_gradient, gradient)[2]
+        of_total = gradient.float() * weight * scale + (0 if total_gradient is None else total_gradient)
+        return of_total, of_total.to(ctx.added) if ctx.needs_input_grad[1] else None, of_weight, None
+
+    return wrong
+
+
+def half_for_what_is_added(backward):
+    def wrong(ctx, *gradients):
+        of_hidden, of_added, *rest = backward(ctx, *gradients)
+        return of_hidden, None if of_added is None else of_added / 2, *rest
+
+    return wrong
+
+
+def value_heads_swapped(backward):
+    return lambda ctx, query, key, value: backward(ctx, query, key, value.flip(1))
+
+
+def query_in_place_of_key(backward):
+    return lambda ctx, query, key, value: backward(ctx, query.roll(key.shape[1], 1), key, value)
+
+
+BACKWARD_FAULTS = {
+    "residual": ("_AddAndNorm", without_residual),
+    "mean": ("_AddAndNorm", without_mean),
+    "added": ("_AddAndNorm", half_for_what_is_added),
+    "another token's scale": ("_AddAndNorm", keeping(lambda total, scale, w: (total, scale.roll(1, 1), w))),
+    "weight": ("_AddAndNorm", keeping(lambda total, scale, w: (total, scale, torch.ones_like(w)))),
+    "turned on": ("_SplitAndTurn", keeping(lambda turns: (turns.conj(),))),
+    "not turned": ("_SplitAndTurn", keeping(lambda turns: (torch.ones_like(turns),))),
+    "heads of value": ("_SplitAndTurn", value_heads_swapped),
+    "heads of query": ("_SplitAndTurn", query_in_place_of_key),
+}
+
+
+@pytest.mark.parametrize("fault", BACKWARD_FAULTS)
+def test_planted_faults_of_backward_passes_are_far_from_it(monkeypatch, fault) -> None:
+    name, plant = BACKWARD_FAULTS[fault]
+    function = getattr(module, name)
+    monkeypatch.setattr(function, "backward", staticmethod(plant(function.backward)))
+    of_states, of_gradients = distances(tiny("qwen2"))
+    assert of_states < 1.25
+    assert of_gradients > 10
 
 
 def test_gradients_by_formula_are_those_of_autograd() -> None:

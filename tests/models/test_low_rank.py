@@ -8,7 +8,7 @@ from rlhf_hw.models.forward import inference, log_prob_batch, use_pair_forward
 from rlhf_hw.models.fused import use_fused
 from rlhf_hw.models.low_rank import adapted_linear, is_adapted
 from rlhf_hw.training.lora import add_lora, merge_lora
-from tests.models.test_fused import FAMILIES, distances, run, tiny
+from tests.models.test_fused import FAMILIES, distances, keeping, run, tiny
 
 
 def adapted(family: str = "llama", **settings):
@@ -60,6 +60,40 @@ def test_planted_faults_are_far_from_it(monkeypatch, fault) -> None:
 
     monkeypatch.setattr(low_rank._LowRankProduct, "forward", staticmethod(wrong))
     assert min(distances(adapted()[0])) > 2
+
+
+def half_for(place: int):
+    """The gradient of one input of a product is half as large."""
+
+    def fault(backward):
+        def wrong(ctx, gradient):
+            found = list(backward(ctx, gradient))
+            found[place] = found[place] / 2 if found[place] is not None else None
+            return tuple(found)
+
+        return wrong
+
+    return fault
+
+
+BACKWARD_FAULTS = {
+    "input without its low-rank part": keeping(lambda x, i, w, a, b: (x, i, w, torch.zeros_like(a), b)),
+    "input without its frozen part": keeping(lambda x, i, w, a, b: (x, i, torch.zeros_like(w), a, b)),
+    "another token's inner product": keeping(lambda x, i, w, a, b: (x, i.roll(1, 0), w, a, b)),
+    "another token's input": keeping(lambda x, i, w, a, b: (x.roll(1, 1), i, w, a, b)),
+    "another rank's column": keeping(lambda x, i, w, a, b: (x, i, w, a, b.roll(1, 1))),
+    "half for A": half_for(3),
+    "half for B": half_for(4),
+}
+
+
+@pytest.mark.parametrize("fault", BACKWARD_FAULTS)
+def test_planted_faults_of_the_backward_pass_are_far_from_pefts_path(monkeypatch, fault) -> None:
+    product = low_rank._LowRankProduct
+    monkeypatch.setattr(product, "backward", staticmethod(BACKWARD_FAULTS[fault](product.backward)))
+    of_states, of_gradients = distances(adapted()[0])
+    assert of_states < 1.25
+    assert of_gradients > 10
 
 
 def test_gradients_by_formula_are_those_of_autograd() -> None:
