@@ -43,17 +43,64 @@ def test_a_step_is_one_mean_however_it_is_cut(losses, monkeypatch, kind) -> None
     assert losses(kind, "parts", 8, 1)[0] == [pytest.approx(part, rel=1e-5) for part in whole]
 
 
-def test_a_mean_of_the_parts_means_is_far_from_it(losses, monkeypatch) -> None:
-    def of_each_part(self, model, inputs, num_items_in_batch=None):
-        parts = inputs["parts"]
-        units = [part["units"].sum(0) * len(parts) for part in parts]
-        return sum(Trainer.training_step(self, model, *both) for both in zip(parts, units, strict=True))
+def mean_of_means(self, model, inputs, num_items_in_batch=None):
+    """A step whose parts count alike, however many pairs or tokens each holds."""
+    parts = inputs["parts"]
+    units = [part["units"].sum(0) * len(parts) for part in parts]
+    return sum(Trainer.training_step(self, model, *both) for both in zip(parts, units, strict=True))
 
+
+def test_a_mean_of_the_parts_means_is_far_from_it(losses, monkeypatch) -> None:
     whole, _ = losses("rm", "whole", 8, 1)
     monkeypatch.setattr(activations, "TOKENS_AT_ONCE", 100)
-    monkeypatch.setattr(GroupTrainer, "training_step", of_each_part)
+    monkeypatch.setattr(GroupTrainer, "training_step", mean_of_means)
     (found, _), _ = losses("rm", "parts", 8, 1)
     assert found != pytest.approx(whole[0], rel=1e-3)
+
+
+@pytest.fixture
+def first_gradients(settings, pairs_file, cache, monkeypatch):
+    """Gradients of the loss of one step of 7 pairs, by parameter: the batch whole, in parts, and wrong."""
+
+    def gradients(kind: str):
+        found, sizes = {}, []
+        real = GroupTrainer.training_step
+
+        def watched(self, model, inputs, items):
+            sizes.extend(len(part["ends"]) for part in inputs["parts"])
+            order = [i for part in inputs["parts"] for i in part["groups"].tolist()]
+            monkeypatch.setattr(activations, "TOKENS_AT_ONCE", 10**6)
+            whole = self.collate_parts(self.train_dataset.groups, order)
+            assert len(whole["ends"]) == 7
+            ways = {"whole": (real, whole), "parts": (real, inputs), "means": (mean_of_means, inputs)}
+            for name, (step, batch) in ways.items():
+                model.zero_grad()
+                step(self, model, batch, items)
+                found[name] = {n: p.grad.clone() for n, p in model.named_parameters()}
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(activations, "TOKENS_AT_ONCE", 300)
+        monkeypatch.setattr(GroupTrainer, "training_step", watched)
+        own = {"eval_dataset": str(pairs_file), "eval_split": "train", "max_eval": 1} if kind == "sft" else {}
+        with pytest.raises(KeyboardInterrupt):
+            TRAIN[kind](settings(KINDS[kind][0], batch_size=7, max_train=7, **own))
+        assert len(sizes) > 1 and len(set(sizes)) > 1, "parts of one size: a mean of means is the mean"
+        return found
+
+    return gradients
+
+
+def farthest(found: dict, wanted: dict) -> float:
+    """The largest relative distance of one parameter's gradient."""
+    assert found.keys() == wanted.keys()
+    return max(((found[name] - g).norm() / g.norm()).item() for name, g in wanted.items())
+
+
+@pytest.mark.parametrize("kind", ["rm", "dpo", "sft"])
+def test_parts_have_the_gradients_of_the_whole_and_not_a_mean_of_their_means(first_gradients, kind) -> None:
+    found = first_gradients(kind)
+    assert farthest(found["parts"], found["whole"]) < 1e-5
+    assert farthest(found["means"], found["whole"]) > 0.1
 
 
 def test_dpos_evaluation_loss_is_that_of_its_preference(losses) -> None:
