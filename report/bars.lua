@@ -3,10 +3,10 @@
 -- in a part below the caption that opens. Runs after page.lua; what a bar counts, rlhf_hw/figures/case_bars.py says.
 
 local WORDS = {
-  en = { bars = "Bar by bar%s; a click on a bar does the same", range = "%s to %s", below = "below %s", above = "above %s", all = "all", count = " (%d)",
+  en = { bars = "Bar by bar%s; a click on a bar does the same", range = "%s to %s", below = "below %s", above = "above %s", all = "all", colon = ": ", count = " (%d)",
     further = " (%d)", score = { a = "right order", b = "wrong order" },
     who = { base = "base", sft = "SFT", dpo = "DPO", reference = "reference (chosen)" } },
-  zh = { bars = "逐柱查看案例%s；点击图中的柱亦可", range = "%s 至 %s", below = "低于 %s", above = "高于 %s", all = "全部", count = "（%d）",
+  zh = { bars = "逐柱查看案例%s；点击图中的柱亦可", range = "%s 至 %s", below = "低于 %s", above = "高于 %s", all = "全部", colon = "：", count = "（%d）",
     further = "（%d）", score = { a = "判对", b = "判错" },
     who = { base = "基座", sft = "SFT", dpo = "DPO", reference = "参考（chosen）" } },
 }
@@ -43,7 +43,7 @@ local function bars_of(source)
       local left, top, key = table.unpack(group.points[n])
       local right, bottom = table.unpack(group.points[n + 1])
       local low, high, count = key:match("^(.-)%.%.(.-) (%d+)$")
-      bars:insert({ link = (address .. low .. ".." .. high):gsub("&", "&amp;"), said = sample(group.address) .. " " .. range_of(low, high),
+      bars:insert({ link = (address .. low .. ".." .. high):gsub("&", "&amp;"), said = sample(group.address) .. words.colon .. range_of(low, high),
         count = count, x = left, y = top, width = right - left, height = bottom - top })
     end
   end

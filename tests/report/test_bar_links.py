@@ -126,7 +126,7 @@ def test_over_the_image_lie_the_same_links_as_below_it(barred, language) -> None
     said = re.findall(r'<li><a href="explorer\.html#([^"]+)">([^<]+)</a>([^<]*)</li>', text)
     assert sorted(over) == sorted((address, name + number) for address, name, number in said)
     assert len({name for _, name, _ in said}) > 20 and text.count('<svg class="points bars"') == 3
-    names = {name.split()[0] for _, name, _ in said}
+    names = {re.split("[ :：]", name)[0] for _, name, _ in said}
     assert names >= ({"base", "chosen", "right"} if language == "en" else {"基座", "chosen", "判对"})
 
 
