@@ -56,8 +56,8 @@ KEPT_AGAIN = {
     "zh": "数字与图同样取自第 {number} 号笔记本的上述运行。",
 }
 KEPT_ALIKE = {
-    "en": "The results of notebook {number} are kept likewise, of the same commit and machine.",
-    "zh": "第 {number} 号笔记本也取自另一次运行，提交与机器同上。",
+    "en": "The results of notebook {number} are kept likewise, of the commit and machine of notebook {like}.",
+    "zh": "第 {number} 号笔记本也取自另一次运行，提交与机器同第 {like} 号。",
 }
 REDUCED_ALIKE = {
     "en": "This run made the results of notebook {number}, too, itself, in default size.",
@@ -149,6 +149,7 @@ class Facts:
         who = result.record
         return {"it": KEPT_AGAIN, "others": KEPT_ALIKE, "": KEPT}[before][self.language].format(
             number=result.stem.split("_")[0],
+            like=next((one.stem.split("_")[0] for one in self._told_alike(name)), ""),
             commit=code_state(who["commit"], self.language),
             machine=escape(who["processor"]),
             threads=threads(who["threads"], self.language),
@@ -157,14 +158,17 @@ class Facts:
 
     def said(self, name: str) -> str:
         """Who made an experiment's results: has a text said "it", of "others" made alike, or neither ("")?"""
-        told = [one for one in self.kept if f"kept:{one}" in self.used]
+        told = {one for one in self.kept if f"kept:{one}" in self.used}
         if name in told:
             return "it"
-        if (result := self.kept.get(name)) is None:
-            return "others" if name in self.reduced and self.reduced.keys() & set(told) else ""
-        makers = [one.record for one in map(self.kept.get, told) if one]
-        alike = any(all(result.record[key] == other[key] for key in MAKER) for other in makers)
-        return "others" if alike else ""
+        if self.kept.get(name) is None:
+            return "others" if name in self.reduced and self.reduced.keys() & told else ""
+        return "others" if self._told_alike(name) else ""
+
+    def _told_alike(self, name: str) -> list[KeptResult]:
+        """What was kept of other experiments by the same code and machine, and has been said already."""
+        told = [one for key, one in self.kept.items() if key != name and f"kept:{key}" in self.used and one]
+        return [one for one in told if all(self.kept[name].record[key] == one.record[key] for key in MAKER)]
 
     def check_marks(self, source: str) -> None:
         """Check that a text which used kept results says so.
