@@ -49,11 +49,9 @@ def common_bins(*samples: np.ndarray) -> np.ndarray:
     pooled = np.concatenate(samples)
     if np.ptp(pooled) == 0:
         return pooled[0] + np.linspace(-0.5, 0.5, 16)
-    suggested = (
-        len(np.histogram_bin_edges(pooled, bins="fd")) - 1
-        if np.subtract(*np.quantile(pooled, [0.75, 0.25]))
-        else 30
-    )
+    spread = np.subtract(*np.quantile(pooled, [0.75, 0.25]))
+    # counted, not made: few values far from all others would ask for more edges than fit into memory
+    suggested = np.ceil(np.ptp(pooled) / (2 * spread * pooled.size ** (-1 / 3))) if spread else 30
     return np.linspace(pooled.min(), pooled.max(), int(np.clip(suggested, 15, 60)) + 1)
 
 

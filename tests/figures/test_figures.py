@@ -20,7 +20,13 @@ from rlhf_hw.figures import narrow, style
 from rlhf_hw.figures.diagrams import DIAGRAMS
 from rlhf_hw.figures.replies import best_of_n_curves, inference_distributions, judged_wins, step_gains
 from rlhf_hw.figures.score_gap import planted_matrix, waterfall
-from rlhf_hw.figures.scores import margin_histogram, score_against_length, score_distribution, side_by_side
+from rlhf_hw.figures.scores import (
+    common_bins,
+    margin_histogram,
+    score_against_length,
+    score_distribution,
+    side_by_side,
+)
 from rlhf_hw.figures.style import SMALLEST, save
 from rlhf_hw.figures.training import evaluation_curve, training_curve
 from rlhf_hw.imports import room
@@ -146,6 +152,14 @@ def test_panels_of_one_model_share_their_axes():
     assert limits[1] == limits[2] and limits[0][0] != limits[1][0] and limits[0][1] != limits[1][1]
     low, high = limits[2][0]
     assert low <= min(REJECTED.min(), 9 * CHOSEN.min()) and 9 * CHOSEN.max() <= high
+
+
+def test_bins_are_few_however_far_single_values_lie():
+    usual = np.random.default_rng(0).normal(size=1000)
+    wanted = np.histogram_bin_edges(usual, bins="fd")
+    assert 15 < len(wanted) - 1 < 60
+    np.testing.assert_allclose(common_bins(usual), wanted)
+    assert len(common_bins(usual * 1e-9, np.array([-1e6, 1e6]))) == 61
 
 
 def test_score_against_length_shows_bins_and_their_correlation_and_no_line():
