@@ -55,6 +55,11 @@ KEPT_AGAIN = {
     "en": "These numbers and figures, too, are kept from that run of notebook {number}.",
     "zh": "数字与图同样取自第 {number} 号笔记本的上述运行。",
 }
+KEPT_OTHER = {
+    "en": "The results of notebook {number} are kept likewise, of commit {commit} on {machine} "
+    "({threads}, {dtype}).",
+    "zh": "第 {number} 号笔记本也取自另一次运行，代码提交为 {commit}（{machine}，{threads}，{dtype}）。",
+}
 KEPT_ALIKE = {
     "en": "The results of notebook {number} are kept likewise, of the commit and machine of notebook {like}.",
     "zh": "第 {number} 号笔记本也取自另一次运行，提交与机器同第 {like} 号。",
@@ -147,7 +152,8 @@ class Facts:
             words = REDUCED_ALIKE if before else REDUCED
             return words[self.language].format(number=self.reduced[name].split("_")[0])
         who = result.record
-        return {"it": KEPT_AGAIN, "others": KEPT_ALIKE, "": KEPT}[before][self.language].format(
+        words = {"it": KEPT_AGAIN, "others": KEPT_ALIKE, "kept": KEPT_OTHER, "": KEPT}[before]
+        return words[self.language].format(
             number=result.stem.split("_")[0],
             like=next((one.stem.split("_")[0] for one in self._told_alike(name)), ""),
             commit=code_state(who["commit"], self.language),
@@ -157,13 +163,18 @@ class Facts:
         )
 
     def said(self, name: str) -> str:
-        """Who made an experiment's results: has a text said "it", of "others" made alike, or neither ("")?"""
+        """Who made an experiment's results: has a text said "it", or that of "others" made alike?
+
+        If neither: "kept" where it has said that others were kept, of another code or machine; else "".
+        """
         told = {one for one in self.kept if f"kept:{one}" in self.used}
         if name in told:
             return "it"
         if self.kept.get(name) is None:
             return "others" if name in self.reduced and self.reduced.keys() & told else ""
-        return "others" if self._told_alike(name) else ""
+        if self._told_alike(name):
+            return "others"
+        return "kept" if any(self.kept[one] for one in told) else ""
 
     def _told_alike(self, name: str) -> list[KeptResult]:
         """What was kept of other experiments by the same code and machine, and has been said already."""

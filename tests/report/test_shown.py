@@ -129,6 +129,7 @@ def test_others_of_the_same_code_and_machine_are_said_shortly(language: str) -> 
     assert ["abc1" in line for line in told] == [True, False, False, False, False, False]
     assert "def2" in told[1] and "92" in told[2] and told[3] == ""
     assert "90" in told[2] and "91" not in told[2]  # not like the one that was told last
+    assert len(told[2]) < len(told[1]) < len(told[0])
     assert "EXPERIMENTS=full" in told[4] and "EXPERIMENTS=full" not in told[5] and "95" in told[5]
     again = [facts.mark(name, "here") for name in kept]
     assert len(set(again[:3])) == 3 and again[3:] == ["", "", ""] and not set(again[:3]) & set(told)
