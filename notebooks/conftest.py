@@ -21,6 +21,7 @@ LONG = (
 )
 # nothing random or local slips into the cells' output
 KERNELS = {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+TRIES = 3  # of starting a kernel: another program may take one of its ports before it does
 
 
 def pytest_collectstart(collector):
@@ -34,7 +35,12 @@ def pytest_collectstart(collector):
         with pytest.MonkeyPatch.context() as patch:
             for name, value in KERNELS.items():
                 patch.setenv(name, value)
-            start()
+            for left in reversed(range(TRIES)):
+                try:
+                    return start()
+                except RuntimeError:  # what did not answer has been shut down
+                    if not left:
+                        raise
 
     collector.setup = setup
 

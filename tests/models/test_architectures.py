@@ -185,10 +185,14 @@ def test_no_family_draws_at_random_once_dropout_is_off(family) -> None:
             setattr(part, name, 0.5)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").train()
     ids = torch.arange(3, 15)[None]
-    again = lambda: backbone(model)(input_ids=ids, use_cache=False).last_hidden_state  # noqa: E731
-    assert not torch.equal(again(), again())
+
+    def one_result() -> bool:  # of several: OPT drops whole layers, and may happen to drop the same
+        passes = [backbone(model)(input_ids=ids, use_cache=False).last_hidden_state for _ in range(8)]
+        return all(torch.equal(passes[0], other) for other in passes)
+
+    assert not one_result()
     without_dropout(model)
-    assert torch.equal(again(), again())
+    assert one_result()
     assert random_rates(model.config.get_text_config()), "what is saved keeps its rates"
 
 
