@@ -6,6 +6,7 @@ nbval passes a notebook without outputs, and one whose outputs are all ignored, 
 import ast
 import re
 import runpy
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -142,6 +143,23 @@ def test_experiments_put_policies_on_the_gpu() -> None:
     files = sorted((ROOT / "rlhf_hw" / "experiments").rglob("*.py"))
     found = {file.name: _policies_left_where_they_load(file.read_text(encoding="utf-8")) for file in files}
     assert {name: calls for name, calls in found.items() if calls} == {}
+
+
+@pytest.mark.parametrize("failures", [0, 2, 3])
+def test_a_kernel_that_does_not_answer_is_started_again(failures) -> None:
+    class IPyNbFile:
+        skip_compare, tries = (), 0
+
+        def setup(self) -> None:
+            self.tries += 1
+            if self.tries <= failures:
+                raise RuntimeError("Kernel didn't respond in 60 seconds")
+
+    file = IPyNbFile()
+    runpy.run_path(str(NOTEBOOKS / "conftest.py"))["pytest_collectstart"](file)
+    with pytest.raises(RuntimeError) if failures == 3 else nullcontext():
+        file.setup()
+    assert file.tries == min(failures + 1, 3)
 
 
 def test_what_begins_first_in_the_pool_is_there() -> None:
