@@ -82,13 +82,14 @@ def _ours(job: dict, folder: Path, output: Path) -> tuple[list[dict], float]:
     with ExitStack() as stack:
         # no reference log-probabilities from an earlier job
         stack.enter_context(mock.patch.object(reference, "RUNS", output))
-        if job["same_order"]:
-            as_they_stand = lambda self, dataset=None: SequentialSampler(self.train_dataset)  # noqa: E731
-            stack.enter_context(mock.patch.object(GroupTrainer, "_get_train_sampler", as_they_stand))
-        else:
-            ours = GroupTrainer._get_train_sampler
-            at_random = lambda self, dataset=None: longest_anywhere(ours(self), job["batch"])  # noqa: E731
-            stack.enter_context(mock.patch.object(GroupTrainer, "_get_train_sampler", at_random))
+        ours = GroupTrainer._get_train_sampler
+
+        def order(self, dataset=None) -> Iterable[int]:
+            if job["same_order"]:
+                return SequentialSampler(self.train_dataset)
+            return longest_anywhere(ours(self), job["batch"])
+
+        stack.enter_context(mock.patch.object(GroupTrainer, "_get_train_sampler", order))
         if job["task"] == "rm":
             # TRL has no such term
             config = RewardTraining(model=str(folder / "reward"), reward_regularization=0.0, **settings)

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from report_texts import VALUES
 
+from rlhf_hw.experiments.explored import explored_run
 from rlhf_hw.paths import REPORT
-from rlhf_hw.report import build, shown
+from rlhf_hw.report import LANGUAGES, build, shown
+from rlhf_hw.report.explorer import write_explorer
 from rlhf_hw.report.fields import Facts
 
 
@@ -21,3 +24,11 @@ def typeset_run(run: Path, text: str, language: str = "en") -> Path:
     facts = Facts(shown.load_values(run), {}, shown.figures(run), language)
     (page,) = build.typeset(build.prepare(source, facts, run), run / "report", ["html"], "auto")
     return page
+
+
+def typeset_drawn(folder: Path, run: Path, draw: Callable[[Path], None], text: str) -> dict[str, Path]:
+    """The page in each language, of a copy of a run with figures and explorer, laid out as a report is."""
+    shutil.copytree(run, folder)
+    draw(folder)
+    write_explorer(explored_run(folder), folder / "report/explorer.html")
+    return {language: typeset_run(folder, text, language) for language in LANGUAGES}

@@ -16,7 +16,7 @@ import pandas as pd
 
 OPPONENTS = {"base": "dpo", "sft": "base", "dpo": "base", "reference": "dpo"}  # beside which each is shown
 SIDE_OF_PAIR = {"chosen": "a", "rejected": "b"}  # as the explorer calls the two that are compared
-PAIRS_SHOWN = ("validation", "train", "ood")  # sets of pairs that the explorer has
+SETS_SHOWN = ("validation", "train", "ood")  # sets that the explorer has, of replies and of pairs
 Bars = list[tuple[pd.Series, str]]  # for each histogram its values, and the address that a range ends
 
 
@@ -65,7 +65,7 @@ def pair_bars(sets: Mapping[str, pd.DataFrame]) -> Bars:
     for name, pairs in sets.items():
         for side in ("rejected", "chosen"):
             variable = f"{SIDE_OF_PAIR[side]}.score"
-            address = f"set=pairs-{name}&h={variable}&r.{variable}=" if name in PAIRS_SHOWN else ""
+            address = f"set=pairs-{name}&h={variable}&r.{variable}=" if name in SETS_SHOWN else ""
             bars.append((pairs[f"{side}_score"], address))
     return bars
 

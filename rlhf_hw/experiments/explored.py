@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from rlhf_hw.errors import InputError, UnknownName
+from rlhf_hw.experiments.case_addresses import SETS_SHOWN
 from rlhf_hw.experiments.data_parts import SHOW_ALL, metas_of
 from rlhf_hw.experiments.explored_cases import Cases, Findings, Tables
 from rlhf_hw.experiments.explored_damage import damage_by_reply
@@ -25,8 +26,8 @@ from rlhf_hw.preferences.score_files import read_pairs, read_replies
 INFERENCE = "05_dpo_inference_analysis"  # whose parameters in the run's record say what may be shown
 POLICIES = ("base", "sft", "dpo", "reference")
 # Name of a set of prompts -> how its score files are called, replies of each policy and pairs
-REPLY_SETS = {name: f"generated_{name}_{{}}" for name in ("validation", "train", "ood")} | {"hard": "hard_{}"}
-PAIR_SETS = {f"pairs-{name}": name for name in ("validation", "train", "ood")}
+REPLY_SETS = {name: f"generated_{name}_{{}}" for name in SETS_SHOWN} | {"hard": "hard_{}"}
+PAIR_SETS = {f"pairs-{name}": name for name in SETS_SHOWN}
 PAIR_SETS |= {"pairs-hard": "hard_rm_of_hard_on_hard"}
 PAGE = "explorer.html"
 SCORE_FILES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")

@@ -67,17 +67,24 @@ def score_jobs(jobs: Sequence[ScoringJob], dtype: str = "auto", **limits: int) -
 
 def score_job(job: ScoringJob, dtype: str, limits: Mapping[str, int]) -> Scored:
     """One job of `score_jobs`."""
-    if job.of_parts and job.beside is None:
-        return Scored(score_by_part(job, dtype, limits))
     reward_model = RewardModel(job.checkpoint, dtype=dtype, **limits)
     beside = None if job.beside is None else score_beside(job.beside[0], reward_model, job.beside[1])
     if job.of_parts:
-        return Scored(score_by_part(job, dtype, limits), beside)
-    return Scored({path: score_pairs(reward_model, some, path) for path, some in job.pairs.items()}, beside)
+        tables = score_by_part(job, reward_model, dtype, limits)
+    else:
+        tables = {path: score_pairs(reward_model, pairs, path) for path, pairs in job.pairs.items()}
+    return Scored(tables, beside)
 
 
-def score_by_part(job: ScoringJob, dtype: str, limits: Mapping[str, int]) -> dict[Path, pd.DataFrame]:
+def score_by_part(
+    job: ScoringJob, first: RewardModel, dtype: str, limits: Mapping[str, int]
+) -> dict[Path, pd.DataFrame]:
     """Score each pair with the model of its part, one model after the other, and write the score files.
+
+    Args:
+        job: With `of_parts`.
+        first: The model of `job.checkpoint`, which is loaded already.
+        dtype, limits: As in `score_jobs`.
 
     Raises:
         InputError: a pair belongs to no part, or to two.
@@ -86,7 +93,8 @@ def score_by_part(job: ScoringJob, dtype: str, limits: Mapping[str, int]) -> dic
     labels = {path: parts_of([p.meta for p in some], names, each=False) for path, some in job.pairs.items()}
     rows: dict[Path, dict[int, dict]] = {path: {} for path in job.pairs}
     for part, checkpoint in job.of_parts.items():
-        reward_model = RewardModel(checkpoint, dtype=dtype, **limits)
+        known = checkpoint == job.checkpoint
+        reward_model = first if known else RewardModel(checkpoint, dtype=dtype, **limits)
         for path, pairs in job.pairs.items():
             if places := [n for n, label in enumerate(labels[path]) if label == part]:
                 scored = reward_model.score_places([pairs[n] for n in places])
@@ -132,9 +140,12 @@ def describe_learned(train: Sequence[Sequence[Preference]], names: str) -> Resul
         Metrics `parts.<part>.learned`, `parts.<part>.shared`; the claim `own_models`.
     """
     metrics: dict[str, float] = {}
+    labels = [parts_of([p.meta for p in pairs], names, each=False) for pairs in train]
     for part in part_names(names) if train else []:
-        own = [[p for p in t if p.meta["source"].startswith(part)] for t in train]
-        sets = [{(p.prompt, p.chosen, p.rejected) for p in pairs} for pairs in own]
+        sets = [
+            {(p.prompt, p.chosen, p.rejected) for p, of in zip(pairs, own, strict=True) if of == part}
+            for pairs, own in zip(train, labels, strict=True)
+        ]
         others = [set().union(*sets[:k], *sets[k + 1 :]) for k in range(len(sets))]
         shares = [len(mine & rest) / len(mine) for mine, rest in zip(sets, others, strict=True)]
         metrics[f"parts.{part_key(part)}.learned"] = float(np.mean([len(mine) for mine in sets]))

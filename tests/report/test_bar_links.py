@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pytest
 from explored_rows import POLICIES, replies_of
 from in_browser import count, serious_findings
-from small_report import typeset_run
+from small_report import typeset_drawn, typeset_run
 
 from rlhf_hw.experiments.case_addresses import margin_bars, pair_bars, reply_bars
 from rlhf_hw.experiments.explored import explored_run
@@ -20,7 +20,6 @@ from rlhf_hw.figures.scores import margin_histogram, side_by_side
 from rlhf_hw.figures.style import save
 from rlhf_hw.preferences.score_files import read_pairs
 from rlhf_hw.report import LANGUAGES
-from rlhf_hw.report.explorer import write_explorer
 
 TEXT = """\
 ---
@@ -72,11 +71,7 @@ def draw_bars(run) -> None:
 @pytest.fixture(scope="module")
 def barred(tmp_path_factory, run):
     """A copy of the run with figures, explorer and the page in both languages, laid out as a report is."""
-    folder = tmp_path_factory.mktemp("barred") / "run"
-    shutil.copytree(run, folder)
-    draw_bars(folder)
-    write_explorer(explored_run(folder), folder / "report/explorer.html")
-    return {language: typeset_run(folder, TEXT, language) for language in LANGUAGES}
+    return typeset_drawn(tmp_path_factory.mktemp("barred") / "run", run, draw_bars, TEXT)
 
 
 def shown_by(found: dict, link: dict[str, str]) -> list[int]:

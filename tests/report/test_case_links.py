@@ -12,7 +12,7 @@ import pytest
 import yaml
 from explored_rows import POLICIES, replies_of
 from in_browser import serious_findings
-from small_report import typeset_run
+from small_report import typeset_drawn, typeset_run
 
 from rlhf_hw.experiments.case_addresses import pair_addresses, reply_addresses
 from rlhf_hw.experiments.explored import explored_run
@@ -25,7 +25,7 @@ from rlhf_hw.figures.style import save
 from rlhf_hw.paths import RUNS
 from rlhf_hw.preferences.score_files import read_pairs
 from rlhf_hw.report import LANGUAGES
-from rlhf_hw.report.explorer import FOLDER, write_explorer
+from rlhf_hw.report.explorer import FOLDER
 
 TEXT = """\
 ---
@@ -63,11 +63,7 @@ def draw_points(run) -> None:
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory, run):
     """A copy of the run with figures, explorer and the page in both languages, laid out as a report is."""
-    folder = tmp_path_factory.mktemp("linked") / "run"
-    shutil.copytree(run, folder)
-    draw_points(folder)
-    write_explorer(explored_run(folder), folder / "report/explorer.html")
-    return {language: typeset_run(folder, TEXT, language) for language in LANGUAGES}
+    return typeset_drawn(tmp_path_factory.mktemp("linked") / "run", run, draw_points, TEXT)
 
 
 def point_links(page) -> list[tuple[dict[str, str], float, float]]:

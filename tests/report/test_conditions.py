@@ -11,8 +11,8 @@ import pytest
 
 from rlhf_hw.paths import REPORT
 from rlhf_hw.report import LANGUAGES, TEXTS
+from rlhf_hw.report.text import _DIRECTIVE
 
-DIRECTIVE = re.compile(r"\s*<!--\s*(if not|if|else|endif)\s*([\w.:-]*)\s*-->\s*$")
 LABEL = re.compile(r"#((?:fig|tbl|eq|sec):[\w-]+)")
 REFERENCE = re.compile(r"@((?:fig|tbl|eq|sec):[\w-]*\w)")
 IMPLIED = {  # condition -> what holds with it
@@ -25,7 +25,7 @@ def conditions(text: str) -> list[tuple[int, str, frozenset[str]]]:
     """Number, line and the conditions of every line; those of an `else` begin with "not"."""
     stack, found = [], []
     for number, line in enumerate(text.splitlines(), 1):
-        if (match := DIRECTIVE.match(line)) is None:
+        if (match := _DIRECTIVE.match(line)) is None:
             found.append((number, line, frozenset(stack)))
         elif match[1] == "else":
             stack[-1] = stack[-1].removeprefix("not ") if stack[-1].startswith("not ") else f"not {stack[-1]}"
