@@ -251,17 +251,21 @@ def inference(model: PreTrainedModel, dtype: str = "auto"):
 def over_groups(
     model: PreTrainedModel, groups: TokenizedGroups, pad_id: int, function: Callable, targets: str, title: str
 ) -> np.ndarray:
-    """Apply a function of a batch, which gives (B, K, ...), to all groups; results in their order."""
+    """Apply a function of a batch, which gives (B, K, ...), to all groups; results in their order.
+
+    They are read back once, at the end: a GPU then works while the next batch is laid out.
+    """
     refuse_beyond_window(model, groups.longest)
-    results = None
+    order, values = [], []
     size = max(1, TOKENS_PER_BATCH // int(groups.lengths.max()))
     device = next(model.parameters()).device
     for indices in tqdm(sorted_batches(groups.lengths, size), desc=title, leave=False, mininterval=1):
         batch = on_device(build_batch(groups, indices, pad_id, targets=targets), device)
-        values = function(model, **batch).float().cpu().numpy()
-        if results is None:
-            results = np.zeros((len(groups), *values.shape[1:]), dtype=np.float32)
-        results[indices] = values
+        order.append(indices)
+        values.append(function(model, **batch).float())
+    found = torch.cat(values).cpu().numpy()
+    results = np.empty_like(found)
+    results[np.concatenate(order)] = found
     return results
 
 

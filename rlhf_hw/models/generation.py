@@ -150,7 +150,7 @@ def _sample(
         if vocabulary.unknown is not None:
             logits = logits.masked_fill(vocabulary.unknown, -torch.inf)
         token = choose_tokens(logits, draws[rows, step], temperature, top_p)
-        tokens[rows[~ended], step] = token[~ended]
+        tokens[rows, step] = token.masked_fill(ended, -1)
         ended |= torch.isin(token, ends)
         going = (~ended).nonzero().squeeze(1)
         if len(going) == 0 or step + 1 == uniforms.shape[1]:

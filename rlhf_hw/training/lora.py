@@ -37,8 +37,9 @@ def add_lora(
     # GPT-2's linear layers are of a kind of their own
     linear = [n for n, m in model.named_modules() if m in inside and isinstance(m, nn.Linear | Conv1D)]
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=linear)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    # peft draws on the processor, wherever the model is: the generators of GPUs are left alone
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         adapters = LoraModel(model, settings, "default")
     if trained_too is not None:
         trained_too.requires_grad_(True)

@@ -166,3 +166,18 @@ def test_what_is_merged_is_whole_and_standard() -> None:
     assert type(merged) is torch.nn.Linear
     torch.testing.assert_close(merged.weight, wanted)
     assert not any("frozen" in name for module in model.modules() for name in vars(module))
+
+
+def test_adapters_come_from_their_seed_and_leave_all_generators_alone(monkeypatch) -> None:
+    state = torch.get_rng_state()
+    weights = []
+    for seed in (0, 0, 1):
+        model = tiny("llama")
+        torch.set_rng_state(state)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("seeded the GPUs"))
+            add_lora(model, 4, seed=seed)
+        assert torch.equal(torch.get_rng_state(), state)
+        weights.append(torch.cat([w.flatten() for name, w in model.named_parameters() if "lora_A" in name]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
