@@ -36,6 +36,11 @@ def sources_in(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def is_of_part(source: str, part: str) -> bool:
+    """Whether a source is of a part of mixed data: a part is all sources whose names begin so."""
+    return Path(source).name.startswith(part)
+
+
 def from_here(source: str) -> str:
     """Files or folders seen from the caller's folder, as absolute paths; hub ids as they are.
 

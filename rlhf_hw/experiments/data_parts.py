@@ -24,6 +24,7 @@ import pandas as pd
 from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.result import Result
 from rlhf_hw.experiments.scored_pairs import baseline_margins
+from rlhf_hw.paths import is_of_part
 from rlhf_hw.preferences.templates import Preference
 from rlhf_hw.stats.calibration import outcomes
 from rlhf_hw.stats.replicates import Replicated, beyond, replicated_lead, replicated_rate
@@ -76,7 +77,7 @@ def parts_of(metas: Iterable[Mapping], names: str, each: bool = True) -> list[st
     """
     if not (wanted := part_names(names)):
         return []
-    found = [[n for n in wanted if str(m.get("source", "")).startswith(n)] for m in metas]
+    found = [[n for n in wanted if is_of_part(str(m.get("source", "")), n)] for m in metas]
     sources = sorted({str(m.get("source", "")) for m in metas} - {""})
     known = f"the sources are {', '.join(sources) or 'unknown: the data have one alone'}"
     for row, mine in enumerate(found, start=1):
@@ -128,8 +129,9 @@ def rows_shown(metas: Iterable[Mapping], names: str) -> np.ndarray:
     """
     if names == SHOW_ALL:
         return np.array([True for _ in metas], dtype=bool)
-    starts = tuple(name for name in part_names(names) if name != SHOW_NONE)
-    return np.array([bool(starts) and str(m.get("source", "")).startswith(starts) for m in metas], dtype=bool)
+    parts = [name for name in part_names(names) if name != SHOW_NONE]
+    sources = [str(m.get("source", "")) for m in metas]
+    return np.array([any(is_of_part(source, part) for part in parts) for source in sources], dtype=bool)
 
 
 def even_rows(labels: Sequence[str], count: int) -> list[int]:

@@ -11,7 +11,6 @@ whole ones the notebook says what 0 means. Data that lie on this machine have to
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
@@ -20,7 +19,7 @@ from rlhf_hw.errors import InputError, UnknownName, one_line
 from rlhf_hw.experiments.plural.argument_votes import find_votes
 from rlhf_hw.experiments.selection.over_inputs import Variations
 from rlhf_hw.experiments.variants.variant_settings import names_of
-from rlhf_hw.paths import RUNS, resolve, sources_in
+from rlhf_hw.paths import RUNS, is_of_part, resolve, sources_in
 from rlhf_hw.preferences.score_files import parse_mapping
 from rlhf_hw.preferences.sources import find_files
 from rlhf_hw.preferences.templates import get_template
@@ -244,7 +243,7 @@ def _of_own_models(notebooks: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple
         for key in SPLITS:
             told = notebooks.get(name, {})
             listed = [] if told.get("scores_base") else sources_in(told.get(key) or "")
-            if others := [source for source in listed if not Path(source).name.startswith(first)]:
+            if others := [source for source in listed if not is_of_part(source, first)]:
                 what = f"replies are judged by the reward models of the part {first!r}, which know no other"
                 yield name, f"{key}: {what}; name its sources alone, without {', '.join(others)}"
 

@@ -15,7 +15,7 @@ import logging
 from pathlib import Path
 
 from rlhf_hw.errors import InputError
-from rlhf_hw.paths import sources_in
+from rlhf_hw.paths import is_of_part, sources_in
 from rlhf_hw.training.config import RewardTraining
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def sources_by_part(sources: str, names: str) -> dict[str, str]:
         InputError: a source belongs to no part or to two, or a part has none.
     """
     listed, parts = sources_in(sources), sources_in(names)
-    found = {part: [s for s in listed if Path(s).name.startswith(part)] for part in parts}
+    found = {part: [s for s in listed if is_of_part(s, part)] for part in parts}
     lacking = [part for part in parts if not found[part]]
     faults = [f"no source belongs to {', '.join(lacking)}"] if lacking else []
     for source in listed:
