@@ -168,7 +168,7 @@ def run_workload(run: Runner, workload: Workload, plan: Plan, only: set[str], re
                     new_tokens=workload.new_tokens,
                 )
             )
-    if "exact" in only and workload.score:
+    if "exact" in only and (workload.score or workload.model):
         for dtype in ("fp32", "bf16"):
             smaller = replace(workload, steps=plan.exact_steps, dtype=dtype)
             for name in (f"{task}/{system}" for task in ("rm", "dpo") for system in ("ours", "trl")):
