@@ -86,9 +86,10 @@ def compare_runs(
         seed: Of resampling.
 
     Returns:
-        Metrics `beside.run`, `beside.pairs`, `beside.train_pairs` (where it is known) and for each part, and
-        "all", `beside.<part>.accuracy`, `.own` (this run's on the same pairs) and `.lead` (own minus the
-        other's) with their intervals. Claims beyond both intervals: `ahead_of_other_run_<part>`,
+        Metrics `beside.run`, `beside.pairs`, `beside.train_pairs` and `beside.mixed` (1: each of its models
+        learned from pairs of all parts), where they are known, and for each part, and "all",
+        `beside.<part>.accuracy`, `.own` (this run's on the same pairs) and `.lead` (own minus the other's)
+        with their intervals. Claims beyond both intervals: `ahead_of_other_run_<part>`,
         `behind_other_run_<part>`. Where the runs have not judged the same pairs nothing but `beside.missing`,
         the reason.
     """
@@ -107,6 +108,7 @@ def compare_runs(
     metrics: dict = {"beside.run": other.name, "beside.pairs": len(common)}
     if "rm.train.pairs" in other.numbers:
         metrics["beside.train_pairs"] = other.numbers["rm.train.pairs"]
+        metrics["beside.mixed"] = int("rm.train.part" not in other.numbers)
     rates, claims = {}, {}
     for part in dict.fromkeys(["all", *labels]):
         rows, key = np.flatnonzero((labels == part) | (part == "all")), f"beside.{part_key(part)}"

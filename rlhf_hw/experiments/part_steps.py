@@ -19,7 +19,7 @@ from rlhf_hw.experiments.set_damage import damage_of_sets
 from rlhf_hw.experiments.steps import (
     STEPS,
     Replicates,
-    at_equal_length,
+    by_both_at_equal_length,
     step_claims,
     step_metrics,
     step_values,
@@ -107,8 +107,7 @@ def part_steps(policies: Mapping[str, Replicates], seed: int = 0) -> dict[str, d
         first, second = (policies[policy] for policy in both)
         values = step_values(first, second)
         found[pair] = step_metrics(values, prompts, seed=seed)
-        for judge in [name for name in ("score", "judge") if name in values]:
-            found[pair] |= at_equal_length(first, second, prompts, judge=judge, seed=seed)
+        found[pair] |= by_both_at_equal_length(first, second, prompts, seed=seed)
     return found
 
 

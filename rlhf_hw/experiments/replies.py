@@ -28,11 +28,11 @@ from rlhf_hw.experiments.over_optimisation import (
 )
 from rlhf_hw.experiments.result import Result, prefixed
 from rlhf_hw.experiments.steps import (
-    LENGTH_CONTROLLED,
     PAIRS,
+    STEPS,
     Parts,
     Replicates,
-    at_equal_length,
+    by_both_at_equal_length,
     replies_by,
     step_claims,
     step_metrics,
@@ -148,9 +148,9 @@ def add_what_validation_knows(
     seed: int,
 ) -> None:
     """To validation steps: win rates at equal length, and how DPO's implicit reward goes with score."""
-    for pair in [pair for pair in LENGTH_CONTROLLED if pair in steps]:
-        tables = [policies[policy] for policy in PAIRS[pair]]
-        steps[pair] |= at_equal_length(*tables, policies["base"][0]["prompt_key"], seed=seed)
+    for pair in [pair for pair in STEPS if pair in steps]:
+        tables, prompts = [policies[policy] for policy in STEPS[pair]], policies["base"][0]["prompt_key"]
+        steps[pair] |= by_both_at_equal_length(*tables, prompts, seed=seed)
     if len(implicit):
         steps["dpo_sft"] |= implicit_agreement(implicit)
 

@@ -27,7 +27,6 @@ BESIDE_REFERENCE = {f"{p}_reference": (p, "reference") for p in ("base", "sft", 
 PAIRS = STEPS | BESIDE_REFERENCE
 # whom a claim is about; "dpo" alone always means: over SFT
 SUBJECTS = {"sft": "sft_base", "dpo": "dpo_sft", "dpo_over_base": "dpo_base"}
-LENGTH_CONTROLLED = ("dpo_sft", "dpo_base")
 JUDGES = ("score", "judge", "gold")  # the reward model, that of other pairs and seed, the truth
 
 
@@ -129,6 +128,17 @@ def at_equal_length(
     return known.named(key if judge == "score" else f"{judge}_{key}")
 
 
+def by_both_at_equal_length(
+    first: Replicates, second: Replicates, prompts: Sequence, *, seed: int = 0
+) -> dict[str, float]:
+    """`at_equal_length` by the reward model and, where it scored the replies, by the judge."""
+    judged = all(meta_column(table, JUDGE) is not None for side in (first, second) for table in side)
+    found: dict[str, float] = {}
+    for judge in ("score", "judge") if judged else ("score",):
+        found |= at_equal_length(first, second, prompts, judge=judge, seed=seed)
+    return found
+
+
 def step_claims(steps: Mapping[str, Mapping[str, float]]) -> dict[str, bool]:
     """What the numbers of the steps allow to say, beyond both intervals.
 
@@ -138,7 +148,8 @@ def step_claims(steps: Mapping[str, Mapping[str, float]]) -> dict[str, bool]:
     Returns:
         For SFT (over base), `dpo` (over SFT) and `dpo_over_base`: `<who>_raises_<judge>`,
         `<who>_lowers_<judge>`, `<who>_<judge>_open`, `<who>_longer`, `<who>_shorter`,
-        `<who>_win_rate_beyond_judge`; for DPO also `<who>_length_controlled_survives`. For each policy
+        `<who>_win_rate_beyond_judge`, and at equal length `<who>_length_controlled_survives` by score,
+        `<who>_judge_length_controlled_survives` by the judge. For each policy
         `<policy>_above_reference_by_<judge>`, `<policy>_below_reference_by_<judge>`, and
         `dpo_above_reference_by_score_below_by_gold`.
     """
@@ -155,9 +166,9 @@ def step_claims(steps: Mapping[str, Mapping[str, float]]) -> dict[str, bool]:
         claims |= {f"{who}_longer": longer > 0, f"{who}_shorter": longer < 0}
         if "win_rate_beyond_judge" in numbers:
             claims[f"{who}_win_rate_beyond_judge"] = beyond(numbers, "win_rate_beyond_judge") > 0
-        if "win_rate_length_controlled" in numbers:
-            survives = beyond(numbers, "win_rate_length_controlled", 0.5) > 0
-            claims[f"{who}_length_controlled_survives"] = survives
+        for judge in [j for j in ("", "judge_") if f"{j}win_rate_length_controlled" in numbers]:
+            survives = beyond(numbers, f"{judge}win_rate_length_controlled", 0.5) > 0
+            claims[f"{who}_{judge}length_controlled_survives"] = survives
     for pair in [name for name in BESIDE_REFERENCE if name in steps]:
         policy, numbers = pair.removesuffix("_reference"), steps[pair]
         for judge in [name for name in JUDGES if f"{name}_difference" in numbers]:

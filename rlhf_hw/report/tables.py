@@ -22,9 +22,10 @@ within the table, above its row; that of a column with `into: KEY` stands in bra
 key. `limit` is how many characters of a cell are shown. With `estimates: true` a cell such as
 "0.55 [0.48, 0.61]" is written as estimates are in that language. If a column has a `cell`, its holes take
 what the row of that table holds (`{{headline:parts.<key>.rm.accuracy:.3f}}`), those of its `if` what the
-first row holds, and all columns have a `width`. Where a column gives `words` ({language: {word: said}}),
-these stand for words that the run wrote into its cells, at the start or behind a comma, and before a number,
-a colon or the end.
+first row holds, and all columns have a `width`. Such a `cell` may be a list in both languages, all but the
+last with an `if` on what the row holds: the first that holds is written. Where a column gives `words`
+({language: {word: said}}), these stand for words that the run wrote into its cells, at the start or behind a
+comma, and before a number, a colon or the end.
 """
 
 import re
@@ -123,7 +124,8 @@ def _run_cell(row: Mapping, column: Mapping, facts: Facts, both: Mapping[str, st
     place = f"tables.yaml:{column[_LINE]}"
     if "cell" not in column:
         return _cell(row.get(column["key"]), column.get("format", ""), place)
-    text = _said(column["cell"], facts.language)
+    choices = column["cell"] if isinstance(column["cell"], list) else [column["cell"]]
+    text = _said(next(c for c in choices if isinstance(c, str) or _kept(c, facts, row)), facts.language)
     return facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place, both)
 
 

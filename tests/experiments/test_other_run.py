@@ -42,7 +42,7 @@ def test_the_same_pairs_are_compared_whatever_their_order(tables, tmp_path):
     assert found.reason == "" and found.metrics["beside.run"] == "hh" and found.metrics["beside.pairs"] == 100
     assert found.metrics["beside.all.own"] == pytest.approx(0.905)
     assert found.metrics["beside.all.lead"] == pytest.approx(0.3)
-    assert found.metrics["beside.train_pairs"] == 2000
+    assert found.metrics["beside.train_pairs"] == 2000 and found.metrics["beside.mixed"] == 1
     assert found.claims["ahead_of_other_run_harmless"] and not found.claims["behind_other_run_harmless"]
     assert "beside.helpful.lead_trainings_low" in found.metrics
 

@@ -29,6 +29,8 @@ def test_a_dpo_that_raises_the_score_and_lowers_gold_is_found_out():
         "sft_raises_score",
         "sft_raises_judge",
         "sft_raises_gold",
+        "sft_length_controlled_survives",
+        "sft_judge_length_controlled_survives",
         "sft_below_reference_by_gold",
         "sft_below_reference_by_score",
         "sft_below_reference_by_judge",
@@ -41,6 +43,7 @@ def test_a_dpo_that_raises_the_score_and_lowers_gold_is_found_out():
         "dpo_score_beyond_gold",
         "dpo_judge_beyond_gold",
         "dpo_length_controlled_survives",
+        "dpo_judge_length_controlled_survives",
         "dpo_above_reference_by_score",
         "dpo_below_reference_by_gold",
         "dpo_above_reference_by_score_below_by_gold",
@@ -56,6 +59,9 @@ def test_its_numbers_are_those_put_in():
     assert sft["gold_difference"] == pytest.approx(0.8, abs=0.1)
     assert dpo["gold_difference"] == pytest.approx(-0.5, abs=0.1)
     assert dpo["score_difference"] == pytest.approx(1.9, abs=0.12) and dpo["kl"] == 0.5
+    for judge in ("", "judge_"):  # lengths say nothing here
+        equal, counted = (sft[f"{judge}win_rate{end}"] for end in ("_length_controlled", ""))
+        assert equal == pytest.approx(counted, abs=0.05) and counted > 0.6
     assert found.price == pytest.approx(1.2, abs=0.03) == found.metrics["steps.price"]
     assert sft["explained"] == pytest.approx(1, abs=0.1) and "explained" in dpo
     assert dpo["gold_worth"] == pytest.approx(found.price * dpo["gold_difference"], abs=0.01)

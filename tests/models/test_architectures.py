@@ -48,6 +48,11 @@ REFUSED = {
         BY_A_MASK,
         "no model of type 'mamba' for AutoModelForSequenceClassification",
     ),
+    "rwkv": (
+        {"context_length": 32},
+        BY_A_MASK,
+        "no model of type 'rwkv' for AutoModelForSequenceClassification",
+    ),
     "bloom": ({}, BY_A_MASK, BY_A_MASK),
     "falcon": ({"alibi": True}, BY_A_MASK, BY_A_MASK),
     "lfm2": ({"layer_types": ["conv", "full_attention"]}, BY_A_MASK, "no model of type 'lfm2'"),

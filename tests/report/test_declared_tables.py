@@ -66,3 +66,34 @@ def test_expectations_of_plural_preferences_stand_in_the_words_they_were_written
     assert list(dict.fromkeys(text[0].lower() + text[1:] for text in rows)) == [
         text[0].lower() + text[1:] for text in EXPECTATIONS.values()
     ]
+
+
+CHOICES = """\
+leads:
+  rows: parts
+  columns:
+    - {key: part, en: Part, zh: 部分, width: 9}
+    - en: Against words
+      zh: 与词袋相比
+      width: 9
+      cell:
+        - {if: claims.better_<key>, en: "better, {{leads.<key>:+.1f}}", zh: "更好，{{leads.<key>:+.1f}}"}
+        - {if: [not claims.better_<key>, claims.worse_<key>], en: worse, zh: 更差}
+        - {en: open, zh: 未定}
+"""
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("en", ["better, +0.3", "worse", "open"]), ("zh", ["更好，+0.3", "更差", "未定"])]
+)
+def test_a_cell_is_the_first_choice_that_holds_for_its_row(tmp_path, language, said):
+    (tmp_path / "tables.yaml").write_text(CHOICES, encoding="utf-8")
+    rows = [{"part": name, "key": name} for name in ("a", "b", "c")]
+    numbers = {"leads.a": 0.3, "claims.better_a": 1, "claims.worse_b": 1}
+    text = fill(
+        "{{table:leads}}",
+        Facts(numbers, {"parts": rows}, language=language),
+        read_tables(tmp_path / "tables.yaml"),
+    )
+    lines = [line.strip("| ").split("|") for line in text.splitlines() if "|" in line]
+    assert [cells[1].strip().replace("\\", "") for cells in lines[2:]] == said

@@ -94,7 +94,9 @@ def test_a_cell_with_words_asks_for_the_same_numbers_in_both_languages() -> None
     for name, table in read_tables(REPORT / "tables.yaml").items():
         rows = table["rows"] if isinstance(table["rows"], list) else []
         cells = [cell for row in rows for cell in row.get("cells", [])]
-        for part in [*rows, *table["columns"], *cells, *(column.get("cell") for column in table["columns"])]:
+        of_columns = [column.get("cell") for column in table["columns"]]
+        choices = [choice for cell in of_columns if isinstance(cell, list) for choice in cell]
+        for part in [*rows, *table["columns"], *cells, *of_columns, *choices]:
             if isinstance(part, dict):
                 assert keys(part["zh"]) == keys(part["en"]), (name, part)
 
