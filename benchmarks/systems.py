@@ -1,7 +1,8 @@
 """One training job of either system, from the same files to a saved checkpoint.
 
 "ours" is `rlhf_hw`. "trl" is TRL at its defaults, "trl-best" with the settings it offers that help: no
-activation checkpointing, batches grouped by length, reference log-probabilities beforehand.
+activation checkpointing, batches grouped by length (`workloads.batches_of_a_long_run`), reference
+log-probabilities beforehand.
 On a GPU two more: "trl-liger", the same with Liger's kernels, and "ours-compiled" with compiled layers.
 """
 
@@ -165,10 +166,8 @@ def _trl_settings(job: dict, output: Path) -> dict:
     if job["system"] == "trl-liger":
         settings |= {"use_liger_kernel": True}
     if job["system"] != "trl":
-        # the column with the lengths has to survive
-        settings |= {"gradient_checkpointing": False, "remove_unused_columns": False}
-        settings |= {"train_sampling_strategy": "group_by_length", "length_column_name": "length"}
-    if job["same_order"]:
+        settings |= {"gradient_checkpointing": False}
+    if job["same_order"] or job["system"] != "trl":  # its file has batches that were grouped by length
         settings |= {"train_sampling_strategy": "sequential"}
     return settings
 

@@ -1,7 +1,9 @@
 """What both systems are given: checkpoints and preference pairs, made once and read by every job.
 
 The pairs are written twice: as messages, which our renderer reads, and as text in which the chat template is
-already rendered, which TRL reads. Kept are pairs for which both come to the same token ids.
+already rendered, which TRL reads. Kept are pairs for which both come to the same token ids. A training job
+is short, and of so few pairs TRL's sampler would make batches of very different lengths; so the pairs are
+batches that it makes of many, drawn at random.
 """
 
 import json
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from rlhf_hw.models.loading import load_policy, load_reward_model
 from rlhf_hw.models.pretrained import locate
@@ -23,6 +26,7 @@ from rlhf_hw.training.config import LanguageModelTraining, NewModel
 from rlhf_hw.training.run import train_language_model
 
 HH = "Anthropic/hh-rlhf//harmless-base"
+BATCHES_GROUPED = 200  # by length, where there are so many: transformers sorts a quarter, 50 batches at most
 MAX_TOKENS = 1024  # TRL's default max_length: it would drop or cut longer ones
 # width, layers, heads, width of the MLP
 SHAPES = {"tiny": (64, 2, 4, 160), "7M": (320, 6, 4, 864), "0.5B": (896, 24, 14, 4864)}
@@ -78,7 +82,8 @@ def read_pairs(source: str, count: int) -> list[Preference]:
 def prepare(workload: Workload, source: str, folder: Path) -> None:
     """Write `pairs.jsonl`, `text.jsonl` and the checkpoints `policy` and `reward` into a folder."""
     needed = max(workload.batch * workload.steps, workload.score, workload.generate)
-    preferences = read_pairs(source, needed + needed // 2 + 50)
+    grouped = BATCHES_GROUPED * workload.batch
+    preferences = read_pairs(source, max(needed + needed // 2 + 50, grouped))
     texts = [m.content for p in preferences for m in p.prompt]
     texts += [reply for p in preferences for reply in (p.chosen, p.rejected)]
     pretrained = locate(workload.model) if workload.model else None
@@ -91,8 +96,11 @@ def prepare(workload: Workload, source: str, folder: Path) -> None:
     if len(kept) < needed:
         raise ValueError(f"{source}: {len(kept)} of the {needed} pairs needed can be used")
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "pairs.jsonl", [_as_messages(p) for p in kept[:needed]])
-    _write(folder / "text.jsonl", [_as_text(p, tokenizer) for p in kept[:needed]])
+    texts = [_as_text(p, tokenizer) for p in kept]
+    order = batches_of_a_long_run([row["length"] for row in texts[:grouped]], workload.batch, workload.steps)
+    order = [*order, *sorted(set(range(len(kept))) - set(order))][:needed]
+    _write(folder / "pairs.jsonl", [_as_messages(kept[n]) for n in order])
+    _write(folder / "text.jsonl", [texts[n] for n in order])
     model = load_policy(pretrained) if pretrained else _policy(workload, tokenizer)
     if workload.base_steps:
         examples = [Conversation(p.prompt, p.chosen) for p in kept]
@@ -114,6 +122,20 @@ def prepare(workload: Workload, source: str, folder: Path) -> None:
     reward_model.config.pad_token_id = renderer.pad_id
     reward_model.save_pretrained(folder / "reward")
     renderer.save(folder / "reward")
+
+
+def batches_of_a_long_run(lengths: Sequence[int], batch: int, steps: int) -> list[int]:
+    """Some batches, drawn at random, of those that transformers makes of all by length.
+
+    Args:
+        lengths: Of all pairs, as TRL is told them.
+        batch: Pairs in a batch.
+        steps: Batches to draw; all where there are fewer.
+    """
+    torch.manual_seed(0)
+    order = get_length_grouped_indices(list(lengths), batch)
+    batches = [order[start : start + batch] for start in range(0, len(order) - batch + 1, batch)]
+    return [n for one in random.Random(0).sample(batches, min(steps, len(batches))) for n in one]
 
 
 def _policy(workload: Workload, tokenizer: PreTrainedTokenizerBase) -> Qwen2ForCausalLM:
