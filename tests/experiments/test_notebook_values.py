@@ -40,3 +40,14 @@ def test_the_profile_with_models_of_parts_trains_policies_on_the_first_alone() -
         sources = {values[name][f"{key}_dataset"] for key in ("train", "eval")}
         assert len(sources) == 1 and all(shown in part for part in sources.pop().split(","))
     assert values["dpo_inference_analysis"]["parts"] == ""
+
+
+def test_a_sampled_reply_has_room_to_be_scored_to_its_end() -> None:
+    judged = ["dpo_inference_analysis.max_new_tokens=128"]
+    refuse_bad_values(all_values(apply_overrides(load_profile("nano"), [*judged, "max_reply_tokens=129"])))
+    told = r"max_new_tokens: .* in max_reply_tokens 128: .* found 128 \(notebooks: dpo_inference_analysis\)"
+    with pytest.raises(InputError, match=told):
+        refuse_bad_values(all_values(apply_overrides(load_profile("nano"), judged)))
+    # without the world notebook 02 samples nothing
+    pairs = ["world=false", "ood_split=", "reward_model_evaluation.max_reply_tokens=60"]
+    refuse_bad_values(all_values(apply_overrides(load_profile("nano"), pairs)))

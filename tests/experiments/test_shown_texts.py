@@ -77,3 +77,20 @@ def test_a_hidden_text_reaches_no_output_and_no_file_of_the_report(stem, recorde
     assert any(key.startswith("parts.harmless.") for key in numbers)
     assert MARKER in printed(stem, setting | {"show_texts": "all"}, capsys)
     assert MARKER not in printed(stem, setting | {"show_texts": "none"}, capsys)
+
+
+def test_a_hidden_text_is_no_example_of_the_base_model_either(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_folder, "RUNS", tmp_path / "runs")
+    for part, count, mark in (("harmless", 8, f" {MARKER}"), ("helpful", 4, "")):  # what is most comes first
+        texts = [{"prompt": f"question {n} {part}{mark}", "chosen": f"good {n}"} for n in range(count)]
+        (tmp_path / part).mkdir()
+        for split in ("train", "validation"):
+            lines = [json.dumps({**row, "rejected": "bad"}) for row in texts]
+            (tmp_path / part / f"{split}.jsonl").write_text("\n".join(lines))
+    data = f"{tmp_path / 'harmless'}, {tmp_path / 'helpful'}"
+    setting = {"train_dataset": data, "eval_dataset": data, "train_template": "TRL", "eval_template": "TRL"}
+    setting |= {"run": "marked", "world": False, "samples": 24, "max_new_tokens": 2}
+    hidden = printed("00", setting | {"show_texts": "helpful"}, capsys)
+    assert MARKER not in hidden and "helpful" in hidden
+    assert MARKER not in printed("00", setting | {"show_texts": "none"}, capsys)
+    assert MARKER in printed("00", setting | {"show_texts": "all"}, capsys)
