@@ -172,7 +172,8 @@ def _faults(notebook: str, values: Mapping[str, Any]) -> Iterator[str]:
     words = {**WORDS, **OWN_WORDS.get(notebook, {})}
     checks = [(name, lambda name=name: _check(name, values[name], words, known)) for name in values]
     checks += _of_data(values)
-    if {"max_new_tokens", "max_reply_tokens"} <= values.keys() and (notebook in JUDGED or values.get("world")):
+    sampled = {"max_new_tokens", "max_reply_tokens"} <= values.keys()
+    if sampled and (notebook in JUDGED or values.get("world")):
         checks.append(("max_new_tokens", lambda: _of_sampled_replies(values)))
     if notebook == "reward_overoptimization":
         checks.append(("flips", lambda: _of_flips(values)))
@@ -228,7 +229,7 @@ def _of_sampled_replies(values: Mapping[str, Any]) -> None:
     """Refuse limits by which sampled replies would be scored without their last tokens."""
     if values["max_new_tokens"] >= values["max_reply_tokens"]:
         raise InputError(
-            f"replies of so many tokens, and what closes them, have no room in max_reply_tokens "
+            "replies of so many tokens, and what closes them, have no room in max_reply_tokens "
             f"{values['max_reply_tokens']}: they would be scored without their end. Raise max_reply_tokens"
         )
 
