@@ -14,7 +14,7 @@ from measuring import (
     forget_memory,
     matrix_peak,
     peak_memory,
-    steady_seconds,
+    step_seconds,
     useful_flops,
     watch_steps,
 )
@@ -27,8 +27,8 @@ def training_job(job: dict) -> dict:
     with tempfile.TemporaryDirectory(dir=Path(job["folder"]).parent) as output:
         result = systems.train(job | {"output": output})
     result["memory_gib"] = peak_memory()
-    clock, processor = steady_seconds()
-    result["steady_pairs_per_second"] = job["batch"] / clock
+    clock, processor = step_seconds()
+    result["step_pairs_per_second"] = job["batch"] / clock
     result["processor_seconds_per_pair"] = processor / job["batch"]
     result["total_pairs_per_second"] = job["batch"] * job["steps"] / result["seconds"]
     groups = systems.tokenized(Path(job["folder"]), job["batch"] * job["steps"])
@@ -36,7 +36,7 @@ def training_job(job: dict) -> dict:
     # forward and backward; TRL at its defaults runs the reference model within the step
     passes = 3 + (job["task"] == "dpo" and job["system"] == "trl")
     flops = passes * useful_flops(Path(job["folder"]) / "policy", prompts, replies, head=job["task"] == "dpo")
-    result["useful_flops_per_second"] = flops / len(prompts) * result["steady_pairs_per_second"]
+    result["useful_flops_per_second"] = flops / len(prompts) * result["step_pairs_per_second"]
     result["tokens"] = {"prompt": float(prompts.mean()), "replies": replies.mean(axis=0).tolist()}
     return result
 

@@ -51,7 +51,7 @@ def train(job: dict) -> dict:
 
 
 def longest_anywhere(order: Iterable[int], batch: int) -> list[int]:
-    """The same batches at random: the longest comes first else, among the steps that are not counted."""
+    """The same batches at random: else the longest comes first, which on a GPU is not counted."""
     batches = np.array(list(order)).reshape(-1, batch)
     return np.random.default_rng(0).permutation(batches).ravel().tolist()
 

@@ -32,7 +32,7 @@ def test_every_part_was_measured(benchmark, results) -> None:
     tiny = results["workloads"]["tiny"]
     assert len(tiny["training"]) == 6 and len(tiny["inference"]) == 4 and len(tiny["exact"]) == 8
     for rounds in tiny["training"].values():
-        assert rounds[0]["steady_pairs_per_second"] > 0 and rounds[0]["memory_gib"] > 0
+        assert rounds[0]["step_pairs_per_second"] > 0 and rounds[0]["memory_gib"] > 0
         assert 0 < rounds[0]["losses"][0] < 2
     assert tiny["training"]["dpo/trl-best"][0]["reference_seconds"] > 0
     assert tiny["training"]["dpo/trl"][0]["reference_seconds"] == 0
@@ -79,9 +79,7 @@ def test_goals_stand_beside_what_was_measured(benchmark) -> None:
     from tables import goal_rows
 
     def rounds(*rates: float) -> list[dict]:
-        return [
-            {"steady_pairs_per_second": r, "total_pairs_per_second": r, "memory_gib": 1 / r} for r in rates
-        ]
+        return [{"step_pairs_per_second": r, "total_pairs_per_second": r, "memory_gib": 1 / r} for r in rates]
 
     results = {"dpo/ours": rounds(8, 9, 10), "dpo/trl-best": rounds(2, 3, 5)}
     rate, memory = goal_rows("135M", results)
