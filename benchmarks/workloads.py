@@ -97,7 +97,8 @@ def prepare(workload: Workload, source: str, folder: Path) -> None:
         raise ValueError(f"{source}: {len(kept)} of the {needed} pairs needed can be used")
     folder.mkdir(parents=True, exist_ok=True)
     texts = [_as_text(p, tokenizer) for p in kept]
-    order = batches_of_a_long_run([row["length"] for row in texts[:grouped]], workload.batch, workload.steps)
+    lengths = [_longest(row, tokenizer) for row in texts[:grouped]]
+    order = batches_of_a_long_run(lengths, workload.batch, workload.steps)
     order = [*order, *sorted(set(range(len(kept))) - set(order))][:needed]
     _write(folder / "pairs.jsonl", [_as_messages(kept[n]) for n in order])
     _write(folder / "text.jsonl", [texts[n] for n in order])
@@ -128,7 +129,7 @@ def batches_of_a_long_run(lengths: Sequence[int], batch: int, steps: int) -> lis
     """Some batches, drawn at random, of those that transformers makes of all by length.
 
     Args:
-        lengths: Of all pairs, as TRL is told them.
+        lengths: Of all pairs, in tokens.
         batch: Pairs in a batch.
         steps: Batches to draw; all where there are fewer.
     """
@@ -183,8 +184,14 @@ def _as_text(preference: Preference, tokenizer: PreTrainedTokenizerBase) -> dict
     turns = _as_messages(preference)["prompt"]
     prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     chosen, rejected = (reply + tokenizer.eos_token for reply in (preference.chosen, preference.rejected))
-    length = len(prompt) + max(len(chosen), len(rejected))  # in characters, for TRL's grouping by length
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "length": length}
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def _longest(row: dict, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens of the prompt and the longer reply, by which TRL's batches are grouped."""
+    return max(
+        map(len, tokenizer([row["prompt"] + row[reply] for reply in ("chosen", "rejected")])["input_ids"])
+    )
 
 
 def _write(path: Path, rows: Sequence[dict]) -> None:
