@@ -91,17 +91,18 @@ def prepare(workload: Workload, source: str, folder: Path) -> None:
         train_tokenizer(texts, workload.vocabulary) if pretrained is None else load_tokenizer(pretrained)
     )
     renderer = Renderer(tokenizer)
-    kept = [p for p in preferences if _same_ids(p, tokenizer, renderer)]
-    random.Random(0).shuffle(kept)
+    measured = [(p, _common_length(p, tokenizer, renderer)) for p in preferences]
+    usable = [(p, length) for p, length in measured if length]
+    random.Random(0).shuffle(usable)
+    kept = [p for p, _ in usable]
     if len(kept) < needed:
         raise ValueError(f"{source}: {len(kept)} of the {needed} pairs needed can be used")
     folder.mkdir(parents=True, exist_ok=True)
-    texts = [_as_text(p, tokenizer) for p in kept]
-    lengths = [_longest(row, tokenizer) for row in texts[:grouped]]
+    lengths = [length for _, length in usable[:grouped]]
     order = batches_of_a_long_run(lengths, workload.batch, workload.steps)
     order = [*order, *sorted(set(range(len(kept))) - set(order))][:needed]
     _write(folder / "pairs.jsonl", [_as_messages(kept[n]) for n in order])
-    _write(folder / "text.jsonl", [texts[n] for n in order])
+    _write(folder / "text.jsonl", [_as_text(kept[n], tokenizer) for n in order])
     model = load_policy(pretrained) if pretrained else _policy(workload, tokenizer)
     if workload.base_steps:
         examples = [Conversation(p.prompt, p.chosen) for p in kept]
@@ -161,18 +162,21 @@ def _policy(workload: Workload, tokenizer: PreTrainedTokenizerBase) -> Qwen2ForC
     return Qwen2ForCausalLM(config)
 
 
-def _same_ids(preference: Preference, tokenizer: PreTrainedTokenizerBase, renderer: Renderer) -> bool:
-    """Whether TRL, which tokenizes prompt and reply together, comes to our ids, and few enough of them."""
+def _common_length(preference: Preference, tokenizer: PreTrainedTokenizerBase, renderer: Renderer) -> int:
+    """Tokens of the prompt and the longer reply; 0 where TRL, which tokenizes them together, comes to other
+    ids than ours or to too many."""
     row = _as_text(preference, tokenizer)
     prompt = renderer.prompt_ids([preference.prompt])[0]
     replies = renderer.reply_ids([preference.chosen, preference.rejected])
     theirs = tokenizer([row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]])["input_ids"]
-    return (
+    length = max(map(len, theirs))
+    same = (
         tokenizer(row["prompt"])["input_ids"] == prompt
         and theirs == [prompt + reply for reply in replies]
-        and max(map(len, theirs)) < MAX_TOKENS
+        and length < MAX_TOKENS
         and replies[0] != replies[1]
     )
+    return length if same else 0
 
 
 def _as_messages(preference: Preference) -> dict:
@@ -185,13 +189,6 @@ def _as_text(preference: Preference, tokenizer: PreTrainedTokenizerBase) -> dict
     prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     chosen, rejected = (reply + tokenizer.eos_token for reply in (preference.chosen, preference.rejected))
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-
-
-def _longest(row: dict, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens of the prompt and the longer reply, by which TRL's batches are grouped."""
-    return max(
-        map(len, tokenizer([row["prompt"] + row[reply] for reply in ("chosen", "rejected")])["input_ids"])
-    )
 
 
 def _write(path: Path, rows: Sequence[dict]) -> None:
