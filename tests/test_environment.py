@@ -4,11 +4,12 @@ import ast
 import re
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, metadata, packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 from setuptools import find_packages
 
 from rlhf_hw.paths import LIBRARY, NOTEBOOKS, ROOT
@@ -52,6 +53,18 @@ def test_the_lock_holds_every_direct_dependency_at_its_version() -> None:
 def test_the_lock_fits_any_machine() -> None:
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     assert not re.search(r"@|file:|/|\+cpu|^nvidia|^cuda|^triton", text, re.MULTILINE)
+
+
+def test_the_lock_fits_the_oldest_python_that_is_allowed() -> None:
+    oldest = _project()["requires-python"].removeprefix(">=") + ".0"
+    wanted = {}
+    for name in _locked():
+        try:
+            wanted[name] = metadata(name)["Requires-Python"] or ""
+        except PackageNotFoundError:  # of a package that this machine does not need
+            continue
+    assert len(wanted) > 100
+    assert {name: said for name, said in wanted.items() if oldest not in SpecifierSet(said)} == {}
 
 
 def test_conda_environment_names_the_same_versions() -> None:
