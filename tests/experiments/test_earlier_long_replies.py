@@ -11,6 +11,7 @@ from rlhf_hw.experiments.earlier_run.gap_parts import bend_numbers
 from rlhf_hw.experiments.earlier_run.judged_replies import read_earlier, read_judges
 from rlhf_hw.experiments.earlier_run.own_pairs import text_numbers
 from rlhf_hw.experiments.earlier_run.riddle import group_claims, solve_riddle
+from rlhf_hw.training.folders import RECORD
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_how_many_pairs_judges_learned_from_is_read_from_their_records(run, repl
             judge = tmp_path / f"plain/{kind}-{seed}"
             planted_judge(judge, run, 0.02, 1.0, 0.0, seed=seed)
             if count:
-                (judge / "training.json").write_text(f'{{"metrics": {{"pairs": {count}}}}}', encoding="utf-8")
+                (judge / RECORD).write_text(f'{{"metrics": {{"pairs": {count}}}}}', encoding="utf-8")
     metrics = solve_riddle(replies, read_judges(tmp_path, replies)).metrics
     told = {key: number for key, number in metrics.items() if key.endswith("learned_pairs")}
     assert told == {"earlier.plain.helpful.learned_pairs": 400}  # of the others not of all, or not as many

@@ -30,7 +30,6 @@ from rlhf_hw.preferences.rows import RowFile
 from rlhf_hw.preferences.score_files import prompt_key, read_pairs, read_replies, write_scores
 from rlhf_hw.preferences.templates import as_prompt
 from rlhf_hw.stats.text import words
-from rlhf_hw.training.folders import RECORD
 
 GENERATED = {  # source -> file
     "test base": "replies_test_base",
@@ -43,6 +42,7 @@ SOURCES = (*PAIRED, *GENERATED)
 CUT = {source: f"{file}_cut" for source, file in GENERATED.items()}  # the same replies, cut to equal length
 KINDS_OF_PAIRS = {"harmless": ("harmless",), "helpful": ("helpful",), "both": ("harmless", "helpful")}
 RENDERINGS = ("plain", "chat")
+TRAINED = "training.json"  # `training.folders.RECORD`; what reads scores alone need not rest on how to train
 WHERE = "python -m rlhf_hw.experiments.earlier_run.judges trains judges and lets them score"
 
 
@@ -197,7 +197,7 @@ def judges_of(
 
 def pairs_learned(folders: Sequence[Path]) -> tuple[int, ...]:
     """From how many pairs judges learned, by the records of their trainings; empty where one lacks it."""
-    records = [folder / RECORD for folder in folders]
+    records = [folder / TRAINED for folder in folders]
     counts = [read_json(path).get("metrics", {}).get("pairs") for path in records if path.exists()]
     return tuple(counts) if len(counts) == len(folders) and None not in counts else ()
 
