@@ -162,8 +162,7 @@ def beside_each_other(
 
     Returns:
         Metrics `recorded.runs.<n>.*` from 1 (`run_line`), `recorded.common.*` and `recorded.claims.*`
-        (`in_common`), `recorded.published.<n>.*`: name, edition, and what its author gives of accuracy, base,
-        dpo and wins.
+        (`in_common`), `recorded.published.<n>.*`: the entries of `PUBLISHED`, which says what they mean.
     """
     known = damage or [damage_of(one) for one in runs]
     lines = [run_line(one, findings) for one, findings in zip(runs, known, strict=True)]

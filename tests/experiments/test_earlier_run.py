@@ -30,6 +30,8 @@ from rlhf_hw.experiments.earlier_run.telling import (
     part_rows,
     reach_table,
     read_kept_riddle,
+    shares_table,
+    sides_table,
     source_table,
 )
 from rlhf_hw.figures.earlier_run import riddle_at_a_look, sign_and_slope
@@ -144,6 +146,28 @@ def test_sign_and_win_rate_go_with_the_price_of_length(found):
     assert claims["earlier_plain_helpful_test_dpo_below"] and claims["earlier_plain_harmless_test_dpo_above"]
     assert claims["earlier_some_test_dpo_below"] and not claims["earlier_all_test_dpo_below"]
     assert claims["earlier_plain_helpful_pays_for_length"] and claims["earlier_some_charges_for_length"]
+
+
+def test_the_rest_has_a_side_of_its_own_beside_length_and_kind(found):
+    """Planted against DPO by the judge of helpful pairs and for it by the other."""
+    for which in ("test", "train"):
+        assert found.claims[f"earlier_plain_helpful_{which}_rest_below"]
+        assert found.claims[f"earlier_plain_harmless_{which}_rest_above"]
+    sides = sides_table(found.metrics)
+    assert list(sides["seeds"]) == ["2", "2"]
+    assert list(sides["test: rest"]) == list(sides["test: score"]) == ["above", "below"]
+    shares = shares_table(found.metrics).map(lambda share: int(share.rstrip("%")))
+    for which in ("test", "train"):
+        assert (
+            shares[[f"{which}: {part}" for part in ("length", "kind", "rest")]].sum(axis=1) - 100
+        ).abs().max() < 3
+    numbers = {k.removeprefix("earlier.plain.helpful."): v for k, v in found.metrics.items()}
+    assert shares["test: rest"]["plain.helpful"] == pytest.approx(
+        100 * numbers["dpo_base_test.rest"] / numbers["dpo_base_test.gap"], abs=0.6
+    )
+    opened = {**found.metrics, "earlier.plain.helpful.dpo_base_test.gap_high": 1.0}
+    assert shares_table(opened)["test: rest"]["plain.helpful"] == "–"  # of what may be none, no share
+    assert sides_table(opened)["test: score"]["plain.helpful"] == "open"
 
 
 def test_replies_cut_to_equal_length_lose_what_length_was_worth(found, replies, scores):

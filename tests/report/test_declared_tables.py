@@ -1,10 +1,13 @@
 """The tables that the reports declare (`report/tables.yaml`): what a reader needs in every one of them."""
 
+import json
 import re
 
 import pytest
+import yaml
 
 from rlhf_hw.experiments.plural.expectations import EXPECTATIONS
+from rlhf_hw.experiments.recorded_runs import PUBLISHED
 from rlhf_hw.paths import REPORT
 from rlhf_hw.report import LANGUAGES
 from rlhf_hw.report.fields import Facts
@@ -66,6 +69,24 @@ def test_expectations_of_plural_preferences_stand_in_the_words_they_were_written
     assert list(dict.fromkeys(text[0].lower() + text[1:] for text in rows)) == [
         text[0].lower() + text[1:] for text in EXPECTATIONS.values()
     ]
+
+
+def test_what_others_published_is_kept_and_shown_as_their_file_has_it():
+    told = {row["en"]: " ".join(map(str, row.values())) for row in TABLES["published-runs"]["rows"]}
+    entries = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+    kept = json.loads((REPORT / "recorded.json").read_text(encoding="utf-8"))
+    for number, entry in enumerate(entries, 1):
+        prefix = f"recorded.published.{number}"
+        assert {k.removeprefix(f"{prefix}."): v for k, v in kept.items() if k.startswith(prefix)} == entry
+        rows = [text for name, text in told.items() if name.startswith(re.split(r"[,;]", entry["name"])[0])]
+        assert rows, entry["name"]
+        for key in entry.keys() - {"name", "folder"}:
+            assert any(re.search(rf"\b{re.escape(f'{prefix}.{key}')}\b", text) for text in rows), (
+                number,
+                key,
+            )
+        others = re.findall(r"recorded\.published\.(\d+)", " ".join(rows))
+        assert set(others) == {str(number)}
 
 
 CHOICES = """\

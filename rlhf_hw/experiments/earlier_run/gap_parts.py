@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_hw.experiments.earlier_run.reply_forms import KINDS
+from rlhf_hw.stats.calibration import equal_mass_bins
 from rlhf_hw.stats.intervals import Estimate, cluster_codes
 from rlhf_hw.stats.jackknife import jackknife_intervals
 from rlhf_hw.stats.length import KNOTS, least_squares, length_basis, within
@@ -45,6 +46,8 @@ CONTRASTS: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]] = {
 }
 PARTS_OF_GAP = ("gap", "length", "kind", *KINDS, "rest")  # kind is the sum of KINDS
 PER = 100.0  # words, of the slope
+EIGHTHS = 8  # by their words, as the figure's bins
+BEFORE = 2  # eighths that the longest is held against
 
 
 def gap_parts(scores: np.ndarray, replies: pd.DataFrame) -> dict[str, dict[str, Replicated]]:
@@ -82,6 +85,44 @@ def contrast_parts(scores: np.ndarray, fit: "Regression") -> dict[str, dict[str,
         contrast: {part: both(found, [one[contrast][part] for one in alone]) for part, found in parts.items()}
         for contrast, parts in together.items()
     }
+
+
+def longest_replies(replies: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Masks of the longest eighth of base's replies, to both sets of prompts, and of the quarter before."""
+    base = replies["source"].str.endswith(" base").to_numpy()
+    codes = np.full(len(replies), -1 - BEFORE)
+    if base.any():
+        codes[base] = equal_mass_bins(replies["words"].to_numpy(float)[base], EIGHTHS)
+    last = codes.max()
+    return base & (codes == last), base & (codes >= last - BEFORE) & (codes < last)
+
+
+def bend_numbers(scores: np.ndarray, replies: pd.DataFrame) -> dict[str, float]:
+    """Does a score go on at the long end of base's replies as it does among shorter ones, or turn?
+
+    Among samples a straight line would hide it, and so does the curve of `gap_parts`, whose last knot lies
+    below these lengths.
+
+    Args:
+        scores: Shape (judges, replies).
+        replies: As of `gap_parts`.
+
+    Returns:
+        `bend`: the mean score of the first of `longest_replies` less that of the second, with its intervals;
+        nothing where one of them answers fewer than two prompts.
+    """
+    sides = longest_replies(replies)
+    if min(replies["prompt"][side].nunique() for side in sides) < 2:
+        return {}
+    table, prompts = as_replicates(scores), cluster_codes(list(replies["prompt"]), len(replies))
+
+    def difference(weights: np.ndarray, row: np.ndarray) -> np.ndarray:
+        longest, before = ((weights[:, side] @ row[side]) / weights[:, side].sum(axis=1) for side in sides)
+        return (longest - before)[:, None]
+
+    (together,) = jackknife_intervals(lambda weights: difference(weights, table.mean(axis=0)), prompts)
+    every = np.ones((1, table.shape[1]))
+    return both(together, [float(difference(every, row)[0, 0]) for row in table]).named("bend")
 
 
 def both(estimate: Estimate, values: Sequence[float]) -> Replicated:

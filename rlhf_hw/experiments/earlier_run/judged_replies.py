@@ -1,11 +1,12 @@
 """The earlier run's replies, and what each judge says of them.
 
-The run's folder holds replies of its two models to 500 test prompts and to the 128 prompts of some training
-pairs, four to a prompt, and these pairs: `replies_{test,train}_{base,dpo}` and `train_pairs`, JSON lines,
-plain or gzip. A judge is a reward model that never saw them. It leaves a folder `<rendering>/<kind>-<seed>/`
-with score files of the same names: of the test prompts always; where they are there, of the training prompts,
-of the pairs (`pairs_train`), of replies that are cut to equal length (`replies_..._cut`), and of pairs that
-were held out from those it learned from (`validation_<kind>`).
+The run's folder holds replies of its two models to the prompts of 500 test rows and of 128 training pairs,
+four for each row, and these pairs: `replies_{test,train}_{base,dpo}` and `train_pairs`, JSON lines, plain or
+gzip. A prompt of several rows has more than four replies. A judge is a reward model that never saw them. It
+leaves a folder `<rendering>/<kind>-<seed>/` with score files of the same names: of the test prompts always;
+where they are there, of the training prompts, of the pairs (`pairs_train`), of replies that are cut to equal
+length (`replies_..._cut`), and of pairs that were held out from those it learned from (`validation_<kind>`);
+`training.json` is the record of its training.
 
     replies = read_earlier(folder)
     judges = read_judges(scores, replies)         {("plain", "harmless"): Judges(...), ...}
@@ -23,6 +24,7 @@ import pandas as pd
 
 from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.earlier_run.reply_forms import cut_to_words, forms_of
+from rlhf_hw.files import read_json
 from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.rows import RowFile
 from rlhf_hw.preferences.score_files import prompt_key, read_pairs, read_replies, write_scores
@@ -40,6 +42,7 @@ SOURCES = (*PAIRED, *GENERATED)
 CUT = {source: f"{file}_cut" for source, file in GENERATED.items()}  # the same replies, cut to equal length
 KINDS_OF_PAIRS = {"harmless": ("harmless",), "helpful": ("helpful",), "both": ("harmless", "helpful")}
 RENDERINGS = ("plain", "chat")
+TRAINED = "training.json"  # `training.folders.RECORD`; what reads scores alone need not rest on how to train
 WHERE = "python -m rlhf_hw.experiments.earlier_run.judges trains judges and lets them score"
 
 
@@ -56,6 +59,7 @@ class Judges:
         own: Held-out pairs of the kind that they learned from, one table a judge, in the same order, with
             `chosen_score`, `rejected_score`, `margin` and `chosen_words`, `rejected_words`; empty where one
             has not scored them.
+        learned: How many pairs each learned from; empty where one has no record of its training.
 
     All scores are in standard deviations of the judge's scores of base replies to test prompts.
     """
@@ -65,6 +69,7 @@ class Judges:
     scores: np.ndarray
     cut: dict[str, np.ndarray]
     own: list[pd.DataFrame]
+    learned: tuple[int, ...] = ()
 
 
 def has(folder: Path, name: str) -> bool:
@@ -187,7 +192,14 @@ def judges_of(
     if len({tuple(table["prompt_key"]) for table in own}) > 1:
         raise InputError(f"{folders[0].parent}: the judges {kind} must score the same held-out pairs")
     seeds = tuple(int(folder.name.rpartition("-")[2]) for folder in folders)
-    return Judges(seeds, rows, scores / scale, found, own)
+    return Judges(seeds, rows, scores / scale, found, own, pairs_learned(folders))
+
+
+def pairs_learned(folders: Sequence[Path]) -> tuple[int, ...]:
+    """From how many pairs judges learned, by the records of their trainings; empty where one lacks it."""
+    records = [folder / TRAINED for folder in folders]
+    counts = [read_json(path).get("metrics", {}).get("pairs") for path in records if path.exists()]
+    return tuple(counts) if len(counts) == len(folders) and None not in counts else ()
 
 
 def file_of(source: str) -> str:

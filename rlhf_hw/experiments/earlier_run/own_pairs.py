@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from rlhf_hw.experiments.earlier_run.gap_parts import CONTRASTS, PER, both
+from rlhf_hw.experiments.earlier_run.gap_parts import CONTRASTS, PER, both, longest_replies
 from rlhf_hw.experiments.earlier_run.judged_replies import Judges
 from rlhf_hw.stats.calibration import outcomes
 from rlhf_hw.stats.intervals import cluster_codes, mean_interval, rate_interval
@@ -109,16 +109,22 @@ def text_numbers(replies: pd.DataFrame) -> dict[str, float]:
 
     Returns:
         `<source>.<measure>` with its interval over prompts for words, repetition and the kinds, `pairs` being
-        chosen and rejected replies together; `longest_pair`, the words of the longest reply of a pair, and
+        chosen and rejected replies together, `base_longest` and `base_before` those of
+        `gap_parts.longest_replies`; `<source>.prompts`, how many prompts they answer, and `.words_least`, the
+        words of the shortest; `longest_pair`, the words of the longest reply of a pair, and
         `<source>.beyond_pairs`, the share of replies that are longer.
     """
     paired = replies["source"].isin(["chosen", "rejected"])
     longest = replies["words"][paired].max()
     groups = {key_of(source): rows for source, rows in replies.groupby("source", sort=False)}
     groups["pairs"] = replies[paired]
+    for name, inside in zip(("base_longest", "base_before"), longest_replies(replies), strict=True):
+        if inside.any():
+            groups[name] = replies[inside]
     found: dict[str, float] = {"longest_pair": float(longest)}
     for name, rows in groups.items():
         prompts = list(rows["prompt"])
+        found |= {f"{name}.prompts": len(set(prompts)), f"{name}.words_least": float(rows["words"].min())}
         for measure in [c for c in rows.columns if c not in ("source", "prompt", "response")]:
             share = measure != "words" and measure != "repetition"
             interval = rate_interval if share else mean_interval

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rlhf_hw.experiments.earlier_run.gap_parts import gap_parts
+from rlhf_hw.experiments.earlier_run.gap_parts import bend_numbers, gap_parts
 from rlhf_hw.experiments.earlier_run.judged_replies import GENERATED, Judges
 from rlhf_hw.experiments.earlier_run.own_pairs import PER, own_numbers, text_numbers
 from rlhf_hw.experiments.result import Result, prefixed
@@ -56,7 +56,8 @@ def solve_riddle(replies: pd.DataFrame, judges: Mapping[Group, Judges], *, seed:
 
     Returns:
         Metrics under `earlier`: `texts.*` (`text_numbers`), and for each `<rendering>.<kind>`: `seeds`, how
-        many judges; `<contrast>.<part>` (`gap_parts`), `slope_here`, `<set>.*` (`wins`), `run_accuracy`,
+        many judges; `learned_pairs`, of how many pairs, where all of them learned from as many;
+        `<contrast>.<part>` (`gap_parts`), `slope_here`, `bend`, `<set>.*` (`wins`), `run_accuracy`,
         `own.*` (`own_numbers`), `cut.*` (`cut_numbers`); `signs.*` (`sign_numbers`).
     """
     metrics = prefixed("texts", text_numbers(replies))
@@ -83,6 +84,8 @@ def group_numbers(
 ) -> dict[str, float]:
     """All numbers of judges of one kind and rendering; without those of files that have no scores."""
     numbers: dict[str, float] = {"seeds": len(judged.seeds)}
+    if len(set(judged.learned)) == 1:
+        numbers["learned_pairs"] = judged.learned[0]
     for contrast, found in split.items():
         for part, number in found.items():
             numbers |= number.named("slope_here" if contrast == "slope" else f"{contrast}.{part}")
@@ -94,7 +97,7 @@ def group_numbers(
         numbers |= run_accuracy(judged).named("run_accuracy")
     if judged.own:
         numbers |= prefixed("own", own_numbers(judged, replies))
-    return numbers | prefixed("cut", cut_numbers(judged))
+    return numbers | bend_numbers(judged.scores, judged.replies) | prefixed("cut", cut_numbers(judged))
 
 
 def run_accuracy(judged: Judges) -> Replicated:
@@ -167,6 +170,9 @@ def group_claims(numbers: Mapping[str, float]) -> dict[str, bool]:
         found |= {f"{which}_dpo_below": way < 0, f"{which}_dpo_above": way > 0}
         found[f"{which}_dpo_loses_at_equal_length"] = equal < 0
         found[f"{which}_dpo_wins_at_equal_length"] = equal > 0
+        rest = side(f"dpo_base_{which}.rest")
+        found |= {f"{which}_rest_below": rest < 0, f"{which}_rest_above": rest > 0}
+    found["bends_back"] = side("bend") * side("slope_here") < 0
     way = side("own.slope")
     return found | {"pays_for_length": way > 0, "charges_for_length": way < 0}
 

@@ -18,9 +18,9 @@ import pandas as pd
 from rlhf_hw.experiments.earlier_run.gap_parts import PARTS_OF_GAP
 from rlhf_hw.experiments.earlier_run.judged_replies import KINDS_OF_PAIRS, RENDERINGS
 from rlhf_hw.experiments.earlier_run.reply_forms import KINDS
-from rlhf_hw.experiments.earlier_run.riddle import EarlierReplies
+from rlhf_hw.experiments.earlier_run.riddle import SETS, EarlierReplies, group_claims
 from rlhf_hw.paths import ROOT, real_data, resolve
-from rlhf_hw.stats.replicates import Replicated
+from rlhf_hw.stats.replicates import Replicated, beyond
 
 KEPT_RIDDLE = ROOT / "data" / "kept" / "13_earlier_replies" / "metrics.json"
 FOLDERS = ("earlier-run", "earlier-run-scores")  # in the folder of real data
@@ -112,6 +112,48 @@ def judge_table(metrics: Mapping[str, float], columns: Mapping[str, str], form: 
 def part_rows(metrics: Mapping[str, float], contrast: str) -> pd.DataFrame:
     """The parts of one difference, one row a kind and rendering of judges; empty where none has it."""
     return judge_table(metrics, {part: f"{contrast}.{part}" for part in (*PARTS_OF_GAP, ACROSS)})
+
+
+def sides_table(metrics: Mapping[str, float]) -> pd.DataFrame:
+    """On which side of its base each judge puts DPO, beyond the intervals; one row a kind and rendering.
+
+    Returns:
+        `seeds`, how many judges the row speaks of; for each set of prompts that they have scored, DPO by its
+        mean score, by the win rate at equal length (length held equal, by wins) and by the rest of
+        `gap_parts` (length and kind of text held equal, by means): "above", "below", or "open".
+    """
+    rows = {}
+    for group in judged_groups(metrics):
+        start = f"earlier.{group}."
+        said = group_claims({k.removeprefix(start): v for k, v in metrics.items() if k.startswith(start)})
+        rows[group] = {"seeds": f"{metrics[f'{start}seeds']:.0f}"}
+        for which in (one for one in SETS if f"{start}dpo_base_{one}.gap" in metrics):
+            for name, above, below in (
+                ("score", "dpo_above", "dpo_below"),
+                ("equal length", "dpo_wins_at_equal_length", "dpo_loses_at_equal_length"),
+                ("rest", "rest_above", "rest_below"),
+            ):
+                ways = (said[f"{which}_{above}"], said[f"{which}_{below}"])
+                rows[group][f"{which}: {name}"] = "above" if ways[0] else "below" if ways[1] else "open"
+    return pd.DataFrame(rows).T.fillna("–")
+
+
+def shares_table(metrics: Mapping[str, float]) -> pd.DataFrame:
+    """What share of DPO minus base goes with length, with kind of text, and with neither; a row a judge.
+
+    Below zero a part goes against the difference. A dash: the difference itself is open, so that shares of it
+    mean nothing, or was not scored.
+    """
+    rows = {}
+    for group in judged_groups(metrics):
+        rows[group] = {}
+        for which in SETS:
+            gap = f"earlier.{group}.dpo_base_{which}"
+            known = f"{gap}.gap_low" in metrics and beyond(metrics, f"{gap}.gap") != 0
+            for part in ("length", "kind", "rest"):
+                share = f"{metrics[f'{gap}.{part}'] / metrics[f'{gap}.gap']:.0%}" if known else "–"
+                rows[group][f"{which}: {part}"] = share
+    return pd.DataFrame(rows).T
 
 
 def reach_table(metrics: Mapping[str, float]) -> pd.DataFrame:
