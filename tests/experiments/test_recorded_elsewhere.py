@@ -1,4 +1,4 @@
-"""A run that nobody knew before, in notebook 07 and the reports: what only the published one is, stays out."""
+"""A run that nobody knew before, in notebook 07 and both reports: none of it is told as the published one."""
 
 import json
 from pathlib import Path
@@ -24,6 +24,7 @@ from rlhf_hw.report.tables import read_tables
 from rlhf_hw.report.text import fill
 
 ITS_OWN = ("laolida", "dc9c4d9", "Qwen", "padding", "填充", "newline", "换行符", "repository", "仓库")
+TABLES = read_tables(REPORT / "tables.yaml")
 ENDS = {"report": "## ", "report.short": "\n# "}  # what begins behind the part about recorded runs
 
 
@@ -45,7 +46,7 @@ def told(metrics: dict, language: str, name: str) -> str:
     text = (REPORT / f"{name}.{language}.md").read_text(encoding="utf-8")
     start = text.index("<!-- if recorded")
     part = text[start : text.index(ENDS[name], text.index("laolida2025run", start))]
-    return fill(part, Facts(metrics, language=language), read_tables(REPORT / "tables.yaml"))
+    return fill(part, Facts(metrics, language=language), TABLES)
 
 
 @pytest.fixture
