@@ -23,8 +23,8 @@ def named_rows(findings: Sequence[Finding], **where: str | int) -> list[dict]:
     """What is named as rows of a table, after the words that say where.
 
     Returns:
-        Rows of `where`, kind, what, count, share and lead (above the other file) as texts with intervals,
-        damage (whether it is no habit), and rows (three row numbers, as text).
+        Rows of `where`, kind, what, count, share, lead (how far that is above the other file, as text with
+        its interval), damage (whether it is no habit), and rows (three row numbers, as text).
     """
     return [
         {
@@ -32,7 +32,7 @@ def named_rows(findings: Sequence[Finding], **where: str | int) -> list[dict]:
             "kind": one.kind,
             "what": one.what,
             "count": one.count,
-            "share": format(one.share, ".1%"),
+            "share": one.share.value,
             "lead": format(one.lead, "+.1%") if one.lead else None,
             "damage": one.damage,
             "rows": row_numbers(one),

@@ -141,7 +141,7 @@ def test_damage_that_notebook_05_names_stands_in_a_table(language, said):
         "count": 20,
     }
     row |= {
-        "share": "25.0% [16.8%, 35.5%]",
+        "share": 0.25,
         "lead": "+25.0% [+15.1%, +35.5%]",
         "damage": True,
         "rows": "1, 2, 3",
@@ -150,6 +150,6 @@ def test_damage_that_notebook_05_names_stands_in_a_table(language, said):
     lines = fill("{{table:damage}}", Facts({}, {"damage": rows}, language=language), TABLES).splitlines()
     text = "\n".join(lines).replace("\\", "").replace("\xa0", " ")
     assert said in text
-    shown = {"en": "25.0% (16.8% to 35.5%)", "zh": "25.0%（16.8% 至 35.5%）"}[language]
+    shown = {"en": "25.0% | +25.0% (+15.1% to +35.5%)", "zh": "25.0% | +25.0%（+15.1% 至 +35.5%）"}[language]
     assert shown in text and {"en": "| training | DPO | 2 |", "zh": "| 训练集 | DPO | 2 |"}[language] in text
     assert text.count("✓") == 1 and ("at the limit" in text) == (language == "en")
