@@ -148,7 +148,7 @@ def test_damage_that_notebook_05_names_stands_in_a_table(language, said):
     }
     rows = [row, row | {"kind": "cut", "what": "at the limit", "lead": None, "damage": False}]
     lines = fill("{{table:damage}}", Facts({}, {"damage": rows}, language=language), TABLES).splitlines()
-    text = "\n".join(lines).replace("\\", "").replace("\xa0", " ")
+    text = "\n".join(lines).replace("\\", "").replace("\xa0", " ").replace("\u200b", "")
     assert said in text
     shown = {"en": "25.0% | +25.0% (+15.1% to +35.5%)", "zh": "25.0% | +25.0%（+15.1% 至 +35.5%）"}[language]
     assert shown in text and {"en": "| training | DPO | 2 |", "zh": "| 训练集 | DPO | 2 |"}[language] in text
