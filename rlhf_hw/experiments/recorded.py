@@ -2,14 +2,15 @@
 
 A folder holds three score files (module `score_files`), plain or gzip: `rm_scores_validation.jsonl`
 (preference pairs with both scores), `generated_base.jsonl` and `generated_dpo.jsonl` (replies of the two
-models to the same prompts, in the same order). `summarise` turns the first such run into aggregates under
-`recorded.*`; all runs, also those with less, stand side by side in `recorded.runs.*` (module
-`recorded_runs`). Rows may be licensed otherwise than this project, so they stay where they are; what is kept
-beside the report (`report/recorded.json`) are the aggregates, and no text of a row is among them but the
-words with which many replies begin.
+models to the same prompts, in the same order). `summarise` turns the run that has most of this into
+aggregates under `recorded.*`, as far as its files go; all runs stand side by side in `recorded.runs.*`
+(module `recorded_runs`), and what may be said of them in `recorded.claims.*` (module `recorded_claims`).
+Rows may be licensed otherwise than this project, so they stay where they are; what is kept beside the report
+(`report/recorded.json`) are the aggregates, and no text of a row is among them but the words with which many
+replies begin.
 
     runs = read_runs(find_recorded())
-    found = summarise(first_scored(runs), runs)       or, without rows,     found = read_kept()
+    found = summarise(fullest(runs), runs)       or, without rows,     found = read_kept()
     found.metrics["recorded.dpo.win_rate"]
 """
 
@@ -21,12 +22,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rlhf_hw.experiments.recorded_runs import (
-    FEWEST,
-    SIDES,
-    RunReplies,
-    beside_each_other,
-    damage_of,
+from rlhf_hw.experiments.recorded_claims import statements
+from rlhf_hw.experiments.recorded_runs import FEWEST, SIDES, RunReplies, beside_each_other, damage_of
+from rlhf_hw.experiments.recorded_scores import (
+    accuracy_by_words,
+    compare_with_base,
+    gap_to_chosen,
+    policy_metrics,
+    rise_metrics,
+    validation_metrics,
 )
 from rlhf_hw.experiments.reply_damage import damage_metrics, sound_rows, strange_openings
 from rlhf_hw.experiments.result import Result
@@ -34,10 +38,8 @@ from rlhf_hw.files import write_json
 from rlhf_hw.paths import REPORT
 from rlhf_hw.stats.damage import Finding
 from rlhf_hw.stats.intervals import Estimate, mean_interval
-from rlhf_hw.stats.length import RISE_NAMES, accuracy_by_length_gap, length_share, score_length_slope
-from rlhf_hw.stats.pairs import preference_metrics
-from rlhf_hw.stats.policies import cases, compare_policies
-from rlhf_hw.stats.text import reply_metrics, reply_table
+from rlhf_hw.stats.policies import cases
+from rlhf_hw.stats.text import reply_table
 
 KEPT = REPORT / "recorded.json"
 DIGITS = 6  # decimals kept: the same numbers then come from the rows and from the kept file
@@ -47,16 +49,23 @@ REPETITIVE = 0.1  # of the 3-grams: references repeat 1 to 2 %
 
 @dataclass(frozen=True)
 class RecordedRows:
-    """The rows of a recorded run; `base` and `dpo` have one row a prompt, in the same order.
+    """The rows of a recorded run; `base` and `dpo` answer the same prompts in the same order.
 
-    Beside the columns of `score_files`: `chosen_words`, `rejected_words` in `pairs`, and `words`,
-    `repetition` in `base` and `dpo`. `damage` is what `stats.damage` finds in either.
+    Beside the columns of `score_files`: `chosen_words`, `rejected_words` in `pairs` (None where there are
+    none), and `words`, `repetition` in `base` and `dpo`, which may lack `score`. `damage` is what
+    `stats.damage` finds in either.
     """
 
-    pairs: pd.DataFrame
+    name: str
     base: pd.DataFrame
     dpo: pd.DataFrame
     damage: Mapping[str, Sequence[Finding]]
+    pairs: pd.DataFrame | None = None
+
+    @property
+    def scored(self) -> bool:
+        """Whether both models' replies have scores."""
+        return "score" in self.base and "score" in self.dpo
 
     @property
     def references(self) -> pd.DataFrame:
@@ -78,12 +87,15 @@ class RecordedRun(Result):
     numbers only; `claims` is empty.
 
     Attributes:
-        cases: The most telling cases, by numbers only, from `case_table`.
+        cases: The most telling cases, by numbers only, from `case_table`; none without scores.
+        kept: Whether it was read from the kept file, and not from rows.
         scores: Name -> scores of replies. by_length: accuracy by how many words longer the chosen reply is.
-            lengths: name -> (scores, words, prompts). All three for figures, and empty or None without rows.
+            lengths: name -> (scores, words, prompts). All three for figures, and empty or None where the
+            rows have no such scores.
     """
 
     cases: list[dict]
+    kept: bool = False
     scores: dict[str, pd.Series] = field(default_factory=dict)
     by_length: pd.DataFrame | None = None
     lengths: dict[str, tuple[pd.Series, pd.Series, list]] = field(default_factory=dict)
@@ -94,14 +106,33 @@ class RecordedRun(Result):
             return "unknown"
         return format(Estimate.of(self.metrics, f"recorded.{key}"), form)
 
+    def lines(self, form: str, *keys: str) -> str:
+        """One line for each of some numbers that the run has, with its interval where it has one."""
+        told = []
+        for key in (key for key in keys if f"recorded.{key}" in self.metrics):
+            known = f"recorded.{key}_low" in self.metrics
+            value = self.estimate(key, form) if known else format(self.metrics[f"recorded.{key}"], form)
+            told.append(f"{key:46s} {value}")
+        return "\n".join(told) or "The files of this run do not tell."
 
-def first_scored(runs: Sequence[RunReplies]) -> RecordedRows | None:
-    """The rows of the first run that has scored pairs and scored replies; None where none has."""
-    for one in runs:
-        if one.scored and one.pairs is not None:
-            words = {f"{side}_words": reply_table(one.pairs[side])["words"] for side in SIDES}
-            return RecordedRows(one.pairs.assign(**words), one.base, one.dpo, damage_of(one))
+
+def fullest(runs: Sequence[RunReplies]) -> RecordedRows | None:
+    """The rows of the first run with scored pairs and replies, else with scored replies, else the first."""
+    for wanted in (
+        lambda one: one.scored and one.pairs is not None,
+        lambda one: one.scored,
+        lambda one: True,
+    ):
+        if one := next(filter(wanted, runs), None):
+            return _with_words(one)
     return None
+
+
+def _with_words(one: RunReplies) -> RecordedRows:
+    pairs = one.pairs
+    if pairs is not None:
+        pairs = pairs.assign(**{f"{side}_words": reply_table(pairs[side])["words"] for side in SIDES})
+    return RecordedRows(one.name, one.base, one.dpo, damage_of(one), pairs)
 
 
 def summarise(rows: RecordedRows, runs: Sequence[RunReplies] = ()) -> RecordedRun:
@@ -112,41 +143,52 @@ def summarise(rows: RecordedRows, runs: Sequence[RunReplies] = ()) -> RecordedRu
         runs: All runs, for `recorded_runs.beside_each_other`.
 
     Returns:
-        Flat metrics under `recorded.*`: `validation` (the reward model on pairs), `base` and `dpo` (replies,
-        and DPO against base; `wins` and `losses` are shares of the prompts), `rise` (from validation pairs to
-        generated replies, and what length accounts for), `gap` (generated minus chosen of the same prompt),
-        `base.damage` and `dpo.damage` (`damage_metrics`), `dpo.sound` and `dpo.other_opening` (DPO against
-        base where no reply is damaged, and where base does not begin with its strangest opening), and
-        `claims` (keys that exist only where the statement holds).
+        Flat metrics under `recorded.*`: `name` and `replies`, `base` and `dpo` (replies, and with scores DPO
+        against base; `wins` and `losses` are shares of the prompts), `base.damage` and `dpo.damage`
+        (`damage_metrics`); with scored pairs `validation` (the reward model on pairs); with both `rise` (from
+        validation pairs to generated replies, and what length accounts for) and `gap` (generated minus chosen
+        of the same prompt); with scores `dpo.sound` and `dpo.other_opening` (DPO against base where no reply
+        is damaged, and where base does not begin with its strangest opening); and `claims` (keys that exist
+        only where the statement holds).
     """
-    base, dpo = rows.base, rows.dpo
-    found = {
-        "validation": validation_metrics(rows.pairs),
-        "base": policy_metrics(base),
-        "dpo": policy_metrics(dpo) | compare_with_base(dpo, base),
-        "rise.base": rise_metrics(rows.references, base),
-        "rise.dpo": rise_metrics(rows.references, dpo),
-        "gap": {
-            k: v
-            for name, table in (("base", base), ("dpo", dpo))
-            for k, v in gap_to_chosen(rows.pairs, table, name).items()
-        },
-    }
+    base, dpo, pairs = rows.base, rows.dpo, rows.pairs
+    found = {policy: policy_metrics(table) for policy, table in (("base", base), ("dpo", dpo))}
+    repeated = mean_interval(dpo["repetition"] - base["repetition"], base["prompt_key"].tolist())
+    found["dpo"] |= repeated.named("repetition_difference")
     found |= {f"{policy}.damage": damage_metrics(signs) for policy, signs in rows.damage.items()}
-    for name, inside in groups(rows).items():
-        found[f"dpo.{name}"] = compare_with_base(dpo[inside], base[inside])
+    found |= {"validation": validation_metrics(pairs)} if pairs is not None else {}
+    if rows.scored:
+        found["dpo"] |= compare_with_base(dpo, base)
+        for name, inside in groups(rows).items():
+            found[f"dpo.{name}"] = compare_with_base(dpo[inside], base[inside])
+    if rows.scored and pairs is not None:
+        found |= {
+            f"rise.{name}": rise_metrics(rows.references, t) for name, t in (("base", base), ("dpo", dpo))
+        }
+        found["gap"] = gap_to_chosen(pairs, base, "base") | gap_to_chosen(pairs, dpo, "dpo")
     flat = {f"recorded.{group}.{key}": value for group, part in found.items() for key, value in part.items()}
+    flat |= {"recorded.name": rows.name, "recorded.replies": len(base)}
     flat |= {f"recorded.claims.{name}": 1 for name, holds in statements(flat).items() if holds}
     known = [rows.damage if one.base is base else damage_of(one) for one in runs]
     flat |= beside_each_other(runs, known) if runs else {}
-    tables = {"pairs": rows.references, "base": base, "DPO": dpo}
     return RecordedRun(
         metrics={k: v if isinstance(v, str) else round(float(v), DIGITS) for k, v in flat.items()},
-        cases=case_table(rows),
-        scores={"base": base["score"], "DPO": dpo["score"], "reference": rows.pairs["chosen_score"]},
-        by_length=accuracy_by_words(rows.pairs),
-        lengths={n: (t["score"], t["words"], t["prompt_key"].tolist()) for n, t in tables.items()},
+        cases=case_table(rows) if rows.scored else [],
+        by_length=accuracy_by_words(pairs) if pairs is not None else None,
+        **drawn_scores(rows),
     )
+
+
+def drawn_scores(rows: RecordedRows) -> dict[str, dict]:
+    """The fields of `RecordedRun` that hold scores for figures; empty where replies have none."""
+    if not rows.scored:
+        return {}
+    scores, tables = {"base": rows.base["score"], "DPO": rows.dpo["score"]}, {}
+    if rows.pairs is not None:
+        scores["reference"], tables["pairs"] = rows.pairs["chosen_score"], rows.references
+    tables |= {"base": rows.base, "DPO": rows.dpo}
+    lengths = {n: (t["score"], t["words"], t["prompt_key"].tolist()) for n, t in tables.items()}
+    return {"scores": scores, "lengths": lengths}
 
 
 def groups(rows: RecordedRows) -> dict[str, np.ndarray]:
@@ -164,96 +206,6 @@ def groups(rows: RecordedRows) -> dict[str, np.ndarray]:
     enough = {n: prompts[inside].nunique() >= FEWEST for n, inside in {**found, **sides}.items()}
     found |= sides if all(enough[name] for name in sides) else {}
     return {name: inside for name, inside in found.items() if enough[name]}
-
-
-def accuracy_by_words(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy by how many words longer the chosen reply is."""
-    longer = pairs["chosen_words"] - pairs["rejected_words"]
-    return accuracy_by_length_gap(pairs["margin"], longer, pairs["prompt_key"].tolist())
-
-
-def validation_metrics(pairs: pd.DataFrame) -> dict[str, float]:
-    """`preference_metrics` of the pairs; `accuracy_strict` counts ties as wrong."""
-    chosen, rejected = pairs["chosen_score"], pairs["rejected_score"]
-    found = preference_metrics(
-        chosen,
-        rejected,
-        prompts=pairs["prompt_key"].tolist(),
-        chosen_lengths=pairs["chosen_words"],
-        rejected_lengths=pairs["rejected_words"],
-    )
-    return found | {
-        "accuracy_strict": float((chosen > rejected).mean()),
-        "chosen_mean": float(chosen.mean()),
-        "rejected_mean": float(rejected.mean()),
-        "score_mean": float((chosen.mean() + rejected.mean()) / 2),
-        "words_mean": float((pairs["chosen_words"].mean() + pairs["rejected_words"].mean()) / 2),
-    }
-
-
-def policy_metrics(replies: pd.DataFrame) -> dict[str, float]:
-    """`reply_metrics` of one model's replies, and the slope of score against length."""
-    slope = score_length_slope(replies["score"], replies["words"], replies["prompt_key"].tolist())
-    return reply_metrics(replies["response"].tolist(), replies["score"]) | slope
-
-
-def compare_with_base(dpo: pd.DataFrame, base: pd.DataFrame) -> dict[str, float]:
-    """`compare_policies` with lengths in words; wins, losses and ties as shares of the prompts."""
-    found = compare_policies(
-        dpo["score"], base["score"], dpo["prompt_key"].tolist(), dpo["words"], base["words"]
-    )
-    return found | {name: found[name] / len(dpo) for name in ("wins", "losses", "win_ties")}
-
-
-def rise_metrics(references: pd.DataFrame, replies: pd.DataFrame) -> dict[str, float]:
-    """Rise of the mean score from reference replies to generated ones and the share that length accounts for.
-
-    The keys of `length_share`, the reward for length learnt across all reference replies; those that end in
-    `_within` learn it from the two replies to the same prompt only.
-    """
-    found: dict[str, float] = {}
-    for ending, within in (("", False), ("_within", True)):
-        part = length_share(
-            references["score"],
-            references["words"],
-            replies["score"],
-            replies["words"],
-            references["prompt_key"].tolist(),
-            replies["prompt_key"].tolist(),
-            within_prompts=within,
-        )
-        for name in RISE_NAMES if not within else RISE_NAMES[1:]:
-            if name in part:  # the share of a rise that may be none is left out
-                found |= {f"{name}{ending}{end}": part[f"{name}{end}"] for end in ("", "_low", "_high")}
-    return found
-
-
-def gap_to_chosen(pairs: pd.DataFrame, replies: pd.DataFrame, name: str) -> dict[str, float]:
-    """Generated minus chosen reply of the same prompt, over the prompts that have both."""
-    chosen = replies["prompt_key"].map(pairs.groupby("prompt_key")["chosen_score"].mean())
-    inside = chosen.notna()
-    if not inside.any():
-        return {}
-    gap = (replies["score"] - chosen)[inside]
-    return mean_interval(gap, replies["prompt_key"][inside].tolist()).named(name)
-
-
-def statements(metrics: Mapping[str, float]) -> dict[str, bool]:
-    """What the numbers allow to say of the recorded run."""
-    prefix = "recorded.dpo."
-    return {
-        "gain": metrics[f"{prefix}win_rate_low"] > 0.5,
-        "gain_at_equal_length": metrics.get(f"{prefix}win_rate_length_controlled_low", 0) > 0.5,
-        "gain_without_repetition": metrics.get(f"{prefix}not_repetitive.win_rate_low", 0) > 0.5,
-        "base_damaged": "recorded.base.damage.opening" in metrics,
-        "gain_without_that_opening": metrics.get(f"{prefix}other_opening.win_rate_low", 0) > 0.5,
-        "gain_without_damage": metrics.get(f"{prefix}sound.win_rate_low", 0) > 0.5,
-        "dpo_shorter": metrics[f"{prefix}words_mean"] < metrics["recorded.base.words_mean"],
-        "dpo_repeats_more": metrics[f"{prefix}repetition"] > metrics["recorded.base.repetition"],
-        "repetitive_lead_not_at_equal_length": metrics.get(f"{prefix}repetitive.win_rate_low", 0)
-        > 0.5
-        > metrics.get(f"{prefix}repetitive.win_rate_length_controlled_low", 1),
-    }
 
 
 def case_table(rows: RecordedRows) -> list[dict]:
@@ -291,4 +243,4 @@ def read_kept(path: Path = KEPT) -> RecordedRun:
             "RLHF_HW_REAL_DATA, and run once with keep=True"
         )
     content = json.loads(path.read_text(encoding="utf-8"))
-    return RecordedRun(cases=content.pop("cases"), metrics=content)
+    return RecordedRun(cases=content.pop("cases"), metrics=content, kept=True)

@@ -2,8 +2,10 @@
 
 A run is a folder with replies of a base and of a DPO model to the same prompts, in the same order:
 `generated_base.jsonl` and `generated_dpo.jsonl`, or `replies_<set>_base.jsonl` and `replies_<set>_dpo.jsonl`
-for each set of prompts; plain or gzip, one reply a prompt or several, with scores or without. Where
-`rm_scores_validation.jsonl` is there too, its pairs are references. What a run lacks is left out of its line.
+for each set of prompts; plain or gzip, one reply a prompt or several, with scores or without. References,
+whose style is no damage, are the replies of `rm_scores_validation.jsonl` (scored pairs) and of
+`train_pairs.jsonl` (the homework's keys, of either edition), where these are there. What a run lacks is left
+out of its line.
 
     found = beside_each_other(read_runs([Path("recorded-run"), Path("earlier-run")]))
     found["recorded.runs.1.win_rate"], found["recorded.runs.2.words_difference"]
@@ -23,8 +25,9 @@ from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.reply_damage import sound_rows, strange_openings, table_damage
 from rlhf_hw.experiments.result import prefixed
 from rlhf_hw.paths import resolve
+from rlhf_hw.preferences.reading import load_preferences
 from rlhf_hw.preferences.rows import SUFFIXES, RowFile
-from rlhf_hw.preferences.score_files import REPLY_KEYS, read_pairs, read_table
+from rlhf_hw.preferences.score_files import REPLY_KEYS, prompt_key, read_pairs, read_table
 from rlhf_hw.stats.calibration import outcomes
 from rlhf_hw.stats.damage import Finding, damaged_rows
 from rlhf_hw.stats.distributions import correlation, correlation_interval
@@ -33,7 +36,7 @@ from rlhf_hw.stats.pairs import preference_metrics
 from rlhf_hw.stats.policies import compare_policies
 from rlhf_hw.stats.text import reply_table
 
-PAIRS = "rm_scores_validation"
+PAIRS, TRAINED = "rm_scores_validation", "train_pairs"
 POLICIES, SIDES = ("base", "dpo"), ("chosen", "rejected")
 REPLY_FILE = re.compile(rf"(?:generated|replies)_(?:(\w+)_)?({'|'.join(POLICIES)})")
 FORM = (
@@ -55,12 +58,14 @@ class RunReplies:
         base, dpo: One row a reply, in the same order: id, prompt, prompt_key, response, perhaps score, and
             `words`, `repetition`, `looping`.
         pairs: Scored preference pairs, or None.
+        trained: Both replies of the pairs that were trained on, with `prompt` and `response`, or None.
     """
 
     name: str
     base: pd.DataFrame
     dpo: pd.DataFrame
     pairs: pd.DataFrame | None = None
+    trained: pd.DataFrame | None = None
 
     @property
     def scored(self) -> bool:
@@ -69,11 +74,14 @@ class RunReplies:
 
     @property
     def references(self) -> list[pd.DataFrame]:
-        """Both replies of the pairs as one table of replies, in a list; empty without pairs."""
-        if self.pairs is None:
-            return []
-        sides = [self.pairs[["prompt", side]].set_axis(["prompt", "response"], axis=1) for side in SIDES]
-        return [pd.concat(sides, ignore_index=True)]
+        """The replies of all pairs as one table, in a list; empty without pairs.
+
+        One table, since an opening has to stand out from each: a small one would hide what a large one shows.
+        """
+        sides = [] if self.pairs is None else [self.pairs[["prompt", side]] for side in SIDES]
+        tables = [side.set_axis(["prompt", "response"], axis=1) for side in sides]
+        tables += [] if self.trained is None else [self.trained]
+        return [pd.concat(tables, ignore_index=True)] if tables else []
 
 
 def find_recorded(folders: str = "") -> list[Path]:
@@ -104,6 +112,13 @@ def described(path: Path) -> pd.DataFrame:
     return table
 
 
+def replies_of_pairs(path: Path) -> pd.DataFrame:
+    """Both replies of preference pairs in the homework's keys: columns `prompt`, `response`."""
+    pairs, _ = load_preferences(str(path), "HOMEWORK")
+    rows = [(prompt_key(pair.prompt), getattr(pair, side)) for pair in pairs for side in SIDES]
+    return pd.DataFrame(rows, columns=["prompt", "response"])
+
+
 def files_of(folder: Path) -> dict[str, Path]:
     """Name without its ending -> file, for the files of rows in a folder."""
     found = {}
@@ -118,7 +133,7 @@ def read_run(folder: Path) -> list[RunReplies]:
 
     Raises:
         FileNotFoundError: the folder has replies of one model only, or of none.
-        InputError: base and DPO replies are to other prompts.
+        InputError: base and DPO replies are to other prompts, or a file cannot be read.
     """
     files = files_of(folder)
     sets: dict[str, dict[str, Path]] = {}
@@ -128,12 +143,13 @@ def read_run(folder: Path) -> list[RunReplies]:
     if not sets or any(len(each) < len(POLICIES) for each in sets.values()):
         raise FileNotFoundError(f"{folder}: expected {FORM}; found {', '.join(files) or 'no files'}")
     pairs = read_pairs(files[PAIRS]) if PAIRS in files else None
+    trained = replies_of_pairs(files[TRAINED]) if TRAINED in files else None
     found = []
     for name, each in sorted(sets.items()):
         base, dpo = (described(each[policy]) for policy in POLICIES)
         if list(base["prompt_key"]) != list(dpo["prompt_key"]):
             raise InputError(f"{folder}: base and DPO replies must be to the same prompts in the same order")
-        found.append(RunReplies(f"{folder.name}, {name}" if name else folder.name, base, dpo, pairs))
+        found.append(RunReplies(f"{folder.name}, {name}" if name else folder.name, base, dpo, pairs, trained))
     return found
 
 
@@ -178,12 +194,12 @@ def run_line(one: RunReplies, findings: Mapping[str, Sequence[Finding]]) -> Numb
     """One run in numbers.
 
     Returns:
-        name, replies, prompts; for each policy words_mean, repetition, looping, damaged (share), and opening
-        with opening_share where a strange one is named; words_difference (DPO less base, with interval); with
-        pairs accuracy (with interval), pairs, chosen_mean; with scores each policy's score and rise above the
-        chosen mean, win_rate, win_rate_length_controlled, score_difference (with intervals), follows_length
-        (rank correlation of the differences in score and in words), win_rate_sound with sound (pairs of
-        replies that are not damaged).
+        name, replies, prompts; for each policy words_mean, repetition, looping, damaged (share), opening with
+        opening_share where a strange one is named, and cut (share) where replies cut off are;
+        words_difference (DPO less base, with interval); with pairs accuracy (with interval), pairs,
+        chosen_mean; with scores each policy's score and rise above the chosen mean, win_rate,
+        win_rate_length_controlled, score_difference (with intervals), follows_length (rank correlation of the
+        differences in score and in words), win_rate_sound with sound (pairs of replies that are not damaged).
     """
     prompts = one.base["prompt_key"].tolist()
     found: Numbers = {"name": one.name, "replies": len(prompts), "prompts": len(set(prompts))}
@@ -193,6 +209,8 @@ def run_line(one: RunReplies, findings: Mapping[str, Sequence[Finding]]) -> Numb
         found |= {f"{policy}_{name}": value for name, value in means.items()}
         if strange := strange_openings(findings[policy]):
             found |= {f"{policy}_opening": strange[0].what, f"{policy}_opening_share": strange[0].share.value}
+        for cut in (sign for sign in findings[policy] if sign.kind == "cut" and sign.damage):
+            found[f"{policy}_cut"] = cut.share.value
     longer = one.dpo["words"] - one.base["words"]
     found |= mean_interval(longer, prompts).named("words_difference")
     if one.pairs is not None:
@@ -240,27 +258,30 @@ def in_common(lines: Sequence[Numbers], published: Sequence[Mapping] = ()) -> di
         `recorded.common.runs`, `.scored`, `.shorter` (runs whose DPO replies are shorter beyond the
         interval); `recorded.claims.dpo_shorter_everywhere`, `.score_follows_length_everywhere` (prompt by
         prompt, in each run with scores), `.length_does_not_decide` (two runs change length in one direction,
-        and DPO's scores move in two): keys that exist only where the statement holds.
+        and DPO's scores move in two), `.a_published_sign_decides` (that rests on published means),
+        `.beside_<folder>` (a run of that published entry is here): keys that exist only where they hold.
     """
     rated = [line for line in lines if "win_rate" in line]
     shorter = [line for line in lines if line["words_difference_high"] < 0]
-    signs: dict[bool, set[bool]] = {}
-    for line in lines:
-        theirs = next(
-            (e for e in published if e.get("folder") and str(line["name"]).startswith(e["folder"])), {}
-        )
-        known = [line.get("win_rate_high", 1) < 0.5, line.get("win_rate_low", 0) > 0.5]
-        if "win_rate" not in line and "dpo" in theirs:
-            known = [theirs["dpo"] < theirs["base"], theirs["dpo"] > theirs["base"]]
+    entries = {entry["folder"]: entry for entry in published if "folder" in entry}
+    here = [str(line["name"]).split(",")[0] for line in lines]
+    signs: dict[str, set[tuple[bool, bool]]] = {"own": set(), "all": set()}  # longer?, higher?
+    for line, folder in zip(lines, here, strict=True):
+        theirs = entries.get(folder, {}) if "win_rate" not in line else {}
+        own = [line.get("win_rate_high", 1) < 0.5, line.get("win_rate_low", 0) > 0.5]
+        known = [theirs["dpo"] < theirs["base"], theirs["dpo"] > theirs["base"]] if "dpo" in theirs else own
         changed = line["words_difference_high"] < 0 or line["words_difference_low"] > 0
         if any(known) and changed:
-            signs.setdefault(line["words_difference"] > 0, set()).add(known[1])
+            for group in ("all",) if theirs else ("all", "own"):
+                signs[group].add((line["words_difference"] > 0, known[1]))
+    apart = {group: any((longer, not up) in found for longer, up in found) for group, found in signs.items()}
     holds = {
         "dpo_shorter_everywhere": bool(lines) and len(shorter) == len(lines),
         "score_follows_length_everywhere": bool(rated)
         and all(r.get("follows_length_low", 0) > 0 for r in rated),
-        "length_does_not_decide": any(len(both) == 2 for both in signs.values()),
-    }
+        "length_does_not_decide": apart["all"],
+        "a_published_sign_decides": apart["all"] and not apart["own"],
+    } | {f"beside_{folder.replace('-', '_')}": folder in here for folder in entries}
     counts = {"runs": len(lines), "scored": len(rated), "shorter": len(shorter)}
     claims = {f"recorded.claims.{name}": 1 for name, true in holds.items() if true}
     return prefixed("recorded.common", counts) | claims

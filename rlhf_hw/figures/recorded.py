@@ -32,7 +32,7 @@ WIN_RATES = {
 
 
 def recorded_distributions(scores: Mapping[str, pd.Series]) -> Figure:
-    """Scores of base and DPO replies, and of the chosen replies of the pairs ("reference")."""
+    """Scores of base and DPO replies, and of the pairs' chosen ones ("reference") where there are pairs."""
     return inference_distributions(scores, title="recorded scores")
 
 
@@ -42,7 +42,7 @@ def recorded_accuracy(by_length: pd.DataFrame) -> Figure:
 
 
 def recorded_length(lengths: Mapping[str, tuple]) -> Figure:
-    """Score against length: both replies of the pairs ("pairs"), replies of base and of DPO.
+    """Score against length: both replies of the pairs ("pairs") where there are any, those of base and DPO.
 
     Args:
         lengths: name -> (scores, words, prompts).
@@ -62,6 +62,7 @@ DRAWINGS: dict[str, Callable[..., Figure]] = {
     "recorded_length": lambda found: recorded_length(found.lengths),
     "recorded_win_rate": lambda found: recorded_win_rate(found.metrics),
 }
+OF_PAIRS = ("recorded_accuracy",)  # the others are of scored replies
 
 
 SIGNS = ("opening", "template", "cut", "same", "loop", "language", "prompt", "empty")
@@ -87,19 +88,40 @@ RUN_LINES = {  # what a run's line shows -> how
     "base_opening": "",
     "base_opening_share": ".1%",
     "base_damaged": ".1%",
+    "base_cut": ".1%",
     "dpo_damaged": ".1%",
+    "dpo_cut": ".1%",
 }
 
 
 def signs_table(metrics: Mapping[str, float | str]) -> TextTable:
-    """Signs of damage in the replies of base and DPO: share and interval, and whether it is named."""
-    rows = {}
-    for policy, sign in ((policy, sign) for sign in SIGNS for policy in ("base", "dpo")):
-        key = f"recorded.{policy}.damage.{sign}"
-        if key in metrics:
-            named = " named" if f"{key}_named" in metrics else ""
-            rows.setdefault(sign, {})[policy] = format(Estimate.of(metrics, key), ".1%") + named
-    return TextTable(pd.DataFrame(rows).T.fillna("none named"))
+    """Signs of damage in the replies of base and DPO, one row a sign, openings first.
+
+    Columns: file, sign, count, share and lead above the other file with intervals, rows (three numbers of
+    what is named), and whether it is "damage", a "habit" that others have as well, or not named.
+    """
+    rows = []
+    for policy in ("base", "dpo"):
+        prefix = f"recorded.{policy}.damage"
+        for key in numbered(metrics, f"{prefix}.openings", "text"):
+            said = "damage" if f"{key}.damage" in metrics else "habit"
+            what = f"opening: {metrics[f'{key}.text']}"
+            rows.append(_sign(metrics, f"{key}.", f"{key}.share", file=policy, sign=what, said=said))
+        for sign in (sign for sign in SIGNS if sign != "opening" and f"{prefix}.{sign}" in metrics):
+            said = "damage" if f"{prefix}.{sign}_named" in metrics else ""
+            key = f"{prefix}.{sign}"
+            rows.append(_sign(metrics, f"{key}_", key, file=policy, sign=sign, said=said))
+    return TextTable(pd.DataFrame(rows).set_index("file"))
+
+
+def _sign(metrics: Mapping[str, float | str], prefix: str, share: str, **told: str) -> dict[str, str]:
+    """A row of `signs_table`."""
+    numbers = {
+        "count": f"{metrics[f'{prefix}count']:.0f}",
+        "share": format(Estimate.of(metrics, share), ".1%"),
+        "lead": format(Estimate.of(metrics, f"{prefix}lead"), "+.1%"),
+    }
+    return told | numbers | {"rows": metrics.get(f"{prefix}rows", "")}
 
 
 def runs_table(metrics: Mapping[str, float | str]) -> TextTable:
@@ -128,10 +150,10 @@ def published_table(metrics: Mapping[str, float | str]) -> TextTable:
     return TextTable(pd.DataFrame(rows).set_index("run"))
 
 
-def numbered(metrics: Mapping[str, float | str], prefix: str) -> list[str]:
-    """`<prefix>.1`, `<prefix>.2` and so on, as far as they have a name."""
+def numbered(metrics: Mapping[str, float | str], prefix: str, key: str = "name") -> list[str]:
+    """`<prefix>.1`, `<prefix>.2` and so on, as far as they have a name (or another key)."""
     found = []
-    while f"{prefix}.{len(found) + 1}.name" in metrics:
+    while f"{prefix}.{len(found) + 1}.{key}" in metrics:
         found.append(f"{prefix}.{len(found) + 1}")
     return found
 
@@ -139,12 +161,20 @@ def numbered(metrics: Mapping[str, float | str], prefix: str) -> list[str]:
 def show_recorded(found, name: str, folder: Path) -> None:
     """Draw a figure, save it in `folder` and show it; where no rows are at hand, show the kept one.
 
+    Where the files of the run have no such scores, one line says so.
+
     Args:
-        found: `metrics`, and with rows `scores`, `by_length` and `lengths`; without, `scores` is empty.
+        found: `kept` (whether it is from the kept file), `metrics`, and from rows `scores`, `by_length` and
+            `lengths`.
         name: One of `DRAWINGS`.
         folder: Where drawn figures go.
     """
-    if found.scores:
+    if found.kept:
+        show_kept(FIG, name)
+    elif (found.by_length is not None) if name in OF_PAIRS else found.scores:
         show(DRAWINGS[name](found), folder, name)
     else:
-        show_kept(FIG, name)
+        what = "pairs" if name in OF_PAIRS else "replies"
+        from IPython.display import Markdown, display  # only notebooks have it
+
+        display(Markdown(f"`{name}` is not drawn: this run has no scores of {what}."))

@@ -1,8 +1,8 @@
 """What a report of a run may show: its numbers, tables and figures, and those kept for it.
 
 Numbers are `runs/<run>/metrics.json`, the keys `run.*` of `runs/<run>/run.json` and, unless the run has its
-own, the keys `recorded.*` of `report/recorded.json`. Figures are those of the run; the diagrams and
-`recorded_*`, which no run makes, are the repository's `fig/`. An experiment that the run left out, or has
+own, the keys `recorded.*` of `report/recorded.json`. Figures are those of the run; the diagrams, and with
+those kept numbers `recorded_*`, are the repository's `fig/`. An experiment that the run left out, or has
 from another state of code and data, gives what was kept of an earlier run of the same profile, and no other
 (`rlhf_hw.pipeline.kept_results`).
 """
@@ -93,10 +93,14 @@ def load_values(
         run = dict(_flatten(_read_json(folder / "run.json"), "run"))
         # a parameter of 0 limits nothing ("0 for all"): what is said of a limit is left out then
         values |= {k: v for k, v in run.items() if v != 0 or not k.startswith("run.parameters.")}
-    own = any(key.startswith("recorded.") for key in values)
-    if recorded is not None and recorded.exists() and not own:
+    if recorded is not None and recorded.exists() and not _has_recorded(values):
         values |= _flatten(_read_json(recorded), "recorded")
     return values
+
+
+def _has_recorded(values: Mapping) -> bool:
+    """Whether a run has analysed recorded scores itself."""
+    return any(key.startswith("recorded.") for key in values)
 
 
 def figures(
@@ -110,17 +114,18 @@ def figures(
     The repository's `fig/` also holds the default profile's figures: no other run may show those as its own.
     A language has its own in a folder of its name; those that are not there are the English ones.
 
+    Those of the recorded run whose numbers are kept are left out where the run has analysed another itself.
+
     Args:
         folder: The run's folder.
         language: Of the figures' labels.
         hidden: Files in the run's folder that do not count.
         kept: Experiments whose figures are those of the repository.
     """
-    shared = {
-        path.stem: path
-        for path in FIG.glob("*.pdf")
-        if path.stem in DIAGRAMS or path.stem in STAGES[RECORDED_RUN].figures
-    }
+    numbers = folder / "metrics.json"
+    own_rows = numbers.exists() and _has_recorded(dict(_flatten(_read_json(numbers))))
+    shown = {*DIAGRAMS, *(() if own_rows else STAGES[RECORDED_RUN].figures)}
+    shared = {path.stem: path for path in FIG.glob("*.pdf") if path.stem in shown}
     known = shared | {p.stem: p for p in (folder / "fig").glob("*.pdf") if p not in hidden}
     known |= {name: path for one in (kept or {}).values() for name, path in one.figures.items()}
     own = {name: path.parent / language / path.name for name, path in known.items()}

@@ -12,7 +12,9 @@ A declared table serves both languages. Columns and rows give their words in eac
 The first column holds the rows' names. A cell is its column's `cell`, with each `<hole>` replaced by the
 row's entry of that name, or stands in the row's own list `cells`. Where the languages differ, a cell or a
 `width` is one for each. A row of words alone is a heading within the table. `if` keeps a row or column on one
-condition or on all of a list (`KEY` or `not KEY`, as in `text`). `width` counts the dashes below a heading,
+condition or on all of a list (`KEY` or `not KEY`, as in `text`). A cell may be a list, all but the last with
+an `if`: the first that holds is written. A row with `each: PREFIX` stands there once for every `PREFIX.<n>`
+that the run has, n from 1, with that number as its entry `n`. `width` counts the dashes below a heading,
 pandoc's relative width; `align: right` is for numbers. Where cells hold two intervals, the first heading says
 over what.
 
@@ -22,14 +24,14 @@ within the table, above its row; that of a column with `into: KEY` stands in bra
 key. `limit` is how many characters of a cell are shown. With `estimates: true` a cell such as
 "0.55 [0.48, 0.61]" is written as estimates are in that language. If a column has a `cell`, its holes take
 what the row of that table holds (`{{headline:parts.<key>.rm.accuracy:.3f}}`), those of its `if` what the
-first row holds, and all columns have a `width`. Such a `cell` may be a list in both languages, all but the
-last with an `if` on what the row holds: the first that holds is written. Where a column gives `words`
+first row holds, and all columns have a `width`. Where a column gives `words`
 ({language: {word: said}}), these stand for words that the run wrote into its cells, at the start or behind a
 comma, and before a number, a colon or the end.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -40,24 +42,12 @@ from rlhf_hw.errors import InputError, did_you_mean
 from rlhf_hw.figures.numbers import powers_of_ten
 from rlhf_hw.report import LANGUAGES
 from rlhf_hw.report.columns import column_widths
-from rlhf_hw.report.fields import (
-    BOTH,
-    BRIEF,
-    ESTIMATE,
-    INTERVAL,
-    Facts,
-    FieldError,
-    Row,
-    Value,
-    escape,
-    format_value,
-)
+from rlhf_hw.report.fields import BOTH, BRIEF, Facts, FieldError, Row, Value, escape, format_value
+from rlhf_hw.report.run_cells import CUT, in_words, shorter, with_interval
 
 CELL_LIMIT = 600  # characters; a longer cell could outgrow a page, where a table row cannot be broken
-CUT = " […]"  # where the rest of a text is left out
 _ENDS = re.compile(r"(\d\\?%?) (to|至) (?=\\?[-+−]?\d)")  # of an interval
 _BRACKETED = re.compile(r"(\\\[\\?[-+−]?[\d\\.]+%?\\?,) (?=\\?[-+−]?[\d\\.]+%?\\?\])")
-_ESTIMATED = re.compile(r"({0}) \[({0}), ({0})\]".format(r"[-+]?[\d.]+%?"))
 _POWER = re.compile(r"\d(\.\d+)?e[-+]\d+")
 _BRACKETS = {"en": " *({})*", "zh": " *（{}）*"}
 _WHICH = {"en": " (intervals: prompts; trainings)", "zh": "（区间：提示；训练）"}
@@ -108,7 +98,7 @@ def table_lines(name: str, declared: Mapping[str, dict], facts: Facts, place: st
             for both in (BRIEF, BOTH)
         )
     else:
-        kept = [row for row in table["rows"] if _kept(row, facts)]
+        kept = [row for row in _rows_for_each(table["rows"], facts) if _kept(row, facts, row)]
         brief, whole = ([_row(row, columns, facts, both) for row in kept] for both in (BRIEF, BOTH))
     heads = [column[facts.language] for column in columns]
     if brief != whole:
@@ -124,9 +114,26 @@ def _run_cell(row: Mapping, column: Mapping, facts: Facts, both: Mapping[str, st
     place = f"tables.yaml:{column[_LINE]}"
     if "cell" not in column:
         return _cell(row.get(column["key"]), column.get("format", ""), place)
-    choices = column["cell"] if isinstance(column["cell"], list) else [column["cell"]]
-    text = _said(next(c for c in choices if isinstance(c, str) or _kept(c, facts, row)), facts.language)
+    text = _choice(column["cell"], facts, row)
     return facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place, both)
+
+
+def _rows_for_each(rows: Sequence[Mapping], facts: Facts) -> Iterator[Mapping]:
+    """The declared rows, each that names a prefix so often as the run has numbered keys below it."""
+    for row in rows:
+        if "each" not in row:
+            yield row
+            continue
+        for number in count(1):
+            if not facts.has(f"{row['each']}.{number}"):
+                break
+            yield {**row, "n": number}
+
+
+def _choice(cell: Any, facts: Facts, row: Mapping) -> str:
+    """What a cell says for a row: it stands there once, or is the first of a list whose condition holds."""
+    choices = cell if isinstance(cell, list) else [cell]
+    return _said(next(c for c in choices if isinstance(c, str) or _kept(c, facts, row)), facts.language)
 
 
 def _kept(part: Mapping, facts: Facts, row: Mapping | None = None) -> bool:
@@ -142,13 +149,13 @@ def _row(row: Mapping, columns: Sequence[Mapping], facts: Facts, both: Mapping[s
     place = f"tables.yaml:{row[_LINE]}"
     if "cells" in row:
         cells = row["cells"]
-    elif set(row) <= {"if", _LINE, *LANGUAGES}:
+    elif set(row) <= {"if", "each", "n", _LINE, *LANGUAGES}:
         cells = [""] * (len(columns) - 1)
     else:
         cells = [column["cell"] for column in columns[1:]]
     if len(cells) != len(columns) - 1:
         raise InputError(f"{place}: {len(cells)} cells for {len(columns) - 1} columns")
-    said = [_said(cell, facts.language) for cell in (row, *cells)]
+    said = [_said(row, facts.language), *(_choice(cell, facts, row) for cell in cells)]
     return [
         facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place, both) for text in said
     ]
@@ -163,6 +170,10 @@ def _entry(row: Mapping, name: str, place: str) -> str:
     if name not in row:
         raise InputError(f"{place}: the row has no '{name}', which its table's columns ask for")
     return str(row[name])
+
+
+def _without_line(words: Mapping[str, str]) -> dict[str, str]:
+    return {word: said for word, said in words.items() if word != _LINE}
 
 
 def _rows_of_run(name: str, facts: Facts, place: str) -> Sequence[Row]:
@@ -188,12 +199,14 @@ def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place
             )
     shown = [column for column in columns if not column.keys() & {"heading", "into"}]
     chosen = [(column["key"], column.get("format", ""), column[facts.language]) for column in shown]
-    words = {column["key"]: column.get("words", {}).get(facts.language, {}) for column in columns}
+    words = {
+        column["key"]: _without_line(column.get("words", {}).get(facts.language, {})) for column in columns
+    }
     limits = {column["key"]: column["limit"] for column in columns if "limit" in column}
     estimates = {column["key"] for column in columns if column.get("estimates")}
     said = [
-        {key: _shortened(_in_words(value, words.get(key)), limits.get(key)) for key, value in row.items()}
-        | {key: _estimate(row[key], facts.language) for key in estimates}
+        {key: shorter(in_words(value, words.get(key)), limits.get(key)) for key, value in row.items()}
+        | {key: with_interval(row[key], facts.language) for key in estimates}
         for row in rows
     ]
     headings = [column["key"] for column in columns if column.get("heading")]
@@ -201,34 +214,6 @@ def _run_table(name: str, columns: Sequence[Mapping] | None, facts: Facts, place
         column["into"]: (column["key"], _BRACKETS[facts.language]) for column in columns if "into" in column
     }
     return markdown_table(said, chosen, f"{place}: table '{name}'", headings, behind)
-
-
-def _estimate(value: Value | None, language: str) -> Value | None:
-    """A run's "0.55 [0.48, 0.61]" as a language writes estimates."""
-    if not isinstance(value, str) or not (found := _ESTIMATED.fullmatch(value)):
-        return value
-    number, low, high = (part if part.strip("-+0.%") else part.lstrip("-+") for part in found.groups())
-    interval = INTERVAL[language].format(low=low, high=high)
-    return ESTIMATE[language].format(value=number, words="", interval=interval)
-
-
-def _shortened(value: Value | None, limit: int | None) -> Value | None:
-    """The text up to a limit of characters, ended at a word where there are words."""
-    if limit is None or not isinstance(value, str) or len(value) <= limit:
-        return value
-    return (value[: limit + 1].rpartition(" ")[0] or value[:limit]).rstrip() + CUT
-
-
-def _in_words(value: Value | None, words: Mapping[str, str] | None) -> Value | None:
-    """A cell of a run's table with the words of a language in the place of its own, and Chinese marks."""
-    if not words or not isinstance(value, str):
-        return value
-    known = "|".join(re.escape(word) for word in words if word != _LINE)
-
-    def said(found: re.Match) -> str:
-        return ("、" if found[1] else "") + words[found[2]] + ("：" if found[3] else "")
-
-    return re.sub(rf"(^|, )({known})(?:(: )|(?=$| -?\d))", said, value)
 
 
 def markdown_table(

@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 def summarised(folder: Path) -> recorded.RecordedRun:
     runs = read_run(folder)
-    return recorded.summarise(recorded.first_scored(runs), runs)
+    return recorded.summarise(recorded.fullest(runs), runs)
 
 
 def test_length_and_what_is_beyond_it_are_told_apart(folder):
@@ -64,7 +64,7 @@ def test_length_and_what_is_beyond_it_are_told_apart(folder):
 
 
 def test_gap_is_taken_to_the_chosen_reply_of_the_same_prompt(folder):
-    rows = recorded.first_scored(read_run(folder))
+    rows = recorded.fullest(read_run(folder))
     metrics = recorded.summarise(rows).metrics
     expected = (rows.base["score"] - rows.pairs["chosen_score"]).mean()
     assert metrics["recorded.gap.base"] == pytest.approx(expected, abs=1e-5)
@@ -82,7 +82,8 @@ def test_its_figures_are_drawn_from_rows_and_shown_from_files(folder, tmp_path, 
     shown = []
     monkeypatch.setattr(drawing, "FIG", tmp_path / "fig")
     monkeypatch.setattr("IPython.display.display", shown.append)
-    drawing.show_recorded(recorded.RecordedRun(metrics=found.metrics, cases=[]), "recorded_length", tmp_path)
+    kept = recorded.RecordedRun(metrics=found.metrics, cases=[], kept=True)
+    drawing.show_recorded(kept, "recorded_length", tmp_path)
     assert shown[0].width == pytest.approx(6.3 * 150, abs=1)
     plt.close("all")
 
@@ -93,7 +94,9 @@ def test_its_tables_show_runs_signs_and_what_others_published(folder):
     assert list(runs) == [folder.name] and runs.loc["dpo_words", folder.name] == "50"
     assert runs.loc["win_rate", folder.name].endswith("]") and "base_opening" not in runs.index
     signs = drawing.signs_table(metrics).table
-    assert signs.loc["empty", "base"].startswith("0.0% [0.0%, ") and "named" not in signs.loc["empty", "base"]
+    empty = signs[signs["sign"] == "empty"].loc["base"]
+    assert empty["share"].startswith("0.0% [0.0%, ") and empty["lead"].startswith("+0.0% [-")
+    assert (empty["count"], empty["said"], empty["rows"]) == ("0", "", "")
     published = drawing.published_table(metrics).table
     assert published.loc["Guoxi-Zhang/pku-llm", "accuracy"] == "0.706 to 0.717"
     assert published.loc["Shu-Feather", "base"] == ""
@@ -117,6 +120,7 @@ def test_nothing_that_is_kept_holds_text_of_a_row(folder, tmp_path):
     assert SECRET not in path.read_text(encoding="utf-8")
     kept = recorded.read_kept(path)
     assert (kept.metrics, kept.cases, kept.scores) == (dict(sorted(metrics.items())), cases, {})
+    assert kept.kept and not found.kept
     assert all(isinstance(value, float | str) for value in metrics.values())
     assert cases[0]["case"] == "gain" and cases[0]["score_difference"] == max(
         c["score_difference"] for c in cases
@@ -136,6 +140,12 @@ def test_a_damaged_base_is_named_and_left_out(folder, tmp_path):
     assert (
         metrics["recorded.base.damage.opening_count"] == 20 and metrics["recorded.claims.base_damaged"] == 1
     )
+    assert metrics["recorded.base.damage.opening_rows"] == "1, 2, 3"
+    assert metrics["recorded.base.damage.opening_lead_low"] > 0.2
+    first = metrics["recorded.base.damage.openings.1.text"], metrics["recorded.base.damage.openings.1.count"]
+    assert first == (f"humanity {SECRET}", 20) and "recorded.base.damage.openings.1.damage" in metrics
+    shown = drawing.signs_table(metrics).table.iloc[0]
+    assert (shown["sign"], shown["said"]) == (f"opening: humanity {SECRET}", "damage")
     assert metrics["recorded.dpo.wins"] > 0.33 and metrics["recorded.dpo.sound.wins"] == 0
     assert metrics["recorded.dpo.sound.prompts"] == metrics["recorded.dpo.other_opening.prompts"] == 40
     assert "recorded.claims.gain_without_damage" not in metrics
@@ -168,7 +178,7 @@ def test_rows_are_looked_up_in_the_folder_given_and_in_the_environment(folder, t
 @pytest.mark.skipif(not REAL, reason="RLHF_HW_REAL_DATA does not name the folder with the recorded run")
 def test_kept_aggregates_are_those_of_the_real_rows():
     runs = read_runs(find_recorded())
-    found, kept = recorded.summarise(recorded.first_scored(runs), runs), recorded.read_kept()
+    found, kept = recorded.summarise(recorded.fullest(runs), runs), recorded.read_kept()
     assert found.metrics == pytest.approx(kept.metrics, abs=2e-6) and len(found.cases) == len(kept.cases)
     published = {"validation.accuracy_strict": 0.745, "base.score_mean": 2.167, "dpo.wins": 0.571}
     for key, value in published.items():

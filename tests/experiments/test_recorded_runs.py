@@ -3,35 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
+from recorded_folders import run_folder
 
-from rlhf_hw.experiments.recorded_runs import beside_each_other, in_common, read_run, read_runs
-
-
-def run_folder(
-    folder: Path,
-    gain: float | None,
-    words: tuple[int, int] = (30, 20),
-    sets: tuple[str, ...] = ("",),
-    samples: int = 1,
-) -> Path:
-    """A run of 40 prompts; a word is worth 0.1 and DPO `gain` more, None: no scores."""
-    folder.mkdir()
-    draw = np.random.default_rng(len(folder.name))
-    for name in sets:
-        for policy, mean in zip(("base", "dpo"), words, strict=True):
-            rows = []
-            for number in range(40 * samples):
-                count = int(draw.integers(mean - 5, mean + 6))
-                text = " ".join(f"w{n}" for n in draw.integers(0, 9999, count)) + "."
-                rows.append({"prompt": f"question {number // samples}?", "response": text})
-                if gain is not None:
-                    rows[-1]["score"] = 0.1 * count + gain * (policy == "dpo")
-            stem = f"replies_{name}_{policy}" if name else f"generated_{policy}"
-            lines = "".join(json.dumps(row) + "\n" for row in rows)
-            (folder / f"{stem}.jsonl").write_text(lines, encoding="utf-8")
-    return folder
+from rlhf_hw.experiments.recorded_runs import beside_each_other, damage_of, in_common, read_run, read_runs
+from rlhf_hw.preferences.score_files import write_scores
+from rlhf_hw.stats.damage import damaged_rows
 
 
 def test_runs_are_taken_as_far_as_they_go(tmp_path: Path) -> None:
@@ -69,6 +46,11 @@ def test_a_run_without_scores_has_the_sign_that_its_author_published() -> None:
     published = [{"name": "B", "folder": "b", "base": 8.5, "dpo": 6.5}]
     assert in_common([won, theirs], published)["recorded.claims.length_does_not_decide"] == 1
     assert "recorded.claims.length_does_not_decide" not in in_common([won, theirs])
+    named = in_common([won, theirs], published)
+    assert named["recorded.claims.a_published_sign_decides"] == named["recorded.claims.beside_b"] == 1
+    assert "recorded.claims.beside_b" not in in_common([won, ours | {"name": "b-2"}], published)
+    lost = ours | {"win_rate": 0.4, "win_rate_low": 0.35, "win_rate_high": 0.45}
+    assert "recorded.claims.a_published_sign_decides" not in in_common([won, lost, theirs], published)
     open_change = won | {"words_difference_high": 1.0}  # who knows whether its replies are shorter
     assert "recorded.claims.length_does_not_decide" not in in_common([open_change, theirs], published)
 
@@ -81,3 +63,23 @@ def test_folders_that_are_no_run_are_refused(tmp_path: Path) -> None:
     (half / "generated_dpo.jsonl").unlink()
     with pytest.raises(FileNotFoundError, match=r"replies of both models.*found generated_base"):
         read_run(half)
+
+
+def test_a_style_that_the_pairs_trained_on_share_is_no_damage(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "polite", None)
+    path = folder / "generated_base.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[::2]:
+        row["response"] = f"Thank you for asking. {row['response']}"
+    write_scores(path, rows)
+    (alone,) = read_run(folder)
+    assert damaged_rows(damage_of(alone)["base"], 40).sum() == 20
+    taught = "Thank you for asking. There is no single answer to it."
+    keys = {"response_0": taught, "response_1": "Ask somebody else.", "better_response_id": 0}
+    pairs = [{"prompt": f"other question {n}?"} | keys for n in range(60)]
+    write_scores(
+        folder / "train_pairs.jsonl.gz", [row | {"response_1": f"No. {n}"} for n, row in enumerate(pairs)]
+    )
+    (beside,) = read_run(folder)
+    assert len(beside.references[0]) == 120
+    assert not damaged_rows(damage_of(beside)["base"], 40).any()

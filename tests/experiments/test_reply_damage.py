@@ -40,6 +40,7 @@ def test_damage_stands_in_a_table_and_win_rates_are_given_without_it() -> None:
         "damage": True,
         "rows": "1, 2, 3",
     }
+    assert row["share"] == 0.25 and row["lead"].startswith("+25.0% [+1") and row["lead"].endswith("%]")
     assert found.metrics["damage.validation.dpo.share"] == 0.125  # a quarter of one of two trainings
     assert found.metrics["damage.validation.dpo_base.prompts"] == 60
     won = np.mean(

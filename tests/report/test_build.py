@@ -134,6 +134,15 @@ def test_another_run_never_shows_the_default_profiles_figures(run, drawn, tmp_pa
     assert set(shown.figures(run)) == {"one", *DIAGRAMS}
 
 
+def test_figures_of_the_kept_recorded_run_stand_beside_kept_numbers_only(run, drawn, tmp_path, monkeypatch):
+    shutil.copytree(drawn, tmp_path / "repository")
+    shutil.copy(run / "fig" / "one.pdf", tmp_path / "repository" / "recorded_length.pdf")
+    monkeypatch.setattr(shown, "FIG", tmp_path / "repository")
+    assert "recorded_length" in shown.figures(run)
+    (run / "metrics.json").write_text(json.dumps({"recorded.runs.1.name": "another"}))
+    assert "recorded_length" not in shown.figures(run)
+
+
 def test_values_come_from_metrics_record_and_recorded_run(run):
     (run / "run.json").write_text(
         json.dumps({"seconds": 3.5, "machine": {"threads": 2}, "run.dtype": "bf16"})

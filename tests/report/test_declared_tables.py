@@ -118,3 +118,59 @@ def test_a_cell_is_the_first_choice_that_holds_for_its_row(tmp_path, language, s
     )
     lines = [line.strip("| ").split("|") for line in text.splitlines() if "|" in line]
     assert [cells[1].strip().replace("\\", "") for cells in lines[2:]] == said
+
+
+EACH = """\
+runs:
+  columns:
+    - {en: Run, zh: 运行, width: 9}
+    - {en: Wins, zh: 胜率, width: 9}
+  rows:
+    - each: runs
+      if: not runs.<n>.hidden
+      en: "{{runs.<n>.name}}"
+      zh: "{{runs.<n>.name}}"
+      cells: [[{if: runs.<n>.wins, en: "{{runs.<n>.wins:.0%}} of all", zh: "共 {{runs.<n>.wins:.0%}}"}, "–"]]
+    - {en: mean, zh: 均值, cells: ["{{mean:.0%}}"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("en", ["40% of all", "–", "50%"]), ("zh", ["共 40%", "–", "50%"])]
+)
+def test_a_row_stands_there_for_each_number_and_its_cells_choose(tmp_path, language, said):
+    (tmp_path / "tables.yaml").write_text(EACH, encoding="utf-8")
+    numbers = {"runs.1.name": "a", "runs.1.wins": 0.4, "runs.2.name": "b", "mean": 0.5}
+    # the fourth is left out, and where a number is missing the list is at its end
+    numbers |= {"runs.3.name": "c", "runs.3.hidden": 1, "runs.5.name": "e"}
+    text = fill("{{table:runs}}", Facts(numbers, language=language), read_tables(tmp_path / "tables.yaml"))
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if "|" in line]
+    assert [cells[0] for cells in lines[2:]] == ["a", "b", {"en": "mean", "zh": "均值"}[language]]
+    assert [cells[1].replace("\xa0", " ") for cells in lines[2:]] == said
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("en", "begin alike *(thank you)*"), ("zh", "开头相同 *（thank you）*")]
+)
+def test_damage_that_notebook_05_names_stands_in_a_table(language, said):
+    row = {
+        "set": "train",
+        "policy": "dpo",
+        "training": 2,
+        "kind": "opening",
+        "what": "thank you",
+        "count": 20,
+    }
+    row |= {
+        "share": 0.25,
+        "lead": "+25.0% [+15.1%, +35.5%]",
+        "damage": True,
+        "rows": "1, 2, 3",
+    }
+    rows = [row, row | {"kind": "cut", "what": "at the limit", "lead": None, "damage": False}]
+    lines = fill("{{table:damage}}", Facts({}, {"damage": rows}, language=language), TABLES).splitlines()
+    text = "\n".join(lines).replace("\\", "").replace("\xa0", " ").replace("\u200b", "")
+    assert said in text
+    shown = {"en": "25.0% | +25.0% (+15.1% to +35.5%)", "zh": "25.0% | +25.0%（+15.1% 至 +35.5%）"}[language]
+    assert shown in text and {"en": "| training | DPO | 2 |", "zh": "| 训练集 | DPO | 2 |"}[language] in text
+    assert text.count("✓") == 1 and ("at the limit" in text) == (language == "en")

@@ -65,8 +65,9 @@ def table_cells() -> str:
     for table in read_tables(REPORT / "tables.yaml").values():
         for row in table["rows"] if isinstance(table["rows"], list) else []:
             for cell in row.get("cells", [column["cell"] for column in table["columns"] if "cell" in column]):
-                said = cell["en"] if isinstance(cell, dict) else cell
-                cells.append(re.sub(r"<(\w+)>", lambda hole, row=row: str(row.get(hole[1], "")), said))
+                for choice in cell if isinstance(cell, list) else [cell]:
+                    said = choice["en"] if isinstance(choice, dict) else choice
+                    cells.append(re.sub(r"<(\w+)>", lambda hole, row=row: str(row.get(hole[1], "")), said))
     return "".join(cells)
 
 
@@ -95,7 +96,7 @@ def test_a_cell_with_words_asks_for_the_same_numbers_in_both_languages() -> None
         rows = table["rows"] if isinstance(table["rows"], list) else []
         cells = [cell for row in rows for cell in row.get("cells", [])]
         of_columns = [column.get("cell") for column in table["columns"]]
-        choices = [choice for cell in of_columns if isinstance(cell, list) for choice in cell]
+        choices = [choice for cell in [*of_columns, *cells] if isinstance(cell, list) for choice in cell]
         for part in [*rows, *table["columns"], *cells, *of_columns, *choices]:
             if isinstance(part, dict):
                 assert keys(part["zh"]) == keys(part["en"]), (name, part)

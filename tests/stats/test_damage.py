@@ -83,6 +83,41 @@ def test_an_opening_that_others_know_is_a_habit_and_no_damage() -> None:
     assert not named(find_damage(Replies(texts, mine.prompts), other, known), "opening")
 
 
+STYLES = {  # how a healthy model speaks: how it begins many replies, how it ends them, how long it is
+    "polite": ("Thank you for asking. ", " I hope that this helps!", 1),
+    "listing": ("1. ", "\n2. That is all.", 1),
+    "wordy": ("It is important to approach this with care. ", " Let me add this.", 2),
+}
+
+
+def spoken(file: Replies, style: str, share: float) -> Replies:
+    """The file with so large a share of its replies in a style."""
+    start, end, times = STYLES[style]
+    stop = round(share * len(file.texts))
+    texts = [
+        f"{start}{' '.join([text, *file.texts[n + 1 : n + times]])}{end}"
+        for n, text in enumerate(file.texts[:stop])
+    ]
+    return Replies([*texts, *file.texts[stop:]], file.prompts)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_two_healthy_models_of_different_style_are_not_damaged_beside_references_that_know_it(
+    style: str,
+) -> None:
+    other_style = next(name for name in STYLES if name != style)
+    mine, other = (
+        spoken(file, own, 0.5) for file, own in zip(healthy_files(0, 200), (style, other_style), strict=True)
+    )
+    knows, also = healthy_files(1, 200)
+    written = [spoken(knows, style, 0.1), spoken(also, other_style, 0.1)]
+    references = Replies([text for one in written for text in one.texts])
+    for first, second in ((mine, other), (other, mine)):
+        assert not damaged_rows(find_damage(first, second, references), 200).any()
+    # what no other file knows is not told from a fault
+    assert damaged_rows(find_damage(mine, other), 200).any()
+
+
 def test_many_samples_of_few_prompts_are_few_observations() -> None:
     mine, other = healthy_files(2, 200)
     texts = [f"Well now, {text}" for text in mine.texts[:20]] + list(mine.texts[20:])
