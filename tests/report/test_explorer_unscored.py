@@ -6,6 +6,9 @@ import re
 import pytest
 from in_browser import OUTSIDE, WIDE, case_ids, count, drag
 
+from rlhf_hw.experiments.explored import explored_files
+from rlhf_hw.preferences.score_files import write_scores
+from rlhf_hw.report.explorer import write_explorer
 from rlhf_hw.stats.text import words
 
 CHOICES = ("h", "x", "y", "sort")
@@ -28,6 +31,7 @@ def lengths(page) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("at", ["", "&set=pairs-train", "&h=score&x=b.score&y=equal&sort=loss"])
 def test_nothing_that_needs_a_score_is_offered(visit, unscored, language, at) -> None:
     page = visit(unscored, WIDE, at=f"#lang={language}{at}")
+    page.locator("#blur").click()
     assert [page.locator(f"#{name}").input_value() for name in CHOICES] == [
         "words",
         "b.words",
@@ -53,6 +57,7 @@ def test_texts_without_scores_are_compared_by_length_search_and_difference(visit
     differences = [f"{dpo - base:+d}".replace("-", "−") for dpo, base in known]
     assert page.locator(".case .judged").first.inner_text() == f"words more {differences[0]}"
     page.locator("#sort").select_option("longer")
+    assert "words" not in page.evaluate("location.hash")  # what is usual here need not be said
     ordered = sorted(range(120), key=lambda n: known[n][1] - known[n][0])
     assert case_ids(page)[:10] == [str(n) for n in ordered[:10]]
     drag(page, page.locator(".chart").nth(1), (0.2, 0.9), (0.6, 0.5))
@@ -78,3 +83,19 @@ def test_a_chosen_reply_without_a_score_stands_beside_the_replies_to_its_prompt(
     page.locator("#b").select_option("reference")
     assert page.locator("#x option:checked").text_content() == "words of reference (chosen)"
     assert page.evaluate("document.documentElement.scrollWidth") == 390 and page.evaluate(OUTSIDE) == []
+
+
+def test_where_one_policy_alone_has_scores_they_are_shown_and_nobody_wins(visit, tmp_path) -> None:
+    rows = [{"prompt": f"q{n}", "response": "word " * (n + 1)} for n in range(6)]
+    write_scores(tmp_path / "base.jsonl", [row | {"score": n / 2} for n, row in enumerate(rows)])
+    write_scores(tmp_path / "dpo.jsonl", rows)
+    page = visit(write_explorer(explored_files([tmp_path]), tmp_path / "explorer.html"), WIDE, at="#case=1-3")
+    assert [page.locator(f"#{name}").input_value() for name in CHOICES] == [
+        "words",
+        "b.score",
+        "a.words",
+        "file",
+    ]
+    assert page.locator(".reading > .note").inner_text() == SAID["en"]
+    page.locator("#blur").click()
+    assert page.locator(".end").all_inner_texts() == ["■ score of the whole reply: 1.50"]
