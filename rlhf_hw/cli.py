@@ -104,15 +104,14 @@ def _add_keep(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_explore(commands: argparse._SubParsersAction) -> None:
-    text = "write one page to look at all scored replies and pairs of a run, or of score files"
+    text = "write one page to look at all replies and pairs of a run, or of files, with scores or without"
     explore = _add(commands, "explore", explore_replies, text)
-    explore.add_argument(
-        "sources", nargs="+", metavar="RUN", help="a run, or score files and folders of such"
-    )
+    explore.add_argument("sources", nargs="+", metavar="RUN", help="a run, or files or folders of texts")
     explore.add_argument("--out", type=Path, metavar="FILE", help="not -; default: in a run's report or here")
     explore.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0], help="in which it opens")
     explore.add_argument("--mapping", default="", help="other names of keys: 'response=answer, score=reward'")
     explore.add_argument("--show-texts", metavar="WHOSE", help="all, none, or how their sources' names begin")
+    explore.add_argument("--template", help="of pairs without scores; the homework's needs none")
 
 
 def _add_score(commands: argparse._SubParsersAction) -> None:
@@ -232,7 +231,8 @@ def explore_replies(options: argparse.Namespace) -> None:
 
     if options.out:
         check_target(options.out, options.sources)
-    found, page = explored(options.sources, parse_mapping(options.mapping), options.show_texts)
+    asked = (options.sources, parse_mapping(options.mapping), options.show_texts, options.template)
+    found, page = explored(*asked)
     print(write_explorer(found, options.out or page, options.language))
 
 

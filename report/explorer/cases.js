@@ -6,20 +6,25 @@ const TEXT = 0, SCORE = 1, JUDGE = 2, GOLD = 3, TOKENS = 4, FINISHED = 5, FINDIN
 const ID = 0, TRAINING = 1, PROMPT = 2, SOURCE = 3, REPLIES = 4; // of a case
 const JUDGES = ["score", "judge", "gold", "equal"];
 const VARIABLES = [...JUDGES, "words", ...["score", "gold", "words", "repetition"].flatMap((name) => [`a.${name}`, `b.${name}`])];
+const LENGTHS = { h: "words", x: "b.words", y: "a.words" }; // what charts show of texts alone
 const MARKS = { r: "mark-repeats", g: "mark-gold", d: "mark-diff" };
 
 // State: what the address says, and defaults for the rest ---------------------------------------------------------------
 const setOf = (key) => data.sets.find((one) => one.key === key);
 const prefer = (names, wanted) => wanted.find((name) => names.includes(name));
 
+// Files may be without scores: then lengths stand where scores would.
+const scored = Object.fromEntries(data.sets.map((set) => [set.key, set.cases.some((one) => one[REPLIES].some((reply) => (reply?.[SCORE] ?? null) !== null))]));
+
 function defaults(key) {
-  const set = setOf(key) ?? data.sets[0], names = set.policies, pairs = set.kind === "pairs";
+  const set = setOf(key) ?? data.sets[0], names = set.policies, mistakes = set.kind === "pairs" && scored[set.key];
+  const shown = scored[set.key] ? { h: "score", x: "b.score", y: "a.score" } : LENGTHS;
   const a = prefer(names, ["chosen", "dpo", "sft"]) ?? names.at(-1);
   const others = names.filter((name) => name !== a);
   const b = prefer(others, ["rejected", "sft", "base", "reference"]) ?? others[0] ?? a;
   return {
     lang: labels.start, set: set.key, train: "1", a, b, ...Object.fromEntries(JUDGES.map((name) => [name, ""])),
-    finding: "", whose: "", source: "", q: "", sort: pairs ? "loss" : "file", h: "score", x: "b.score", y: "a.score", marks: data.world ? "rg" : "r",
+    finding: "", whose: "", source: "", q: "", sort: mistakes ? "loss" : "file", ...shown, marks: data.world ? "rg" : "r",
     keys: "1", case: "", ranges: {},
   };
 }
@@ -91,9 +96,9 @@ const knownVariables = (rows) => VARIABLES.filter((name) => rows.some((row) => r
 function withinKnown(state, rows) {
   const known = knownVariables(rows), usual = defaults(state.set);
   for (const axis of ["h", "x", "y"]) {
-    if (!known.includes(state[axis])) state[axis] = state[axis] === "gold" && known.includes("judge") ? "judge" : usual[axis];
+    if (!known.includes(state[axis])) state[axis] = prefer(known, [state[axis] === "gold" ? "judge" : "", usual[axis], LENGTHS[axis]]) ?? usual[axis];
   }
-  if (NEEDS[state.sort] && !known.includes(NEEDS[state.sort])) state.sort = usual.sort;
+  if (!canSort(state.sort, known)) state.sort = canSort(usual.sort, known) ? usual.sort : "file";
 }
 
 // What is searched: prompt and all replies of a case, in small letters; made once.
@@ -131,18 +136,22 @@ const queryWords = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
 // Orders: what is smallest comes first; rows without it come last, and equal ones as in the file.
 const ORDERS = {
   file: () => 0, gain: (v) => -v.score, loss: (v) => v.score, close: (v) => Math.abs(v.score),
-  "gold-gain": (v) => v.gold !== null && -v.gold, "gold-loss": (v) => v.gold,
-  against: (v) => v.gold !== null && v.score * v.gold, judges: (v) => v.judge !== null && v.score * v.judge,
+  "gold-gain": (v) => -v.gold, "gold-loss": (v) => v.gold,
+  against: (v) => v.score * v.gold, judges: (v) => v.score * v.judge,
   "equal-gain": (v) => -v.equal, "equal-loss": (v) => v.equal, longer: (v) => -v.words, shorter: (v) => v.words,
   repetition: (v) => -Math.max(v["a.repetition"], v["b.repetition"]),
 };
-const NEEDS = { "gold-gain": "gold", "gold-loss": "gold", against: "gold", judges: "judge" };
+const NEEDS = {
+  gain: ["score"], loss: ["score"], close: ["score"], "gold-gain": ["gold"], "gold-loss": ["gold"], against: ["score", "gold"],
+  judges: ["score", "judge"], "equal-gain": ["equal"], "equal-loss": ["equal"],
+};
+const canSort = (name, known) => (NEEDS[name] ?? []).every((variable) => known.includes(variable));
 
 function selectCases(rows, state) {
-  const query = queryWords(state.q), place = ORDERS[state.sort];
+  const query = queryWords(state.q), place = ORDERS[state.sort], needs = NEEDS[state.sort] ?? [];
   const kept = rows.filter((row) => fits(row, state, query));
   if (state.sort === "file") return kept;
-  const at = (row) => { const value = place(row.values); return value === null || value === false ? Infinity : value; };
+  const at = (row) => (needs.some((name) => row.values[name] === null) ? Infinity : place(row.values));
   return kept.map((row) => [at(row), row]).sort((one, other) => one[0] - other[0] || 0).map(([, row]) => row);
 }
 

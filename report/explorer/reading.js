@@ -35,6 +35,7 @@ function judgedTable(row) {
     return el("tr", {}, el("th", { scope: "row" }, t(`by.${name}`)), ...known[name].map((value) => el("td", {}, value === null || value === undefined ? "" : fixed(value))),
       el("td", {}, signed(row.values[name])), el("td", { class: `won ${winner}` }, winner === "tie" ? t("tie") : policyName(state[winner])));
   });
+  if (!lines.length) return el("p", { class: "note" }, t("no-scores"));
   const heads = [t("judged"), policyName(state.a), policyName(state.b), t("difference"), t("winner")];
   return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, ...lines)));
 }
@@ -56,7 +57,7 @@ function replyCard(row, name, reply, only, query) {
   if (about.r) told.push(t("repeats", percent(about.r)));
   card.append(el("p", { class: "numbers" }, ...JUDGES.slice(0, 3).map((judge, n) => [judge, reply[SCORE + n]]).filter(([, value]) => value !== null && value !== undefined)
     .map(([judge, value]) => el("span", {}, `${t(`by.${judge}`)} `, el("strong", {}, fixed(value)))), ...told.map((text) => el("span", {}, text)), ...reply[FINDINGS].map((found) => el("span", { class: "finding" }, named("finding", found)))));
-  if (about.t === null) { card.append(el("p", { class: "hidden" }, t("hidden")), el("p", {}, endOf(reply))); return card; }
+  if (about.t === null) { card.append(el("p", { class: "hidden" }, t("hidden")), el("p", {}, endOf(reply) ?? "")); return card; }
   const layers = layersOf(about, state.marks, state.marks.includes("d") && compared ? only : null, query);
   const text = about.t.trim() ? markedText(about.t, layers) : t("empty-text");
   card.append(shownText(`${row.key}-${name}`, about.t, text, " ", endOf(reply)));

@@ -101,6 +101,7 @@ function layersOf(row, marks, only, query) {
 
 // What stands behind the text: the token at which the reward model read its score.
 function endOf(reply) {
+  if (reply[SCORE] === null) return null;
   const cut = reply[FINISHED] === false, limited = data.limit && reply[TOKENS] >= data.limit;
   const told = !data.end ? t("end-unknown") : cut ? t("end-added") : limited ? t("end-limit", data.limit - 1) : t("end-read");
   return el("span", { class: "end" }, el("code", {}, data.end ?? "■"), " ", told, t("colon"), el("strong", {}, fixed(reply[SCORE])));

@@ -12,6 +12,7 @@ const t = (key, ...holes) => {
 };
 const named = (kind, name) => labels.table[state.lang][`${kind}.${name}`] ?? String(name).replaceAll("_", " ");
 const policyName = (name) => named("policy", name);
+const knownJudges = () => JUDGES.filter((name) => rows.some((row) => row.values[name] !== null));
 const isPairs = () => setOf(state.set).kind === "pairs";
 const variableName = (name) => t(name === "score" && isPairs() ? "v.margin" : `v.${name}`, policyName(name.startsWith("a.") ? state.a : state.b));
 const percent = (value, digits = 0) => `${(100 * value).toFixed(digits)}%`;
@@ -81,12 +82,12 @@ function topBar() {
 
 function filterControls() {
   const whoever = [["", t("any")], ["a", t("wins", policyName(state.a))], ["b", t("wins", policyName(state.b))], ["tie", t("tie")]];
-  const judges = JUDGES.filter((name) => rows.some((row) => row.values[name] !== null));
+  const judges = knownJudges();
   const asked = [state.finding].filter((name) => name && !"-*".includes(name)); // by a link, perhaps of another set
   const findings = [...new Set([...asked, ...rows.flatMap((row) => findingsOf(row, ""))])].sort();
   const sources = [...new Set([state.source, ...rows.map((row) => row.case[SOURCE])])].filter(Boolean).sort();
   const box = el("div", { class: "controls" }, el("label", { class: "wide" }, el("span", {}, t("search")), el("input", { type: "search", id: "q", value: state.q, oninput: (event) => change({ q: event.target.value }) })));
-  const wins = el("fieldset", {}, el("legend", {}, t("wins-by")), ...judges.map((name) => choice(t(`by.${name}`), state[name], whoever, (value) => change({ [name]: value }), { id: `w-${name}` })));
+  const wins = judges.length ? el("fieldset", {}, el("legend", {}, t("wins-by")), ...judges.map((name) => choice(t(`by.${name}`), state[name], whoever, (value) => change({ [name]: value }), { id: `w-${name}` }))) : el("p", { class: "note wide" }, t("no-scores"));
   box.append(wins, choice(t("finding"), state.finding, [["", t("any")], ["-", t("finding-none")], ["*", t("finding-any")], ...findings.map((name) => [name, named("finding", name)])], (value) => change({ finding: value }), { id: "finding" }),
     choice(t("whose"), state.whose, [["", t("either")], ["a", policyName(state.a)], ["b", policyName(state.b)]], (value) => change({ whose: value }), { id: "whose" }));
   if (sources.length > 1) box.append(choice(t("source"), state.source, [["", t("any")], ...sources.map((name) => [name, name])], (value) => change({ source: value }), { id: "source" }));
@@ -116,7 +117,7 @@ function chartControls() {
 }
 
 function orderControl() {
-  const orders = Object.keys(ORDERS).filter((name) => !NEEDS[name] || rows.some((row) => row.values[NEEDS[name]] !== null));
+  const known = knownVariables(rows), orders = Object.keys(ORDERS).filter((name) => canSort(name, known));
   return choice(t("sort"), state.sort, orders.map((name) => [name, t(name === "loss" && isPairs() ? "s.mistake" : `s.${name}`)]), (value) => change({ sort: value }), { id: "sort" });
 }
 
@@ -129,6 +130,7 @@ function listRow(row) {
     const winner = winnerOf(row.values[name]), who = winner === "tie" ? t("tie") : t("wins", policyName(state[winner]));
     return el("span", { class: `won ${winner}`, title: `${t(`by.${name}`)}${t("colon")}${who}` }, el("b", {}, t(`short.${name}`)), ` ${WINNER_SIGNS[winner]} ${signed(row.values[name], 1)}`);
   });
+  if (!judged.length) judged.push(el("span", {}, el("b", {}, variableName("words")), ` ${signed(row.values.words, 0)}`));
   const found = [...new Set(findingsOf(row, ""))].map((name) => el("span", { class: "finding" }, named("finding", name)));
   const training = state.train === "all" ? ` · ${t("of-training", row.case[TRAINING] + 1)}` : "";
   const asked = prompt?.split("\n\nuser: ").at(-1).slice(0, 160) || "–"; // of a longer conversation the last turn
@@ -154,7 +156,8 @@ function fillList() {
   parts.none.hidden = kept.length > 0;
   parts.count.textContent = t("count", kept.length, rows.length);
   const shares = JUDGES.map((name) => [name, shareOf(kept, name)]).filter(([, share]) => share !== null);
-  parts.shares.replaceChildren(el("span", {}, t("share", policyName(state.a)), t("colon")), ...shares.map(([name, share]) => el("span", {}, `${t(`by.${name}`)} `, el("strong", { id: `share-${name}` }, percent(share, 1)))));
+  const told = shares.length ? [el("span", {}, t("share", policyName(state.a)), t("colon"))] : [];
+  parts.shares.replaceChildren(...told, ...shares.map(([name, share]) => el("span", {}, `${t(`by.${name}`)} `, el("strong", { id: `share-${name}` }, percent(share, 1)))));
   const chips = Object.entries(state.ranges).map(([name, [low, high]]) => {
     const text = `${variableName(name)} ${low === null ? "" : fixed(low, 2)}…${high === null ? "" : fixed(high, 2)}`;
     return el("button", { type: "button", class: "chip", "aria-label": t("remove", text), onclick: () => setRange(name, null) }, `${text} ✕`);
@@ -213,9 +216,10 @@ function showHelp() {
   document.querySelector("dialog")?.remove();
   const keys = [["j k", "key-next"], ["/", "key-search"], ["r g d", "key-marks"], ["t", "key-texts"], ["s", "key-swap"], ["x", "key-clear"], ["c", "key-link"], ["?", "key-help"]];
   const toggle = el("input", { type: "checkbox", id: "keys", checked: state.keys === "1", onchange: (event) => change({ keys: event.target.checked ? "1" : "0" }) });
+  const judges = knownJudges(), help = ["help-address", ...(judges.includes("equal") ? ["help-equal"] : []), ...(judges.length ? ["help-shares"] : [])];
   const dialog = el("dialog", { "aria-labelledby": "help-title" }, el("h2", { id: "help-title" }, t("keys")),
     el("dl", {}, ...keys.flatMap(([key, label]) => [el("dt", {}, ...key.split(" ").flatMap((one, n) => [n ? " " : "", el("kbd", {}, one)])), el("dd", {}, t(label))])),
-    el("p", {}, el("label", {}, toggle, " ", t("keys-on"))), ...["help-address", "help-equal", "help-shares"].map((key) => el("p", {}, t(key))),
+    el("p", {}, el("label", {}, toggle, " ", t("keys-on"))), ...help.map((key) => el("p", {}, t(key))),
     el("button", { type: "button", onclick: () => dialog.close() }, t("close")));
   document.body.append(dialog);
   dialog.showModal();

@@ -1,24 +1,27 @@
-"""Every reply and pair that a run scored, or that score files hold, as the data of a page to look at them.
+"""Every reply and pair of a run, or of anybody's files, as the data of a page to look at them.
 
     explored_run(RUNS / "nano")                              the sets of prompts of a finished run
-    explored_files(["pairs.jsonl", "base.jsonl", ...])       score files of anybody, or a folder of them
+    explored_files(["pairs.jsonl", "base.jsonl", ...])       files of replies and pairs, or a folder of them
     explored(["nano"])                                       either, as `rlhf-hw explore` names them
 
 Nothing is scored here: what the files say is put side by side; module `explored_cases` says in which form.
+Here alone a file may be without scores: whoever else reads score files refuses one.
 Texts that are not to be shown (`show_texts`, as in notebooks 02 and 05) are not in the data at all.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from rlhf_hw.errors import InputError, UnknownName
+from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.case_addresses import SETS_SHOWN
 from rlhf_hw.experiments.data_parts import SHOW_ALL, metas_of
 from rlhf_hw.experiments.explored_cases import Cases, Findings, Tables
 from rlhf_hw.experiments.explored_damage import damage_by_reply
+from rlhf_hw.experiments.explored_tables import read_anything
 from rlhf_hw.files import check_readable, read_json
 from rlhf_hw.paths import RUNS
 from rlhf_hw.preferences.score_files import read_pairs, read_replies
@@ -34,9 +37,12 @@ SCORE_FILES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 
 
 def explored(
-    sources: Sequence[str], mapping: Mapping[str, str] | None = None, show_texts: str | None = None
+    sources: Sequence[str],
+    mapping: Mapping[str, str] | None = None,
+    show_texts: str | None = None,
+    template: str | None = None,
 ) -> tuple[dict[str, Any], Path]:
-    """What a command line names: one run, by name or folder, or score files and folders of such.
+    """What a command line names: one run, by name or folder, or files of replies and pairs and their folders.
 
     Returns:
         What there is to look at, and where its page belongs.
@@ -46,7 +52,7 @@ def explored(
     """
     runs = [folder for folder in (RUNS / sources[0], Path(sources[0])) if (folder / "scores").is_dir()]
     if len(sources) > 1 or not runs:
-        return explored_files(sources, mapping, show_texts), Path(PAGE)
+        return explored_files(sources, mapping, show_texts, template), Path(PAGE)
     if (found := explored_run(runs[0], show_texts)) is None:
         raise InputError(f"{runs[0]} has no scored replies or pairs: run its notebooks 02 and 05 first")
     return found, runs[0] / "report" / PAGE
@@ -96,27 +102,33 @@ def explored_files(
     paths: Iterable[str | Path],
     mapping: Mapping[str, str] | None = None,
     show_texts: str | None = None,
+    template: str | None = None,
     findings: Findings | None = damage_by_reply,
 ) -> dict[str, Any]:
-    """What there is to look at in score files, whoever wrote them.
+    """What there is to look at in files of replies and pairs, whoever wrote them, with scores or without.
 
     Reply files whose prompts are the same stand side by side, each under its own name; beside them the chosen
-    replies of scored pairs of the same prompts, where there are such.
+    replies of pairs of the same prompts, where there are such.
 
     Args:
-        paths: Score files of pairs and of replies, or folders of such files.
+        paths: Files of pairs and of replies, or folders of such files.
         mapping: Other names of their keys (`score_files.parse_mapping`).
+        template: How the rows of pairs without scores are read (`preferences.templates`); those of the
+            homework, of both editions, are known without it.
         show_texts, findings: As in `explored_run`; by default all texts are in it.
 
     Raises:
-        InputError: a folder holds no score file, a file is neither of pairs nor of replies.
+        InputError: a folder holds no such file, a file is neither of pairs nor of replies, or some of its
+            rows have scores and others have none.
+        UnknownName: a row lacks a key that others have, scores included.
         FileNotFoundError: a path is not there.
     """
     files = [file for path in paths for file in _files(Path(path))]
-    pairs, replies = {}, {}
+    found: dict[str, dict[str, pd.DataFrame]] = {"pairs": {}, "replies": {}}
     for file in files:
-        kind, table = _read(file, mapping)
-        (pairs if kind == "pairs" else replies)[_named(file, pairs | replies)] = table
+        kind, table = read_anything(file, mapping, template)
+        found[kind][_named(file, found[kind])] = table
+    pairs, replies = found["pairs"], found["replies"]
     cases = Cases(show_texts or SHOW_ALL, False, sources_of([[table] for table in pairs.values()]), findings)
     for name, tables in _together(replies).items():
         cases.add_replies(name, _with_references(tables, list(pairs.values())))
@@ -177,27 +189,16 @@ def _files(path: Path) -> list[Path]:
     found = [file for file in sorted(path.iterdir()) if file.name.endswith(SCORE_FILES)]
     if not found:
         raise InputError(
-            f"{path}: no score files in this folder ({', '.join(SCORE_FILES)}), and no run either"
+            f"{path}: no files of replies or pairs in this folder ({', '.join(SCORE_FILES)}), and no run "
+            "either; name another folder, or the files"
         )
     return found
 
 
-def _read(file: Path, mapping: Mapping[str, str] | None) -> tuple[str, pd.DataFrame]:
-    """Scored pairs or scored replies, whichever the file holds."""
-    try:
-        return "pairs", read_pairs(file, mapping)
-    except (UnknownName, InputError) as error:
-        try:
-            return "replies", read_replies(file, mapping)
-        except UnknownName as other:
-            raise InputError(
-                f"{file} holds neither scored pairs nor scored replies: {error}; {other}"
-            ) from other
-
-
 def _named(file: Path, taken: Mapping[str, Any]) -> str:
-    """What a file's replies are called: its name without what all such names have."""
-    stem = file.name.removesuffix(".gz").rpartition(".")[0].removeprefix("generated_")
+    """What a file's replies or pairs are called: its name without what all such names have."""
+    stem = file.name.removesuffix(".gz").rpartition(".")[0]
+    stem = stem.removeprefix("generated_").removeprefix("replies_").removesuffix("_pairs")
     name, count = stem, 1
     while name in taken:
         count += 1
@@ -206,13 +207,29 @@ def _named(file: Path, taken: Mapping[str, Any]) -> str:
 
 
 def _together(replies: Mapping[str, pd.DataFrame]) -> dict[str, Tables]:
-    """Set -> policy -> replies: files with the same prompts in the same order are a set."""
+    """Set -> policy -> replies: files with the same prompts in the same order are a set.
+
+    Where all of a set are called `test_base`, `test_dpo` and the like, it is the set "test" of the policies.
+    """
     groups: dict[tuple, dict[str, list[pd.DataFrame]]] = {}
     for name, table in replies.items():
         groups.setdefault(tuple(table["prompt_key"]), {})[name] = [table]
-    known = {name: number for number, name in enumerate(POLICIES)}
-    ordered = [dict(sorted(one.items(), key=lambda item: known.get(item[0], 99))) for one in groups.values()]
-    return {"replies" if len(ordered) == 1 else ", ".join(tables): tables for tables in ordered}
+    shared = Counter(head for group in groups.values() if (head := _common_head(group)))
+    sets: dict[str, Tables] = {}
+    for group in groups.values():
+        head = _common_head(group)
+        if shared[head] == 1:
+            group = {name.removeprefix(f"{head}_"): tables for name, tables in group.items()}
+        tables = dict(sorted(group.items(), key=lambda item: (*POLICIES, item[0]).index(item[0])))
+        alone = "replies" if len(groups) == 1 else ", ".join(tables)
+        sets[head if shared[head] == 1 else alone] = tables
+    return sets
+
+
+def _common_head(names: Iterable[str]) -> str:
+    """What stands before the policy in all the names; empty where one does not end in a policy."""
+    heads = {head if policy in POLICIES else "" for head, _, policy in (n.rpartition("_") for n in names)}
+    return heads.pop() if len(heads) == 1 else ""
 
 
 def _with_references(tables: Tables, pairs: Sequence[pd.DataFrame]) -> Tables:

@@ -1,4 +1,4 @@
-"""Scored replies and pairs side by side, case by case, in the compact form of the page that shows them.
+"""Replies and pairs side by side, case by case, in the compact form of the page that shows them.
 
 A case is one prompt with a reply of each policy, or a pair. Texts stand once, however many cases have them;
 beside each its words, its repetition and where it repeats itself (`stats.text`), and in the simulated world
@@ -21,7 +21,7 @@ from rlhf_hw.stats.text import LOOP, repeated_spans, repetition, seen_part, sent
 from rlhf_hw.world.by_sentence import gold_by_sentence
 from rlhf_hw.world.gold import PARTS, SCALE
 
-Tables = dict[str, list[pd.DataFrame]]  # policy -> scored replies, one table a training
+Tables = dict[str, list[pd.DataFrame]]  # policy -> replies, one table a training; scores may be NaN
 # Policy -> replies of one training, to the same prompts -> policy -> names of what is wrong with each reply
 Findings = Callable[[Mapping[str, pd.DataFrame]], Mapping[str, Sequence[Sequence[str]]]]
 SIDES = ("chosen", "rejected")
@@ -82,7 +82,7 @@ class Cases:
         self._add(name, "replies", policies, cases, slopes)
 
     def add_pairs(self, name: str, tables: Sequence[pd.DataFrame]) -> None:
-        """Add scored pairs of the data; where the next training scored the same pairs, it is the judge."""
+        """Add pairs of the data; where the next training scored the same pairs, it is the judge."""
         cases, slopes = [], []
         for k, table in enumerate(tables):
             other = tables[(k + 1) % len(tables)]

@@ -1,4 +1,4 @@
-"""The reply explorer: one HTML file with its data, style and scripts, to look at every scored reply of a run.
+"""The reply explorer: one HTML file with its data, style and scripts, to look at every reply of a run.
 
     write_explorer(explored_run(folder), folder / "report" / "explorer.html", "en")
 

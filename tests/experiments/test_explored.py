@@ -1,10 +1,12 @@
 """The explorer's data: every scored reply is there, as files and statistics say; hidden texts are not."""
 
+import gzip
 import json
 import shutil
 
 import numpy as np
 import pytest
+from earlier_replies import PAIRS, PROMPTS, earlier_folder
 from explored_rows import LOOP, POLICIES, SECRET, write_run
 
 from rlhf_hw.errors import InputError
@@ -143,14 +145,104 @@ def test_what_cannot_be_shown_is_named(tmp_path) -> None:
     (tmp_path / "scores").mkdir()
     with pytest.raises(InputError, match="no scored replies or pairs: run its notebooks"):
         explored([str(tmp_path)])
-    with pytest.raises(InputError, match="no score files in this folder .* and no run"):
+    with pytest.raises(InputError, match="no files of replies or pairs in this folder .* and no run"):
         explored_files([tmp_path / "scores"])
     file = tmp_path / "texts.jsonl"
-    file.write_text('{"prompt": "a", "response": "b"}\n')
+    file.write_text('{"prompt": "a", "answer": "b"}\n')
     with pytest.raises(
-        InputError, match="texts.jsonl holds neither scored pairs nor scored replies.*'score'"
+        InputError, match="texts.jsonl, line 1: neither a pair .* nor a reply .*--mapping.*--te"
     ):
         explored_files([file])
+    assert explored_files([file], {"response": "answer"})["texts"][0]["t"] == "b"
+    file.write_text("")
+    with pytest.raises(InputError, match="texts.jsonl holds no rows"):
+        explored_files([file])
+    with pytest.raises(FileNotFoundError, match="nowhere.jsonl"):
+        explored_files([tmp_path / "nowhere.jsonl"])
+
+
+def test_a_run_of_texts_without_scores_stands_side_by_side(tmp_path) -> None:
+    folder = earlier_folder(tmp_path / "earlier")
+    found, page = explored([str(folder)])
+    sets = {one["key"]: one for one in found["sets"]}
+    assert list(sets) == ["test", "train", "pairs-train"] and page.name == "explorer.html"
+    assert [len(one["cases"]) for one in sets.values()] == [4 * PROMPTS, 4 * PAIRS, PAIRS]
+    assert [sets[key]["policies"] for key in ("test", "train")] == [
+        ["base", "dpo"],
+        ["base", "dpo", "reference"],
+    ]
+    texts = found["texts"]
+    for place, policy in enumerate(("base", "dpo")):
+        lines = gzip.decompress((folder / f"replies_test_{policy}.jsonl.gz").read_bytes()).splitlines()
+        replies = [case[4][place] for case in sets["test"]["cases"]]
+        assert [texts[reply[TEXT]]["t"] for reply in replies] == [
+            json.loads(line)["response"] for line in lines
+        ]
+        assert all(texts[reply[TEXT]]["w"] == len(words(texts[reply[TEXT]]["t"])) for reply in replies)
+    rows = [json.loads(line) for line in (folder / "train_pairs.jsonl").read_text().splitlines()]
+    better = [row[f"response_{row['better_response_id']}"] for row in rows]
+    assert [texts[case[4][0][TEXT]]["t"] for case in sets["pairs-train"]["cases"]] == better
+    references = [texts[case[4][2][TEXT]]["t"] for case in sets["train"]["cases"]]
+    assert references == [text for text in better for _ in range(4)]
+    every = [reply for one in found["sets"] for case in one["cases"] for reply in case[4]]
+    assert all(reply[SCORE : FINISHED + 1] == [None] * 5 for reply in every)
+    assert all(set(slopes.values()) == {0.0} for one in found["sets"] for slopes in one["slopes"])
+
+
+PLAIN, SIDED = {"prompt": "a", "response": "b"}, {"prompt": "a", "chosen": "b", "rejected": "c"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([PLAIN, PLAIN | {"score": 1.0}], "line 2: has 'score', and line 1 has none; give every row"),
+        ([PLAIN | {"score": 1.0}, PLAIN], "line 2: no key 'score' among"),
+        ([PLAIN | {"score": None}, PLAIN], "line 1: score is None; expected one finite number"),
+        ([SIDED, SIDED, SIDED | {"better_score": 1.0}], "line 3: has 'better_score', and line 1 has none"),
+        ([SIDED | {"chosen_score": 1.0}], r"line 1: no \['rejected_score'\] among the keys"),
+        ([SIDED | {"chosen_score": 1.0, "rejected_score": 0.0}, SIDED], "line 2: no key 'chosen_score'"),
+    ],
+)
+def test_rows_with_and_without_scores_in_one_file_are_refused(tmp_path, rows, message) -> None:
+    file = write_scores(tmp_path / "mixed.jsonl", rows)
+    with pytest.raises((InputError, KeyError), match=f"mixed.jsonl, {message}"):
+        explored_files([file])
+
+
+def test_a_mapped_score_has_to_be_there_and_one_unmapped_is_pointed_out(tmp_path, caplog) -> None:
+    file = write_scores(tmp_path / "replies.jsonl", [PLAIN | {"reward": 1.5}])
+    pairs = write_scores(tmp_path / "pairs.jsonl", [SIDED])
+    with caplog.at_level("INFO", "rlhf_hw"):
+        assert explored_files([file, pairs])["sets"][0]["cases"][0][4][0][SCORE] is None
+    assert len(caplog.records) == 1
+    assert "replies.jsonl: no scores; if they stand under one of ['reward'], name it by" in caplog.text
+    assert explored_files([file, pairs], {"score": "reward"})["sets"][0]["cases"][0][4][0][SCORE] == 1.5
+    with pytest.raises(KeyError, match="replies.jsonl, line 1: no key 'rewrd' for 'score'"):
+        explored_files([file, pairs], {"score": "rewrd"})
+
+
+def test_pairs_of_any_data_set_are_read_by_its_template(tmp_path) -> None:
+    talk = "\n\nHuman: Tea?\n\nAssistant: Yes.\n\nHuman: Hot?\n\nAssistant: "
+    rows = [{"chosen": f"{talk}Very.", "rejected": f"{talk}No {n}."} for n in range(3)]
+    file = write_scores(tmp_path / "hh.jsonl", rows)
+    with pytest.raises(InputError, match="hh.jsonl, line 1: neither a pair .*--template"):
+        explored_files([file])
+    (one,) = (found := explored_files([file], template="HH"))["sets"]
+    assert one["key"] == "pairs-hh" and found["prompts"] == ["user: Tea?\n\nassistant: Yes.\n\nuser: Hot?"]
+    assert [found["texts"][side[TEXT]]["t"] for side in one["cases"][2][4]] == ["Very.", "No 2."]
+    homework = {"question": "a", "response_1": "b", "response_2": "c", "overall_response": 2}
+    file = write_scores(tmp_path / "validation.jsonl", [homework, homework | {"overall_response": 3}])
+    (case,) = explored_files([file])["sets"][0]["cases"]  # the tie is left out, as in training
+    assert case[4][0][SCORE] is None
+
+
+@pytest.mark.parametrize(
+    ("read", "row", "key"), [(read_pairs, SIDED, "chosen_score"), (read_replies, PLAIN, "score")]
+)
+def test_whoever_else_reads_score_files_refuses_one_without_scores(tmp_path, read, row, key) -> None:
+    file = write_scores(tmp_path / "texts.jsonl", [row])
+    with pytest.raises(KeyError, match=f"texts.jsonl, line 1: no .*'{key}'.*mapping="):
+        read(file)
 
 
 def test_findings_of_others_stand_with_the_replies(run) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+from earlier_replies import earlier_folder
 from explored_rows import write_run
 from report_texts import HOSTILE, VALUES
 
-from rlhf_hw.experiments.explored import explored_run
+from rlhf_hw.experiments.explored import explored_files, explored_run
 from rlhf_hw.figures.style import GREY, INK, WIDTH
 from rlhf_hw.paths import REPORT
 from rlhf_hw.report import build, shown
@@ -163,3 +164,10 @@ def mixed(tmp_path_factory):
     """The page of a run on mixed data, half of whose texts are hidden."""
     run = write_run(tmp_path_factory.mktemp("mixed"), world=False, show_texts="helpful")
     return write_explorer(explored_run(run), run / "explorer.html", "zh")
+
+
+@pytest.fixture(scope="session")
+def unscored(tmp_path_factory):
+    """The page of a folder of replies and pairs that nobody has scored."""
+    folder = earlier_folder(tmp_path_factory.mktemp("unscored") / "earlier")
+    return write_explorer(explored_files([folder]), folder / "explorer.html")

@@ -1,6 +1,7 @@
 """Points of figures lead to their cases: which, from where, for whom; and nowhere where no explorer lies."""
 
 import html
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,8 @@ from rlhf_hw.experiments.steps import word_counts
 from rlhf_hw.figures.case_points import without_cases
 from rlhf_hw.figures.scores import score_against_length
 from rlhf_hw.figures.style import save
-from rlhf_hw.paths import RUNS
+from rlhf_hw.paths import NOTEBOOKS, ROOT, RUNS
+from rlhf_hw.pipeline.graph import STAGES
 from rlhf_hw.preferences.score_files import read_pairs
 from rlhf_hw.report import LANGUAGES
 from rlhf_hw.report.explorer import FOLDER
@@ -179,6 +181,24 @@ def test_every_figure_with_such_points_has_an_ordinary_link_too(reported) -> Non
     assert len(figures) == 2 and {"rm_length", "inference_length"} <= views.keys()
     for figure in figures:
         assert re.search(r'<p class="cases"><a href="explorer[^>]+>Look at these cases</a>; a click', figure)
+
+
+def test_the_documentation_names_the_figures_whose_points_and_bars_lead_to_cases() -> None:
+    page = (ROOT / "docs/explorer.md").read_text(encoding="utf-8")
+    section = page.partition("## Which figures lead to cases")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\|.*\|$", section, re.MULTILINE))))
+    drawn = set()  # names of figures, or how they are made of another name
+    for notebook in sorted(NOTEBOOKS.glob("*.ipynb")):
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            code = "".join(cell["source"])
+            if cell["cell_type"] == "code" and re.search(r"mark_bars\(|\bcases=", code):
+                drawn |= set(re.findall(r'results\.fig, f?"([\w{}]+)"', code))
+    assert len(drawn) > 4
+    forms = {form: re.sub(r"\{\w+\}", r"\\w+", form) for form in drawn}
+    assert {form for form in drawn if not any(re.fullmatch(forms[form], name) for name in told)} == set()
+    assert {name for name in told if not any(re.fullmatch(form, name) for form in forms.values())} == set()
+    known = {name for stage in STAGES.values() for name in stage.figures}
+    assert set(re.findall(r"`([a-z]+_\w+)`", section)) <= known
 
 
 @pytest.mark.parametrize(

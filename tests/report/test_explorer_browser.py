@@ -8,13 +8,11 @@ import re
 import numpy as np
 import pytest
 from explored_rows import replies_of, write_run
-from in_browser import count, serious_findings
+from in_browser import OUTSIDE, WIDE, case_ids, count, drag, serious_findings
 
 from rlhf_hw.experiments.explored import explored_run
 from rlhf_hw.preferences.score_files import read_pairs
 from rlhf_hw.report.explorer import write_explorer
-
-WIDE = 1440
 
 
 def differences(run, first: str = "dpo", second: str = "sft") -> dict[str, np.ndarray]:
@@ -22,17 +20,6 @@ def differences(run, first: str = "dpo", second: str = "sft") -> dict[str, np.nd
     judged = {"score": [one["score"].to_numpy() for one in tables]}
     judged["gold"] = [np.array([meta["gold"] for meta in one["meta"]]) for one in tables]
     return {name: a - b for name, (a, b) in judged.items()}
-
-
-def case_ids(page) -> list[str]:
-    return page.locator(".case .id").all_text_contents()
-
-
-OUTSIDE = """() => [...document.querySelectorAll("body *")].filter((part) => {
-  const box = part.getBoundingClientRect();
-  const apart = part.closest(".skip, .scroll, option");
-  return box.width && !apart && (box.right > innerWidth + 1 || box.left < -1);
-}).map((part) => part.outerHTML.slice(0, 100))"""
 
 
 @pytest.mark.parametrize(
@@ -51,12 +38,15 @@ def test_nothing_is_wider_than_the_screen(visit, world, width, at) -> None:
         ("world", 390, "light", ""),
         ("world", WIDE, "dark", "#marks=rgd&q=rice"),
         ("mixed", 820, "dark", "#lang=en"),
+        ("mixed", WIDE, "light", "#lang=zh"),
+        ("unscored", 390, "dark", "#lang=zh&set=pairs-train"),
     ],
 )
 def test_axe_finds_nothing_serious(visit, request, which, width, scheme, at) -> None:
     page = visit(request.getfixturevalue(which), width, scheme, at)
     page.locator(".filters").evaluate("box => { box.open = true; }")
     assert serious_findings(page) == []
+    assert page.locator("html").get_attribute("lang") == ("zh-CN" if "lang=zh" in at else "en")
     if which == "mixed":
         page.locator("#help").click()
         assert serious_findings(page) == []
@@ -107,15 +97,6 @@ def test_search_findings_and_other_trainings(visit, world) -> None:
     page.locator("#clear").click()
     page.locator("#train").select_option("all")
     assert count(page) == 60
-
-
-def drag(page, canvas, start: tuple[float, float], end: tuple[float, float]) -> None:
-    box = canvas.bounding_box()
-    at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
-    page.mouse.move(*at[0])
-    page.mouse.down()
-    page.mouse.move(*at[1], steps=3)
-    page.mouse.up()
 
 
 def test_a_drag_over_a_chart_keeps_the_cases_in_there(visit, world, run) -> None:
@@ -225,17 +206,39 @@ def test_the_other_language_keeps_the_view(visit, world) -> None:
     assert not re.findall(r"\{\d\}|undefined|NaN|\bv\.|\bs\.", seen)
 
 
+FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+FILTER = """(word) => {
+  const field = document.getElementById("q");
+  field.value = word;
+  field.dispatchEvent(new Event("input"));
+}"""
+
+
 def test_two_thousand_replies_open_and_filter_at_once(visit, tmp_path) -> None:
+    """Within two seconds and at once, counted in processor time, which a busy machine hardly lengthens.
+
+    The page does all its work on one thread and waits for nothing, so on an idle machine the clock shows
+    little more; what the browser draws with in other processes is not counted. Measured: 0.3 s for the whole
+    process from its start to the first frame, 0.05 s for a filter. The bounds are the promise's two seconds
+    and, for a filter, what still feels immediate; the room below them is for slow processors, so a page that
+    became three times as slow would pass.
+    """
     run = write_run(tmp_path, prompts=500, trainings=1)
     page = visit(write_explorer(explored_run(run), tmp_path / "explorer.html"), WIDE)
-    assert count(page) == 500
-    opened = page.evaluate("performance.getEntriesByType('navigation')[0].domComplete")
-    took = page.evaluate("""() => ["a", "th", "the"].map((word) => {
-      const field = document.getElementById("q"), start = performance.now();
-      field.value = word;
-      field.dispatchEvent(new Event("input"));
-      document.body.getBoundingClientRect();
-      return performance.now() - start;
-    })""")
-    # on an idle core 250 and 50 ms; the bounds allow for a busy machine
-    assert opened < 8000 and max(took) < 2000
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def spent(what: str) -> float:
+        """Processor seconds since the page's process or its main thread began, until the next frame."""
+        page.evaluate(FRAMES)
+        found = session.send("Performance.getMetrics")["metrics"]
+        return next(one["value"] for one in found if one["name"] == what)
+
+    opened = spent("ProcessTime")
+    assert count(page) == 500 and 0 < opened < 2
+    took = []
+    for word in ("a", "th", "the", "zz", "rice", ""):
+        before = spent("ThreadTime")
+        page.evaluate(FILTER, word)
+        took.append(spent("ThreadTime") - before)
+    assert 0 < np.median(took) < 0.2
