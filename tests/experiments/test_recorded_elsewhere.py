@@ -25,7 +25,11 @@ from rlhf_hw.report.text import fill
 
 ITS_OWN = ("laolida", "dc9c4d9", "Qwen", "padding", "填充", "newline", "换行符", "repository", "仓库")
 TABLES = read_tables(REPORT / "tables.yaml")
-ENDS = {"report": "## ", "report.short": "\n# "}  # what begins behind the part about recorded runs
+# where the part about recorded runs begins, and what begins behind it
+PART = {
+    "report": ("<!-- if recorded -->\n## ", "## "),
+    "report.short": ("<!-- if recorded.dpo.win_rate -->", "\n# "),
+}
 
 
 def by_notebook(folders: list[Path], monkeypatch: pytest.MonkeyPatch, capsys) -> tuple[dict, str, list]:
@@ -44,8 +48,9 @@ def by_notebook(folders: list[Path], monkeypatch: pytest.MonkeyPatch, capsys) ->
 def told(metrics: dict, language: str, name: str) -> str:
     """The part of a report about recorded runs, filled with the numbers of a run."""
     text = (REPORT / f"{name}.{language}.md").read_text(encoding="utf-8")
-    start = text.index("<!-- if recorded")
-    part = text[start : text.index(ENDS[name], text.index("laolida2025run", start))]
+    begin, end = PART[name]
+    start = text.index(begin)
+    part = text[start : text.index(end, text.index("laolida2025run", start))]
     return fill(part, Facts(metrics, language=language), TABLES)
 
 
