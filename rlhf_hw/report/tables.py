@@ -114,7 +114,7 @@ def _run_cell(row: Mapping, column: Mapping, facts: Facts, both: Mapping[str, st
     place = f"tables.yaml:{column[_LINE]}"
     if "cell" not in column:
         return _cell(row.get(column["key"]), column.get("format", ""), place)
-    text = _choice(column["cell"], facts, row)
+    text = _choice(column["cell"], facts, row, place)
     return facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place, both)
 
 
@@ -130,10 +130,12 @@ def _rows_for_each(rows: Sequence[Mapping], facts: Facts) -> Iterator[Mapping]:
             yield {**row, "n": number}
 
 
-def _choice(cell: Any, facts: Facts, row: Mapping) -> str:
+def _choice(cell: Any, facts: Facts, row: Mapping, place: str) -> str:
     """What a cell says for a row: it stands there once, or is the first of a list whose condition holds."""
-    choices = cell if isinstance(cell, list) else [cell]
-    return _said(next(c for c in choices if isinstance(c, str) or _kept(c, facts, row)), facts.language)
+    for one in cell if isinstance(cell, list) else [cell]:
+        if isinstance(one, str) or _kept(one, facts, row):
+            return _said(one, facts.language)
+    raise InputError(f"{place}: of this cell's choices none holds; end the list with one without `if`")
 
 
 def _kept(part: Mapping, facts: Facts, row: Mapping | None = None) -> bool:
@@ -155,7 +157,7 @@ def _row(row: Mapping, columns: Sequence[Mapping], facts: Facts, both: Mapping[s
         cells = [column["cell"] for column in columns[1:]]
     if len(cells) != len(columns) - 1:
         raise InputError(f"{place}: {len(cells)} cells for {len(columns) - 1} columns")
-    said = [_said(row, facts.language), *(_choice(cell, facts, row) for cell in cells)]
+    said = [_said(row, facts.language), *(_choice(cell, facts, row, place) for cell in cells)]
     return [
         facts.fill(_HOLE.sub(lambda hole: _entry(row, hole[1], place), text), place, both) for text in said
     ]

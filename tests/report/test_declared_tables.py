@@ -2,10 +2,12 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
+from rlhf_hw.errors import InputError
 from rlhf_hw.experiments.plural.expectations import EXPECTATIONS
 from rlhf_hw.experiments.recorded_runs import PUBLISHED
 from rlhf_hw.paths import REPORT
@@ -174,3 +176,10 @@ def test_damage_that_notebook_05_names_stands_in_a_table(language, said):
     shown = {"en": "25.0% | +25.0% (+15.1% to +35.5%)", "zh": "25.0% | +25.0%（+15.1% 至 +35.5%）"}[language]
     assert shown in text and {"en": "| training | DPO | 2 |", "zh": "| 训练集 | DPO | 2 |"}[language] in text
     assert text.count("✓") == 1 and ("at the limit" in text) == (language == "en")
+
+
+def test_a_cell_of_which_no_choice_holds_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "tables.yaml"
+    path.write_text(EACH.replace(', "–"]]', "]]"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"tables.yaml:\d+: of this cell's choices none holds; end the list"):
+        fill("{{table:runs}}", Facts({"runs.1.name": "b", "mean": 0.5}), read_tables(path))
