@@ -13,7 +13,6 @@ from rlhf_hw.errors import InputError
 from rlhf_hw.preferences.rows import Place, RowFile
 from rlhf_hw.preferences.score_files import LAYOUTS, MISSING, find, take, value_of
 from rlhf_hw.stats.damage import Finding, Replies, damaged_rows, find_damage
-from rlhf_hw.stats.intervals import Estimate
 
 WORDS = {
     "opening": "begin alike",
@@ -69,16 +68,13 @@ class CheckedReplies:
 def _line(finding: Finding) -> str:
     what = f' ("{finding.what}")' if finding.kind == "opening" else f" ({finding.what})" * bool(finding.what)
     forms = ", ".join(f"{form} {count}" for form, count in finding.forms)
-    other = f", elsewhere {_percent(finding.other)}" if finding.other else ""
+    other = f", elsewhere {finding.other:.1%}" if finding.other else ""
+    lead = f", lead {finding.lead:+.1%}" if finding.lead else ""
     habit = "; a habit, no damage" if finding.named and not finding.damage else ""
     return (
         f"{finding.count} {WORDS[finding.kind]}{what}{f', as {forms}' * bool(forms)}: "
-        f"{_percent(finding.share)}{other}; rows {', '.join(map(str, finding.examples))}{habit}"
+        f"{finding.share:.1%}{other}{lead}; rows {', '.join(map(str, finding.examples))}{habit}"
     )
-
-
-def _percent(share: Estimate) -> str:
-    return f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]"
 
 
 def check_replies(

@@ -32,6 +32,7 @@ def test_the_command_says_what_is_damaged_and_where(files, capsys) -> None:
     assert cli.main(["check-replies", mine, "--against", theirs]) == 0
     said = capsys.readouterr().out
     assert '45 begin alike ("human…")' in said and "elsewhere 0.0% [0.0%, " in said
+    assert ", lead +30.0% [+" in said
     assert "45 of 150 replies are damaged" in said and "not found: " in said
     assert cli.main(["check-replies", theirs, "--against", theirs]) == 0
     assert "nothing is named" in capsys.readouterr().out
