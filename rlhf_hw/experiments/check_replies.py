@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_hw.errors import InputError
+from rlhf_hw.experiments.reply_damage import row_numbers
 from rlhf_hw.preferences.rows import Place, RowFile
 from rlhf_hw.preferences.score_files import LAYOUTS, MISSING, find, take, value_of
 from rlhf_hw.stats.damage import Finding, Replies, damaged_rows, find_damage
@@ -73,7 +74,7 @@ def _line(finding: Finding) -> str:
     habit = "; a habit, no damage" if finding.named and not finding.damage else ""
     return (
         f"{finding.count} {WORDS[finding.kind]}{what}{f', as {forms}' * bool(forms)}: "
-        f"{finding.share:.1%}{other}{lead}; rows {', '.join(map(str, finding.examples))}{habit}"
+        f"{finding.share:.1%}{other}{lead}; rows {row_numbers(finding)}{habit}"
     )
 
 
