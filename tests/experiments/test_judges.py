@@ -81,15 +81,10 @@ def test_every_judge_scores_what_the_notebook_reads(made, data) -> None:
     found = read_judges(made / "scores", replies)
     assert len(found) == 6
     for (_, kind), judged in found.items():
-        assert (
-            judged.seeds == (0,)
-            and len(judged.replies) == len(replies)
-            and judged.cut.keys() == set(GENERATED)
-        )
-        wanted = (
-            sum(len(names) for k, names in SOURCES_OF_KIND.items() if kind in (k, "both"))
-            * ROWS["validation"]
-        )
+        assert judged.seeds == (0,) and len(judged.replies) == len(replies)
+        assert judged.cut.keys() == set(GENERATED)
+        wanted = sum(len(names) for k, names in SOURCES_OF_KIND.items() if kind in (k, "both"))
+        wanted *= ROWS["validation"]
         assert [len(table) for table in judged.own] == [wanted]
     metrics = solve_riddle(replies, found).metrics
     for key in ("own.accuracy", "own.slope", "run_accuracy", "cut.dpo_base_test", "base_pairs.gap"):
@@ -158,19 +153,8 @@ def test_a_second_call_makes_only_what_is_missing(made, data, policy_folder, tmp
 def test_seeds_come_one_after_the_other_and_weights_go(data, policy_folder, tmp_path, caplog) -> None:
     caplog.set_level(logging.INFO)
     out = tmp_path / "out"
-    assert (
-        call(
-            data,
-            out,
-            policy_folder,
-            "--scores-only",
-            "--renderings",
-            "chat",
-            kinds="harmless helpful",
-            seeds="0 1",
-        )
-        == 0
-    )
+    further = ("--scores-only", "--renderings", "chat")
+    assert call(data, out, policy_folder, *further, kinds="harmless helpful", seeds="0 1") == 0
     trained = [r.getMessage().split(" ")[0] for r in caplog.records if " train: " in r.getMessage()]
     assert trained == ["chat/harmless-0", "chat/helpful-0", "chat/harmless-1", "chat/helpful-1"]
     assert not list((out / "judges").rglob("*.safetensors"))
@@ -254,3 +238,51 @@ def test_the_folder_of_data_has_to_be_named(monkeypatch, capsys, tmp_path) -> No
     monkeypatch.delenv("RLHF_HW_REAL_DATA", raising=False)
     assert command.main(["--out", str(tmp_path)]) == 1
     assert "RLHF_HW_REAL_DATA" in capsys.readouterr().err
+
+
+def test_a_reward_model_that_is_there_is_asked_and_stays(made, data, policy_folder, tmp_path, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    out, model = tmp_path / "out", tmp_path / "reward_model"
+    shutil.copytree(made / "judges/chat/helpful-0", model)
+    rendering = json.loads((model / "rendering.json").read_text())
+    (model / "rendering.json").write_text(json.dumps(rendering | {"max_reply_tokens": 3}))
+    further = ("--scores-only", "--renderings", "chat", "--trained", f"chat/helpful-3={model}")
+    assert call(data, out, policy_folder, *further, kinds="helpful", seeds="3") == 0
+    assert not any(" train: " in record.getMessage() for record in caplog.records)
+    for name in GENERATED.values():  # whole replies are scored, also by one that learned from shorter ones
+        new, old = (
+            folder / f"{name}.jsonl"
+            for folder in (out / "scores/chat/helpful-3", made / "scores/chat/helpful-0")
+        )
+        assert read_replies(new)["score"].to_numpy() == pytest.approx(
+            read_replies(old)["score"].to_numpy(), abs=1e-5
+        )
+    assert (model / "model.safetensors").exists()
+    assert len(read_judges(out / "scores", read_earlier(data / "earlier-run"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("chat/helpful-0", "as chat/helpful-0=FOLDER"),
+        ("chat/helpful-0={made}/judges/chat/harmless-0", "learned from"),
+        ("chat/helpful-0={data}", "no training.json"),
+        ("chat/helpful-9={made}/judges/chat/helpful-0", "ask for no such judge"),
+        ("plain/helpful-0={made}/judges/chat/both-0", "a judge of this kind from helpful-base"),
+    ],
+)
+def test_what_is_no_judge_of_its_kind_is_refused(
+    made, data, policy_folder, tmp_path, capsys, named, said
+) -> None:
+    given = named.format(made=made, data=data)
+    assert call(data, tmp_path, policy_folder, "--trained", given, kinds="helpful", seeds="0") == 1
+    assert said in capsys.readouterr().err
+
+
+def test_scores_of_another_model_are_not_gone_on_with(made, data, policy_folder, tmp_path, capsys) -> None:
+    scores = tmp_path / "scores/chat/helpful-0"
+    shutil.copytree(made / "scores/chat/harmless-0", scores)
+    given = f"chat/helpful-0={made}/judges/chat/helpful-0"
+    further = ("--renderings", "chat", "--trained", given)
+    assert call(data, tmp_path, policy_folder, *further, kinds="helpful") == 1
+    assert "another model's scores" in capsys.readouterr().err

@@ -6,7 +6,8 @@
 rendering and kind of pairs, a reward model is trained and scores what `judged_replies` reads. Below `--out`:
 
     scores/<rendering>/<kind>-<seed>/   score files and the training's record: all that notebook 13 needs
-    judges/<rendering>/<kind>-<seed>/   the reward model; with --scores-only it goes once it has scored all
+    judges/<rendering>/<kind>-<seed>/   the reward model; with --scores-only it goes once it has scored all;
+                                        not of one that is there already (--trained)
     cut/, models/                       replies cut to equal length; the model with the run's own template
 
 What is there already is not made again, so that the same command goes on where one was stopped.
@@ -119,15 +120,18 @@ def complete_judge(judge: PlannedJudge, texts: dict[str, tuple[bool, list]], clo
             (judge.scores / name).unlink(missing_ok=True)
         with clock.step(str(judge), "train") as done:
             done += range(train_judge(judge))
+    record = (judge.model / RECORD).read_text(encoding="utf-8")
+    if judge.is_given:  # first, so that no other model goes on with its scores
+        write_text(judge.scores / RECORD, record)
     model = None
     for name in (name for name in judge.files if not has(judge.scores, name)):
         with clock.step(str(judge), name) as done:
-            model = model or RewardModel(judge.model, dtype=judge.plan.settings["dtype"])
+            model = model or RewardModel(judge.model, judge.plan.settings["dtype"], **judge.limits)
             paired, rows = texts[name]
             done += (score_pairs_of if paired else score_replies)(model, rows)
             write_scores(judge.scores / f"{name}.jsonl", done)
-    write_text(judge.scores / RECORD, (judge.model / RECORD).read_text(encoding="utf-8"))
-    if judge.plan.scores_only:
+    write_text(judge.scores / RECORD, record)
+    if judge.plan.scores_only and not judge.is_given:
         shutil.rmtree(judge.model)
 
 
@@ -186,15 +190,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "--data: name the folder with hh-rlhf/ and earlier-run/, or set RLHF_HW_REAL_DATA"
             )
         model = from_here(options.model)
-        plan = JudgePlan(options.data.resolve(), options.out.resolve(), model, settings, options.scores_only)
+        trained = given_models(options.trained)
+        plan = JudgePlan(
+            options.data.resolve(), options.out.resolve(), model, settings, options.scores_only, trained
+        )
         order = product(options.seeds, options.renderings, options.kinds)
         judges = [PlannedJudge(plan, rendering, kind, seed) for seed, rendering, kind in order]
+        if unasked := trained.keys() - {str(judge) for judge in judges}:
+            raise InputError(
+                f"--trained {min(unasked)}: --renderings, --kinds and --seeds ask for no such judge"
+            )
         done = make_judges(plan, judges, StepClock(options.seconds))
     except (Explained, OSError, ValidationError) as error:
         sys.stderr.write(f"error: {one_line(error)}\n")
         return 1
     log.info("%d of %d judges are complete; their scores: %s", len(done), len(judges), plan.out / "scores")
     return 0
+
+
+def given_models(named: Sequence[str]) -> dict[str, Path]:
+    """Judges that are trained already, from `<rendering>/<kind>-<seed>=FOLDER`.
+
+    Raises:
+        InputError: a text has no "=", or a judge is named twice.
+    """
+    found: dict[str, Path] = {}
+    for text in named:
+        judge, sign, folder = text.partition("=")
+        if not (judge and sign and folder) or judge in found:
+            raise InputError(f"--trained {text}: write each judge once, as chat/helpful-0=FOLDER")
+        found[judge] = Path(from_here(folder)).resolve()
+    return found
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -209,6 +235,13 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--kinds", choices=[*KINDS_OF_PAIRS], default=[*KINDS_OF_PAIRS], **several)
     parser.add_argument("--renderings", choices=RENDERINGS, default=[*RENDERINGS], **several)
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", default=[0, 1, 2])
+    parser.add_argument(
+        "--trained",
+        nargs="+",
+        metavar="JUDGE=FOLDER",
+        default=[],
+        help="reward models that are there already, as chat/helpful-0=runs/smollm2/reward_model",
+    )
     parser.add_argument("--seconds", type=float, metavar="N", help="begin no step that would end later")
     parser.add_argument("--scores-only", action="store_true", help="remove what has scored everything")
     numbers = {"batch_size": 16, "accumulation": 1, "max_train": 1865}

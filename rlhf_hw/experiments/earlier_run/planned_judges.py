@@ -9,7 +9,7 @@ Module `judges` makes them.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +77,8 @@ class JudgePlan:
         model: The pretrained model: a folder, or a name of `models.pretrained`.
         settings: Of training, besides what tells the judges apart.
         scores_only: Whether a judge's weights go once it has scored everything.
+        trained: Reward models that are there already: name of the judge -> checkpoint. They are asked, not
+            trained, and stay; only limits and dtype of the settings hold for them.
     """
 
     data: Path
@@ -84,6 +86,7 @@ class JudgePlan:
     model: str
     settings: dict[str, Any]
     scores_only: bool = False
+    trained: Mapping[str, Path] = field(default_factory=dict)
 
     def sources(self, names: Sequence[str]) -> str:
         """The data sets of one or two kinds of pairs."""
@@ -106,7 +109,17 @@ class PlannedJudge:
     @property
     def model(self) -> Path:
         """Its checkpoint."""
-        return self.plan.out / "judges" / str(self)
+        return self.plan.trained.get(str(self), self.plan.out / "judges" / str(self))
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it was there before the plan."""
+        return str(self) in self.plan.trained
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """How many tokens it reads when it scores; one that is given may have learned from shorter texts."""
+        return {name: self.plan.settings[name] for name in ("max_prompt_tokens", "max_reply_tokens")}
 
     @property
     def scores(self) -> Path:
@@ -128,8 +141,12 @@ class PlannedJudge:
         """Hold what is there of it to the plan.
 
         Raises:
-            InputError: it was trained with other settings.
+            InputError: it was trained with other settings, or, if it was given, on pairs of another kind.
+            FileNotFoundError: it was given, and its folder has no record of a training.
         """
+        if self.is_given:
+            self._check_given()
+            return
         for record in (self.model / RECORD, self.scores / RECORD):
             if not record.exists():
                 continue
@@ -142,3 +159,24 @@ class PlannedJudge:
                     f"{record}: this judge was trained with another {', '.join(other)}; name another --out, "
                     "or remove its folders in judges/ and scores/"
                 )
+
+    def _check_given(self) -> None:
+        record = self.model / RECORD
+        if not record.exists():
+            raise FileNotFoundError(
+                f"--trained {self}: no {RECORD} in {self.model}; name a folder that `rlhf-hw "
+                "train rm` or notebook 01 wrote"
+            )
+        pairs = str(read_json(record)["config"]["train_dataset"])
+        learned = {name.strip().rpartition("/")[2] for name in pairs.split(",")}
+        wanted = {source for name in KINDS_OF_PAIRS[self.kind] for source in SOURCES_OF_KIND[name]}
+        if learned != wanted:
+            raise InputError(
+                f"--trained {self}: {self.model} learned from {pairs}; a judge of this kind from "
+                f"{', '.join(sorted(wanted))}"
+            )
+        scored = self.scores / RECORD
+        if scored.exists() and scored.read_bytes() != record.read_bytes():
+            raise InputError(
+                f"{scored.parent}: another model's scores; name another --out, or remove that folder"
+            )
