@@ -1,3 +1,7 @@
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +11,20 @@ from rlhf_hw.models.cpu_speed import LinearByOneDNN, keep_freed_memory
 
 def test_freed_memory_is_kept_where_the_system_can() -> None:
     assert keep_freed_memory() in (True, False)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc of another system")
+def test_between_jobs_what_was_freed_goes_back_to_the_system() -> None:
+    """In a process of its own, because malloc is told for good; half of 256 MiB lies in holes."""
+    code = (
+        "import torch\nfrom rlhf_hw.models import cpu_speed as module\nmodule.keep_freed_memory()\n"
+        "held = [torch.ones(2**20) for _ in range(64)]\ndel held[::2]\nbefore = module._resident()\n"
+        "module.keep_freed_memory()\nlittle = module._resident()\nmodule.MUCH = 0\n"
+        "module.keep_freed_memory()\nprint(before - little, before - module._resident())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    little, much = map(int, done.stdout.split())
+    assert little < 2**22 and much > 100 * 2**20  # a process that holds little keeps all
 
 
 @pytest.mark.parametrize("shape", [(7, 32), (2, 5, 32), (1, 32), (0, 32)])
