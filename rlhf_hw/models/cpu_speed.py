@@ -2,8 +2,9 @@
 
 Freed memory stays in the process (`keep_freed_memory`): glibc hands each large block back to the system as
 soon as it is freed, and the next training step gets it again page by page, cleared. A training step frees and
-allocates the same sizes over and over: keeping them saves about a tenth of its time. The next job has other
-sizes and cannot use the pieces that the last one leaves, so between jobs they go back.
+allocates the same sizes over and over: keeping them saves about a tenth of its time. Batches of other lengths
+cannot use all the pieces that earlier ones left, and the next job still fewer: between jobs, and within one
+where they pile up (`FreedMemory`), they go back.
 
 fp32 matrix products run in oneDNN also where torch would hand them to MKL (`LinearByOneDNN`): on an AMD EPYC
 (Zen 5), a linear layer takes about twice as long in MKL as in oneDNN, which torch ships too. Both compute in
@@ -31,16 +32,45 @@ def keep_freed_memory() -> bool:
     """
     if platform.libc_ver()[0] != "glibc":
         return False
+    hand_back_freed_memory()
     libc = ctypes.CDLL(None)
-    if _resident() > MUCH:
-        libc.malloc_trim(0)
     # no block by mmap, and never give back the end of the heap
     return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1))
 
 
-def _resident() -> int:
-    """Bytes of memory that the process has, as the system counts them."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def hand_back_freed_memory() -> None:
+    """Give the system what malloc keeps, where the process holds much."""
+    if platform.libc_ver()[0] == "glibc" and resident() > MUCH:
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident() -> int:
+    """Bytes of memory that the process has, as Linux counts them; 0 on another system."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+class FreedMemory:
+    """Hands back what piles up in a loop: all that is free where the process has grown well beyond one step.
+
+    A step that begins without leftovers tells what one takes. In between malloc keeps what is freed.
+    """
+
+    MOST = 1.1
+
+    def __init__(self):
+        self.taken, self.clean = 0, True
+
+    def after_step(self) -> None:
+        """Look at the process's memory at the end of a step."""
+        now = resident()
+        if self.clean:
+            self.taken, self.clean = max(self.taken, now), False
+        elif now > self.MOST * self.taken:
+            hand_back_freed_memory()
+            self.clean = True
 
 
 class LinearByOneDNN(TorchFunctionMode):

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from rlhf_hw.models.attention import mask_of_batch, refuse_beyond_window, use_attention
 from rlhf_hw.models.batches import TokenizedGroups, build_batch, on_device, sorted_batches
-from rlhf_hw.models.cpu_speed import LinearByOneDNN, keep_freed_memory
+from rlhf_hw.models.cpu_speed import FreedMemory, LinearByOneDNN, keep_freed_memory
 from rlhf_hw.models.fused import fused, use_fused, with_forward
 from rlhf_hw.models.loading import pick_dtype
 
@@ -256,13 +256,14 @@ def over_groups(
     They are read back once, at the end: a GPU then works while the next batch is laid out.
     """
     refuse_beyond_window(model, groups.longest)
-    order, values = [], []
+    order, values, freed = [], [], FreedMemory()
     size = max(1, TOKENS_PER_BATCH // int(groups.lengths.max()))
     device = next(model.parameters()).device
     for indices in tqdm(sorted_batches(groups.lengths, size), desc=title, leave=False, mininterval=1):
         batch = on_device(build_batch(groups, indices, pad_id, targets=targets), device)
         order.append(indices)
         values.append(function(model, **batch).float())
+        freed.after_step()
     found = torch.cat(values).cpu().numpy()
     results = np.empty_like(found)
     results[np.concatenate(order)] = found

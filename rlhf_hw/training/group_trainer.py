@@ -22,6 +22,7 @@ from transformers.trainer_utils import EvalPrediction
 
 from rlhf_hw.models.attention import refuse_beyond_window
 from rlhf_hw.models.batches import GroupDataset, LengthGroupedSampler, TokenizedGroups, build_batch
+from rlhf_hw.models.cpu_speed import FreedMemory
 from rlhf_hw.models.forward import compile_layers
 from rlhf_hw.training.activations import Sizes, parts_of_batch
 from rlhf_hw.training.checkpoints import mark_whole
@@ -41,6 +42,16 @@ class KeepNewestSteps(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
             remove_old_steps(args.output_dir, keep=STEPS_KEPT)
+
+
+class HandBackMemory(TrainerCallback):
+    """After each step, what malloc keeps and later batches cannot use goes back."""
+
+    def __init__(self):
+        self.freed = FreedMemory()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.freed.after_step()
 
 
 class Progress(TrainerCallback):
@@ -117,7 +128,7 @@ class GroupTrainer(Trainer):
             train_dataset=GroupDataset(train),
             eval_dataset=None if evaluation is None else GroupDataset(evaluation),
             compute_metrics=self.evaluation_metrics,
-            callbacks=[Progress(title), KeepNewestSteps()],
+            callbacks=[Progress(title), KeepNewestSteps(), HandBackMemory()],
         )
         self.remove_callback(PrinterCallback)
         if config.compile_layers:

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rlhf_hw.models.cpu_speed import LinearByOneDNN, keep_freed_memory
+from rlhf_hw.models import cpu_speed
+from rlhf_hw.models.cpu_speed import FreedMemory, LinearByOneDNN, keep_freed_memory
 
 
 def test_freed_memory_is_kept_where_the_system_can() -> None:
@@ -18,13 +19,26 @@ def test_between_jobs_what_was_freed_goes_back_to_the_system() -> None:
     """In a process of its own, because malloc is told for good; half of 256 MiB lies in holes."""
     code = (
         "import torch\nfrom rlhf_hw.models import cpu_speed as module\nmodule.keep_freed_memory()\n"
-        "held = [torch.ones(2**20) for _ in range(64)]\ndel held[::2]\nbefore = module._resident()\n"
-        "module.keep_freed_memory()\nlittle = module._resident()\nmodule.MUCH = 0\n"
-        "module.keep_freed_memory()\nprint(before - little, before - module._resident())"
+        "held = [torch.ones(2**20) for _ in range(64)]\ndel held[::2]\nbefore = module.resident()\n"
+        "module.keep_freed_memory()\nlittle = module.resident()\nmodule.MUCH = 0\n"
+        "module.keep_freed_memory()\nprint(before - little, before - module.resident())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     little, much = map(int, done.stdout.split())
     assert little < 2**22 and much > 100 * 2**20  # a process that holds little keeps all
+
+
+def test_freed_memory_goes_back_where_it_piles_up(monkeypatch) -> None:
+    held = [1000, 1050, 1200, 1100, 1180, 1250, 900, 1209, 1211]  # at the end of each step
+    steps, back = iter(held), []
+    monkeypatch.setattr(cpu_speed, "resident", lambda: next(steps))
+    monkeypatch.setattr(cpu_speed, "hand_back_freed_memory", lambda: back.append(len(told)))
+    memory, told = FreedMemory(), []
+    for size in held:
+        told.append(size)
+        memory.after_step()
+    # 1200 > 1.1 * 1000; then a step alone takes 1100, and 1250 > 1.1 * 1100; a small step changes nothing
+    assert back == [3, 6, 9]
 
 
 @pytest.mark.parametrize("shape", [(7, 32), (2, 5, 32), (1, 32), (0, 32)])
