@@ -24,6 +24,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 MAKE_AGAIN = "RLHF_HW_MAKE_AGAIN"  # environment of kernels: with any value nothing kept is used
+READ_BACK = "read_back"  # entry of a note: the notebook that last asked for it did not make it
 OUTPUTS = ("output_dir", "log_dir")  # settings that say where results go, not what they are
 
 
@@ -140,9 +141,11 @@ class Run:
             key = hash_of(settings=identity(depends), call=call, code=code, versions=packages())
             keys.append(key)
             again = os.environ.get(MAKE_AGAIN) or values.get("resume")
-            if not again and path.exists() and _read_note(note) == {"key": key, "content": content(path)}:
+            made = {"key": key, "content": content(path)} if path.exists() and not again else {}
+            if made and {**_read_note(note), READ_BACK: True} == made | {READ_BACK: True}:
                 log.warning("%s: read back, the same settings, data and code made it before", artefact)
                 found[number] = load(path)
+                write_json(note, made | {READ_BACK: True})  # so the notebook's time is not that of making it
             else:
                 note.unlink(missing_ok=True)
                 left.append(number)
@@ -192,12 +195,18 @@ class Run:
         return merged
 
 
-def _read_note(path: Path) -> Any:
-    """What stands in a note of something kept; None where there is none, or none that is whole."""
+def _read_note(path: Path) -> dict[str, Any]:
+    """What stands in a note of something kept; empty where there is none, or none that is whole."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        note = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return None
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def read_back(folder: Path) -> int:
+    """How many results of a run its notebooks did not make but read back, when they last ran."""
+    return sum(READ_BACK in _read_note(path) for path in (folder / "kept").glob("*.json"))
 
 
 def _named_in(function: Callable) -> tuple[list[str], list[str]]:

@@ -48,6 +48,17 @@ def test_a_line_says_that_something_was_read_back(trials: Trials, caplog) -> Non
     assert caplog.messages == ["model: read back, the same settings, data and code made it before"]
 
 
+def test_how_many_results_were_read_back_is_counted_until_they_are_made_again(trials: Trials) -> None:
+    assert run_folder.read_back(trials.run) == 1  # the fixture asked twice
+    trials.train(epochs=2)
+    assert run_folder.read_back(trials.run) == 0
+    trials.train(epochs=2)
+    trials.train(epochs=2)
+    assert run_folder.read_back(trials.run) == 1
+    (trials.run / "kept" / "model.json").write_text('["no note"]')
+    assert run_folder.read_back(trials.run) == 0 and trials.train(epochs=2) == "model 3"
+
+
 def test_settings_make_it_again_but_for_where_results_go(trials: Trials) -> None:
     assert trials.train(epochs=2) == "model 2"
     assert trials.train(epochs=2, output_dir="elsewhere", log_dir="logs") == "model 2"
