@@ -38,10 +38,15 @@ def keep_freed_memory() -> bool:
     return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1))
 
 
-def hand_back_freed_memory() -> None:
-    """Give the system what malloc keeps, where the process holds much."""
-    if platform.libc_ver()[0] == "glibc" and resident() > MUCH:
-        ctypes.CDLL(None).malloc_trim(0)
+def hand_back_freed_memory() -> bool:
+    """Give the system what malloc keeps; returns whether that was done.
+
+    Not where the process holds little, nor beside a GPU, whose tensors malloc has no part in.
+    """
+    if platform.libc_ver()[0] != "glibc" or resident() <= MUCH or torch.cuda.is_available():
+        return False
+    ctypes.CDLL(None).malloc_trim(0)
+    return True
 
 
 def resident() -> int:
@@ -55,7 +60,8 @@ def resident() -> int:
 class FreedMemory:
     """Hands back what piles up in a loop: all that is free where the process has grown well beyond one step.
 
-    A step that begins without leftovers tells what one takes. In between malloc keeps what is freed.
+    The first step, and each after a hand-back, tells what one takes; in between malloc keeps what is freed. A
+    process that holds little hands nothing back.
     """
 
     MOST = 1.1
@@ -69,8 +75,7 @@ class FreedMemory:
         if self.clean:
             self.taken, self.clean = max(self.taken, now), False
         elif now > self.MOST * self.taken:
-            hand_back_freed_memory()
-            self.clean = True
+            self.clean = hand_back_freed_memory()
 
 
 class LinearByOneDNN(TorchFunctionMode):

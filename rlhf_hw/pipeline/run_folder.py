@@ -24,7 +24,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 MAKE_AGAIN = "RLHF_HW_MAKE_AGAIN"  # environment of kernels: with any value nothing kept is used
-READ_BACK = "read_back"  # entry of a note: the notebook that last asked for it did not make it
+READ_BACK = "read_back"  # entry of a note, the artefact's name: the notebook that last ran did not make it
 OUTPUTS = ("output_dir", "log_dir")  # settings that say where results go, not what they are
 
 
@@ -142,10 +142,10 @@ class Run:
             keys.append(key)
             again = os.environ.get(MAKE_AGAIN) or values.get("resume")
             made = {"key": key, "content": content(path)} if path.exists() and not again else {}
-            if made and {**_read_note(note), READ_BACK: True} == made | {READ_BACK: True}:
+            if made and {k: v for k, v in _read_note(note).items() if k != READ_BACK} == made:
                 log.warning("%s: read back, the same settings, data and code made it before", artefact)
                 found[number] = load(path)
-                write_json(note, made | {READ_BACK: True})  # so the notebook's time is not that of making it
+                write_json(note, made | {READ_BACK: artefact})  # its notebook's time is not that of making it
             else:
                 note.unlink(missing_ok=True)
                 left.append(number)
@@ -205,8 +205,9 @@ def _read_note(path: Path) -> dict[str, Any]:
 
 
 def read_back(folder: Path) -> int:
-    """How many results of a run its notebooks did not make but read back, when they last ran."""
-    return sum(READ_BACK in _read_note(path) for path in (folder / "kept").glob("*.json"))
+    """How many results that a run has its notebooks did not make but read back, when they last ran."""
+    names = (_read_note(path).get(READ_BACK) for path in (folder / "kept").glob("*.json"))
+    return sum(isinstance(name, str) and (folder / name).exists() for name in names)
 
 
 def _named_in(function: Callable) -> tuple[list[str], list[str]]:
@@ -253,3 +254,9 @@ def plain_value(key: str, value: Any) -> Any:
 def claims(**statements: bool) -> dict[str, bool]:
     """Flags for the report: only true statements become keys, `claims.<name>`."""
     return {f"claims.{name}": True for name, true in statements.items() if true}
+
+
+def read_back_metric(folder: Path) -> dict[str, int]:
+    """`run.read_back` where there is something to tell: the report's conditions ask whether a key exists."""
+    count = read_back(folder)
+    return {"run.read_back": count} if count else {}

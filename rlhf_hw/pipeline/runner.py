@@ -32,7 +32,7 @@ from rlhf_hw.pipeline.profiles import (
 )
 from rlhf_hw.pipeline.progress import logger
 from rlhf_hw.pipeline.record import note_in_record, read_record, recorded_profile, was_last_run
-from rlhf_hw.pipeline.run_folder import MAKE_AGAIN, Recordable, Run, read_back
+from rlhf_hw.pipeline.run_folder import MAKE_AGAIN, Recordable, Run, read_back_metric
 from rlhf_hw.pipeline.sizes import DEFAULT, FULL, parameters_by_size
 from rlhf_hw.pipeline.stamps import inputs_of, notebook_stamp, remove_stamp, write_stamp
 from rlhf_hw.pipeline.warm import NextKernel, ReadyKernel
@@ -291,7 +291,7 @@ def _finish_record(run: Run, dtype: str, without: Collection[str]) -> None:
         | {f"run.seconds_{stem.split('_')[0]}": value for stem, value in seconds.items()}
         | {
             "run.seconds": round(sum(seconds.values()), 1),
-            "run.read_back": read_back(run.path),
+            **read_back_metric(run.path),
             "run.profile": run.name,
             "run.commit": commit,
             "run.python": versions["python"],

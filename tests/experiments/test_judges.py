@@ -97,12 +97,8 @@ def test_judges_are_trained_as_asked(made, data, policy_folder) -> None:
         config = record["config"]
         assert (config["batch_size"], config["gradient_accumulation_steps"], config["seed"]) == (4, 2, 0)
         assert record["metrics"]["pairs"] == 4 * ROWS["train"] and record["metrics"]["steps"] == 6
-        assert [Path(name).name for name in config["train_dataset"].split(",")] == [
-            "helpful-base",
-            "helpful-rejection-sampled",
-            "helpful-online",
-            "harmless-base",
-        ]
+        learned = [Path(name).name for name in config["train_dataset"].split(",")]
+        assert learned == [source for sources in SOURCES_OF_KIND.values() for source in sources]
     model = (made / "models/plain/model.safetensors").read_bytes()
     assert model == (policy_folder / "model.safetensors").read_bytes()
 
@@ -269,6 +265,7 @@ def test_a_reward_model_that_is_there_is_asked_and_stays(made, data, policy_fold
         ("chat/helpful-0={data}", "no training.json"),
         ("chat/helpful-9={made}/judges/chat/helpful-0", "ask for no such judge"),
         ("plain/helpful-0={made}/judges/chat/both-0", "a judge of this kind from helpful-base"),
+        ("plain/helpful-0={made}/judges/chat/helpful-0", "trained in another rendering"),
     ],
 )
 def test_what_is_no_judge_of_its_kind_is_refused(
@@ -279,10 +276,23 @@ def test_what_is_no_judge_of_its_kind_is_refused(
     assert said in capsys.readouterr().err
 
 
-def test_scores_of_another_model_are_not_gone_on_with(made, data, policy_folder, tmp_path, capsys) -> None:
+@pytest.mark.parametrize("lost", [(), (RECORD,), ("replies_test_base.jsonl",)])
+def test_scores_of_another_model_are_not_gone_on_with(
+    made, data, policy_folder, tmp_path, capsys, lost
+) -> None:
     scores = tmp_path / "scores/chat/helpful-0"
     shutil.copytree(made / "scores/chat/harmless-0", scores)
+    for name in lost:
+        (scores / name).unlink()
     given = f"chat/helpful-0={made}/judges/chat/helpful-0"
     further = ("--renderings", "chat", "--trained", given)
     assert call(data, tmp_path, policy_folder, *further, kinds="helpful") == 1
-    assert "another model's scores" in capsys.readouterr().err
+    assert "scores of another model" in capsys.readouterr().err
+
+
+def test_a_given_judge_scores_all_with_the_same_limits(made, data, policy_folder, tmp_path, capsys) -> None:
+    further = ("--renderings", "chat", "--trained", f"chat/helpful-0={made}/judges/chat/helpful-0")
+    assert call(data, tmp_path, policy_folder, *further, kinds="helpful") == 0
+    assert call(data, tmp_path, policy_folder, *further, kinds="helpful") == 0
+    assert call(data, tmp_path, policy_folder, *further, "--max-reply-tokens", "9", kinds="helpful") == 1
+    assert "with other limits" in capsys.readouterr().err

@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rlhf_hw.models import cpu_speed
+from rlhf_hw.models import cpu_speed, forward
 from rlhf_hw.models.cpu_speed import FreedMemory, LinearByOneDNN, keep_freed_memory
+from rlhf_hw.models.loading import load_policy
+from rlhf_hw.models.log_probs import log_probs_groups
 
 
 def test_freed_memory_is_kept_where_the_system_can() -> None:
@@ -32,13 +34,31 @@ def test_freed_memory_goes_back_where_it_piles_up(monkeypatch) -> None:
     held = [1000, 1050, 1200, 1100, 1180, 1250, 900, 1209, 1211]  # at the end of each step
     steps, back = iter(held), []
     monkeypatch.setattr(cpu_speed, "resident", lambda: next(steps))
-    monkeypatch.setattr(cpu_speed, "hand_back_freed_memory", lambda: back.append(len(told)))
+    monkeypatch.setattr(cpu_speed, "hand_back_freed_memory", lambda: not back.append(len(told)))
     memory, told = FreedMemory(), []
     for size in held:
         told.append(size)
         memory.after_step()
     # 1200 > 1.1 * 1000; then a step alone takes 1100, and 1250 > 1.1 * 1100; a small step changes nothing
     assert back == [3, 6, 9]
+
+
+def test_a_process_that_hands_nothing_back_keeps_its_measure(monkeypatch) -> None:
+    steps = iter([1000, 1200, 1300])
+    monkeypatch.setattr(cpu_speed, "resident", lambda: next(steps))
+    monkeypatch.setattr(cpu_speed, "hand_back_freed_memory", lambda: False)
+    memory = FreedMemory()
+    for _ in range(3):
+        memory.after_step()
+    assert memory.taken == 1000
+
+
+def test_scoring_looks_after_each_batch(monkeypatch, groups, policy_folder, renderer) -> None:
+    looks = []
+    monkeypatch.setattr(FreedMemory, "after_step", lambda self: looks.append(1))
+    monkeypatch.setattr(forward, "TOKENS_PER_BATCH", 1)
+    log_probs_groups(load_policy(policy_folder), groups, renderer.pad_id)
+    assert len(looks) == len(groups) > 1
 
 
 @pytest.mark.parametrize("shape", [(7, 32), (2, 5, 32), (1, 32), (0, 32)])

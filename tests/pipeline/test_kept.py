@@ -49,11 +49,13 @@ def test_a_line_says_that_something_was_read_back(trials: Trials, caplog) -> Non
 
 
 def test_how_many_results_were_read_back_is_counted_until_they_are_made_again(trials: Trials) -> None:
-    assert run_folder.read_back(trials.run) == 1  # the fixture asked twice
+    assert run_folder.read_back_metric(trials.run) == {"run.read_back": 1}  # the fixture asked twice
     trials.train(epochs=2)
-    assert run_folder.read_back(trials.run) == 0
+    assert run_folder.read_back_metric(trials.run) == {}
     trials.train(epochs=2)
     trials.train(epochs=2)
+    assert run_folder.read_back(trials.run) == 1
+    (trials.run / "kept" / "gone.json").write_text('{"read_back": "gone"}')
     assert run_folder.read_back(trials.run) == 1
     (trials.run / "kept" / "model.json").write_text('["no note"]')
     assert run_folder.read_back(trials.run) == 0 and trials.train(epochs=2) == "model 3"

@@ -183,3 +183,20 @@ def test_a_cell_of_which_no_choice_holds_is_named_with_its_line(tmp_path: Path) 
     path.write_text(EACH.replace(', "–"]]', "]]"), encoding="utf-8")
     with pytest.raises(InputError, match=r"tables.yaml:\d+: of this cell's choices none holds; end the list"):
         fill("{{table:runs}}", Facts({"runs.1.name": "b", "mean": 0.5}), read_tables(path))
+
+
+@pytest.mark.parametrize(
+    ("language", "whole", "rest"),
+    [
+        ("en", "| Whole run | 3,806 s |", "3,806 s, without 4 results |"),
+        ("zh", "| 整次运行 | 3,806 秒 |", "3,806 秒，不含 4 项结果的用时 |"),
+    ],
+)
+def test_the_time_of_a_run_is_called_that_of_its_rest_where_results_were_read_back(language, whole, rest):
+    declared = read_tables(REPORT / "tables.yaml")
+    rows = [row for row in declared["run"]["rows"] if "run.seconds" in str(row)]
+    declared["run"] = {**declared["run"], "rows": rows}
+    values = {"run.seconds": 3806.2}
+    for told, ending in ((values, whole), (values | {"run.read_back": 4}, rest)):
+        shown = fill("{{table:run}}", Facts(told, language=language), declared).splitlines()
+        assert [line for line in shown[3:] if line] == [shown[3]] and shown[3].endswith(ending)

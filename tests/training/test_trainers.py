@@ -16,8 +16,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausa
 
 from rlhf_hw.errors import RunFailed
 from rlhf_hw.files import read_json
-from rlhf_hw.models import long_rows
+from rlhf_hw.models import forward, long_rows
 from rlhf_hw.models.batches import on_device
+from rlhf_hw.models.cpu_speed import FreedMemory
 from rlhf_hw.training import run
 from rlhf_hw.training.config import DPOTraining, RewardTraining, SupervisedTraining
 from rlhf_hw.training.finite import FiniteValues, extremes_of
@@ -81,6 +82,14 @@ def test_nothing_of_a_training_stays_in_memory(settings, monkeypatch, cache, kin
         assert [part() for part in kept] == [None, None]
     finally:
         gc.enable()
+
+
+def test_a_training_looks_after_its_freed_memory_at_each_step(settings, monkeypatch, cache) -> None:
+    looks = []
+    monkeypatch.setattr(FreedMemory, "after_step", lambda self: looks.append(self))
+    monkeypatch.setattr(forward, "over_groups", None)  # not the looks of a scoring pass
+    run_training("rm", settings(RewardTraining, max_steps=3))
+    assert len(looks) == 3 and len(set(map(id, looks))) == 1
 
 
 @pytest.mark.parametrize("kind", [RewardTrainer, DPOTrainer])

@@ -37,10 +37,16 @@ from rlhf_hw.experiments.earlier_run.judged_replies import (
     read_earlier,
     write_cut,
 )
-from rlhf_hw.experiments.earlier_run.planned_judges import JudgePlan, PlannedJudge, StepClock, TimeIsUp
+from rlhf_hw.experiments.earlier_run.planned_judges import (
+    PLAIN_TEMPLATE,
+    JudgePlan,
+    PlannedJudge,
+    StepClock,
+    TimeIsUp,
+)
 from rlhf_hw.experiments.earlier_run.telling import FOLDERS
 from rlhf_hw.experiments.score_texts import asked_reply, score_pairs_of, score_replies
-from rlhf_hw.files import write_text
+from rlhf_hw.files import write_json, write_text
 from rlhf_hw.models.pretrained import locate
 from rlhf_hw.models.scoring import RewardModel
 from rlhf_hw.paths import from_here, real_data, resolve
@@ -50,17 +56,6 @@ from rlhf_hw.preferences.sources import read_rows
 from rlhf_hw.training.config import RewardTraining
 from rlhf_hw.training.folders import RECORD
 from rlhf_hw.training.run import train_reward_model
-
-# How the earlier run rendered all its texts, as a chat template
-PLAIN_TEMPLATE = """\
-{{- 'BEGINNING OF CONVERSATION: ' -}}
-{%- for message in messages -%}
-{%- if message['role'] == 'assistant' -%}{{- 'ASSISTANT:' + message['content'] + eos_token -}}
-{%- elif message['role'] == 'user' -%}{{- 'USER: ' + message['content'] + ' ' -}}
-{%- else -%}{{- message['content'] + ' ' -}}{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}
-"""
 
 TELLING = "rlhf_hw.experiments.earlier_run"  # what tells steps, also where this is the main module
 log = logging.getLogger(f"{TELLING}.judges")
@@ -120,9 +115,8 @@ def complete_judge(judge: PlannedJudge, texts: dict[str, tuple[bool, list]], clo
             (judge.scores / name).unlink(missing_ok=True)
         with clock.step(str(judge), "train") as done:
             done += range(train_judge(judge))
-    record = (judge.model / RECORD).read_text(encoding="utf-8")
     if judge.is_given:  # first, so that no other model goes on with its scores
-        write_text(judge.scores / RECORD, record)
+        write_json(judge.scores / RECORD, judge.given_record)
     model = None
     for name in (name for name in judge.files if not has(judge.scores, name)):
         with clock.step(str(judge), name) as done:
@@ -130,7 +124,8 @@ def complete_judge(judge: PlannedJudge, texts: dict[str, tuple[bool, list]], clo
             paired, rows = texts[name]
             done += (score_pairs_of if paired else score_replies)(model, rows)
             write_scores(judge.scores / f"{name}.jsonl", done)
-    write_text(judge.scores / RECORD, record)
+    if not judge.is_given:
+        write_text(judge.scores / RECORD, (judge.model / RECORD).read_text(encoding="utf-8"))
     if judge.plan.scores_only and not judge.is_given:
         shutil.rmtree(judge.model)
 

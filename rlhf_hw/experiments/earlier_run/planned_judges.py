@@ -29,6 +29,17 @@ SPARE = 1.1  # a step is begun if so many times what such steps have taken is le
 # settings that all judges below a folder share
 ALIKE = ("max_train", "epochs", "learning_rate", "max_prompt_tokens", "max_reply_tokens", "seed")
 
+# How the earlier run rendered all its texts, as a chat template
+PLAIN_TEMPLATE = """\
+{{- 'BEGINNING OF CONVERSATION: ' -}}
+{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}{{- 'ASSISTANT:' + message['content'] + eos_token -}}
+{%- elif message['role'] == 'user' -%}{{- 'USER: ' + message['content'] + ' ' -}}
+{%- else -%}{{- message['content'] + ' ' -}}{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}
+"""
+
 log = logging.getLogger(__name__)
 
 
@@ -176,7 +187,18 @@ class PlannedJudge:
                 f"{', '.join(sorted(wanted))}"
             )
         scored = self.scores / RECORD
-        if scored.exists() and scored.read_bytes() != record.read_bytes():
+        begun = any(has(self.scores, name) for name in self.files)
+        if begun and (not scored.exists() or read_json(scored) != self.given_record):
             raise InputError(
-                f"{scored.parent}: another model's scores; name another --out, or remove that folder"
+                f"{self.scores}: scores of another model, or with other limits; name another --out, or "
+                "remove that folder"
             )
+        said = (self.model / "chat_template.jinja").read_text(encoding="utf-8")
+        if (said == PLAIN_TEMPLATE) != (self.rendering == "plain"):
+            raise InputError(f"--trained {self}: {self.model} was trained in another rendering")
+
+    @property
+    def given_record(self) -> dict[str, Any]:
+        """The record of a given judge's training, with the limits that it scores with."""
+        wanted = self.limits | {"dtype": self.plan.settings["dtype"]}
+        return read_json(self.model / RECORD) | {"scored_with": wanted}
