@@ -16,7 +16,10 @@ def test_freed_memory_is_kept_where_the_system_can() -> None:
     assert keep_freed_memory() in (True, False)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc of another system")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or torch.cuda.is_available(),
+    reason="malloc of another system, or a GPU",
+)
 def test_between_jobs_what_was_freed_goes_back_to_the_system() -> None:
     """In a process of its own, because malloc is told for good; half of 256 MiB lies in holes."""
     code = (
